@@ -1,0 +1,100 @@
+// Package env reads settings from the environment and reports every mistake
+// in them at once.
+package env
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Reader reads settings and remembers what is wrong with them, so that one
+// start tells everything that there is to mend.
+type Reader struct {
+	getenv   func(string) string
+	mistakes []error
+}
+
+// New returns a Reader of getenv, which answers "" for what is not set.
+func New(getenv func(string) string) *Reader {
+	return &Reader{getenv: getenv}
+}
+
+// String returns the setting, or fallback where it is not set. Space around a
+// value means nothing.
+func (r *Reader) String(name, fallback string) string {
+	if v := strings.TrimSpace(r.getenv(name)); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// Required returns a setting that must not be empty.
+func (r *Reader) Required(name string) string {
+	v := r.String(name, "")
+	if v == "" {
+		r.Mistake(name, errors.New("is required"))
+	}
+	return v
+}
+
+// Secret returns a setting that must not be printed.
+func (r *Reader) Secret(name string) Secret {
+	return NewSecret(r.String(name, ""))
+}
+
+// OneOf returns a setting that has one of a few values, the first of which is
+// the default.
+func (r *Reader) OneOf(name string, values ...string) string {
+	v := r.String(name, values[0])
+	if !slices.Contains(values, v) {
+		r.Mistake(name, fmt.Errorf("is %q, must be one of %s", v, strings.Join(values, ", ")))
+		return values[0]
+	}
+	return v
+}
+
+// URL returns the base URL of a service, without its trailing slash.
+func (r *Reader) URL(name, fallback string) string {
+	v := strings.TrimRight(r.String(name, fallback), "/")
+	u, err := url.Parse(v)
+	switch {
+	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "":
+		// The value stays out of the error: a URL may hold a password.
+		r.Mistake(name, errors.New("must be a URL that starts with https:// or http://"))
+	case u.User != nil, u.RawQuery != "", u.Fragment != "":
+		r.Mistake(name, errors.New("must be a plain base URL, without user, query or fragment"))
+	}
+	return v
+}
+
+// Parse returns what parse makes of a required setting. The error of parse
+// must not repeat a secret.
+func Parse[T any](r *Reader, name string, parse func(string) (T, error)) T {
+	var zero T
+	raw := r.Required(name)
+	if raw == "" {
+		return zero
+	}
+	v, err := parse(raw)
+	if err != nil {
+		r.Mistake(name, err)
+		return zero
+	}
+	return v
+}
+
+// Mistake reports that the setting is wrong. Each line of err becomes a
+// mistake of its own.
+func (r *Reader) Mistake(name string, err error) {
+	for line := range strings.Lines(err.Error()) {
+		r.mistakes = append(r.mistakes, fmt.Errorf("%s: %s", name, strings.TrimSpace(line)))
+	}
+}
+
+// Err returns every mistake, one a line, or nil.
+func (r *Reader) Err() error {
+	return errors.Join(r.mistakes...)
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/env"
+	"github.com/getto-systems/hubrelay/internal/sandbox"
+)
+
+const localUsage = `Usage: hubrelay local [FLAGS]
+
+Runs Webhook, Trigger and Notify on this machine, with an embedded Pub/Sub, a
+registry, and fakes of Docker Hub, GitLab and Slack.
+
+A real GitLab takes the place of the fake with -gitlab-url; its trigger tokens
+are read from GITLAB_TRIGGER_TOKENS. A real Slack does with -slack; its bot
+token is read from SLACK_BOT_TOKEN. Both want -routes.
+
+Flags:
+`
+
+func local(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("local", flag.ContinueOnError)
+	flags.SetOutput(out)
+	flags.Usage = func() {
+		_, _ = io.WriteString(out, localUsage)
+		flags.PrintDefaults()
+	}
+	var (
+		addr      = flags.String("addr", "127.0.0.1:8080", "listen on this `address`")
+		routes    = flags.String("routes", "", "read the routes from this JSON `file`")
+		language  = flags.String("language", "en", "language of the Slack messages: en or ja")
+		fast      = flags.Bool("fast", false, "deliver again after 0.1 to 2 s, not after 10 to 600 s as deployed")
+		gitlabURL = flags.String("gitlab-url", "", "use the real GitLab at this `URL`")
+		slack     = flags.Bool("slack", false, "use the real Slack")
+	)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("local takes no %q", flags.Arg(0))
+	}
+	p := &printer{out: out, colour: isTerminal(out), start: time.Now()}
+	config := sandbox.Config{
+		Addr: *addr, Language: *language, StepTime: 500 * time.Millisecond, Events: p.print, GitLabURL: *gitlabURL,
+	}
+	if *fast {
+		config.Backoff = sandbox.Backoff{Min: 100 * time.Millisecond, Max: 2 * time.Second}
+	}
+	if *routes != "" {
+		text, err := os.ReadFile(*routes)
+		if err != nil {
+			return fmt.Errorf("read the routes: %w", err)
+		}
+		config.Routes = string(text)
+	}
+	if *gitlabURL != "" {
+		config.GitLabTriggerTokens = env.NewSecret(os.Getenv("GITLAB_TRIGGER_TOKENS"))
+	}
+	if *slack {
+		config.SlackBotToken = env.NewSecret(os.Getenv("SLACK_BOT_TOKEN"))
+		if config.SlackBotToken.IsZero() {
+			return fmt.Errorf("-slack wants a bot token in SLACK_BOT_TOKEN")
+		}
+	}
+	s, err := sandbox.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	fmt.Fprintf(out, welcome, s.URL, s.WebhookURL, s.URL)
+	<-ctx.Done()
+	return nil
+}
+
+const welcome = `hubrelay runs on this machine. Watch it here, or at %[1]s
+
+Send the webhook that Docker Hub documents:
+
+  curl -d '{"push_data":{"pushed_at":1417566161,"pusher":"trustedbuilder","tag":"1.4.0"},"repository":{"repo_name":"acme/api"}}' \
+    %[2]s
+
+Push an image of your own to the registry (docker push works, too):
+
+  curl -X POST %[3]s/build/acme/api:1.5.0
+
+`
+
+// printer writes events to the terminal, a line each.
+type printer struct {
+	out    io.Writer
+	colour bool
+	start  time.Time
+}
+
+func (p *printer) print(e sandbox.Event) {
+	colour := ""
+	switch {
+	case !p.colour:
+	case e.Bad:
+		colour = "\x1b[31m"
+	case e.Talk:
+		colour = "\x1b[36m"
+	case strings.HasPrefix(e.Who, "pipeline"):
+		colour = "\x1b[33m"
+	}
+	end := ""
+	if colour != "" {
+		end = "\x1b[0m"
+	}
+	text := strings.TrimSpace(strings.Join([]string{e.Image, e.What}, "  "))
+	if e.Detail != "" {
+		text += ": " + strings.ReplaceAll(e.Detail, "\n", " ")
+	}
+	fmt.Fprintf(p.out, "%s%7.2f  %-12s %s%s\n", colour, e.At.Sub(p.start).Seconds(), e.Who, text, end)
+}
+
+// isTerminal tells whether colours would be seen.
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,271 @@
+// Package notify takes what a pipeline reports, and keeps the Slack message
+// and the record of the promotion true.
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/auth"
+	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/ledger"
+	"github.com/getto-systems/hubrelay/internal/route"
+	"github.com/getto-systems/hubrelay/internal/slack"
+)
+
+// maxBody bounds a report, in bytes.
+const maxBody = 64 << 10
+
+// Waits.
+const (
+	retryAfter = 10 * time.Second                 // where Slack does not say
+	tellTime   = ledger.TellLease - 5*time.Second // for what is done under the lease to tell
+	waitTime   = 20 * time.Second                 // for another report of the same promotion
+	waitStep   = 200 * time.Millisecond
+)
+
+// Poster keeps messages in Slack.
+type Poster interface {
+	Post(ctx context.Context, channel string, m slack.Message) (slack.Ref, error)
+	Update(ctx context.Context, ref slack.Ref, m slack.Message) (slack.Ref, error)
+	Reply(ctx context.Context, ref slack.Ref, m slack.Message) error
+}
+
+// Promotions keeps the records that reports are about.
+type Promotions interface {
+	Get(ctx context.Context, id string) (ledger.Promotion, error)
+	Report(context.Context, ledger.Report) (ledger.Telling, error)
+	Told(context.Context, ledger.Telling, ledger.Message) error
+	Untold(context.Context, ledger.Telling) error
+}
+
+// IDTokens checks the id token of a GitLab job.
+type IDTokens interface {
+	Verify(ctx context.Context, token string, claims any) error
+}
+
+// Notify is what New needs.
+type Notify struct {
+	Routes     route.Table
+	Tokens     auth.Tokens
+	IDTokens   IDTokens   // nil: none is accepted
+	Promotions Promotions // nil: callers keep the ts of their message themselves
+	Slack      Poster
+	Language   slack.Language
+}
+
+// New returns the handler that pipelines report to.
+func New(n Notify, log *slog.Logger) http.Handler {
+	h := handler{n, log}
+	return httpx.Serve(log, h.receive)
+}
+
+type handler struct {
+	Notify
+	log *slog.Logger
+}
+
+type told struct {
+	Channel string `json:"channel"`
+	TS      string `json:"ts"`
+}
+
+func (h handler) receive(r *http.Request) (httpx.Answer, error) {
+	if r.URL.Path != "/" {
+		return httpx.Answer{}, &httpx.Error{Status: http.StatusNotFound, Public: "there is nothing at this path; report to /"}
+	}
+	ctx := r.Context()
+	who, err := h.identify(ctx, auth.Bearer(r.Header))
+	if err != nil {
+		return httpx.Answer{}, err
+	}
+	body, err := httpx.ReadBody(r, maxBody)
+	if err != nil {
+		return httpx.Answer{}, err
+	}
+	rep, err := parseReport(body)
+	if err != nil {
+		return httpx.Answer{}, &httpx.Error{Status: http.StatusBadRequest, Public: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+	answer := httpx.Answer{Message: "report taken", Attrs: []slog.Attr{slog.String("reason", rep.status)}}
+	add := func(key, value string) {
+		if value != "" {
+			answer.Attrs = append(answer.Attrs, slog.String(key, value))
+		}
+	}
+	add("id", rep.deliveryID)
+	add("repository", rep.repository)
+	add("tag", rep.tag)
+	add("pipeline_url", rep.pipelineURL)
+	add("project", who.project.Path)
+
+	found, err := h.route(who, rep)
+	if err != nil {
+		return answer, err
+	}
+	add("route", found.Key)
+	ref, outcome, err := h.tell(ctx, found, who, rep)
+	if err != nil {
+		return answer, slackError(err)
+	}
+	add("outcome", outcome)
+	answer.Body = told{ref.Channel, ref.TS}
+	return answer, nil
+}
+
+// tell brings record and message up to date. The outcome is posted, updated
+// or unchanged.
+func (h handler) tell(ctx context.Context, found route.Route, who caller, rep report) (slack.Ref, string, error) {
+	// A release or a deploy is news of its own: it says nothing of how the
+	// promotion goes.
+	if h.Promotions != nil && rep.deliveryID != "" && rep.event == string(slack.Promote) {
+		p, err := h.Promotions.Get(ctx, rep.deliveryID)
+		switch {
+		case err == nil:
+			return h.tellPromotion(ctx, found, rep, p)
+		case !errors.Is(err, ledger.ErrUnknown):
+			return slack.Ref{}, "", ledgerError(err)
+		}
+	}
+	// What is begun is finished, or a message would stand there without its reply.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
+	defer cancel()
+	var ref slack.Ref
+	if rep.ts != "" {
+		ref = slack.Ref{Channel: found.Slack.Channel, TS: rep.ts}
+	}
+	m := h.message(rep)
+	if m.Repository == "" {
+		m.Project = who.project.Path
+	}
+	return h.say(ctx, found.Slack.Channel, ref, m)
+}
+
+// tellPromotion updates the record of a promotion, and its one message.
+func (h handler) tellPromotion(ctx context.Context, found route.Route, rep report, p ledger.Promotion) (slack.Ref, string, error) {
+	if p.Route != found.Key || rep.repository != "" && p.Repository != rep.repository {
+		return slack.Ref{}, "", &httpx.Error{Status: http.StatusForbidden, Public: "delivery_id is of another repository"}
+	}
+	telling, err := h.report(ctx, ledger.Report{
+		ID: rep.deliveryID, Digest: rep.digest, State: states[rep.status], PipelineURL: rep.pipelineURL,
+	})
+	if err != nil {
+		return slack.Ref{}, "", err
+	}
+	p = telling.Promotion
+	if !telling.Needed {
+		channel := p.Message.Channel
+		if channel == "" {
+			channel = found.Slack.Channel
+		}
+		return slack.Ref{Channel: channel, TS: p.Message.TS}, "unchanged", nil
+	}
+	m := h.message(rep)
+	m.Repository, m.Tag, m.Digest, m.PipelineURL = p.Repository, p.Tag, p.Digest, p.PipelineURL
+	if p.State != states[rep.status] {
+		m.Status, m.Text = statuses[p.State], "" // another report came in between
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
+	defer cancel()
+	ref, outcome, err := h.say(ctx, found.Slack.Channel, slack.Ref{Channel: p.Message.Channel, TS: p.Message.TS}, m)
+	if err != nil {
+		h.record(ctx, p, h.Promotions.Untold(ctx, telling))
+		return ref, "", err
+	}
+	h.record(ctx, p, h.Promotions.Told(ctx, telling, ledger.Message{Channel: ref.Channel, TS: ref.TS, Tells: p.State}))
+	return ref, outcome, nil
+}
+
+// report waits while another report of the same promotion is told to Slack.
+func (h handler) report(ctx context.Context, r ledger.Report) (ledger.Telling, error) {
+	for end := time.Now().Add(waitTime); ; {
+		telling, err := h.Promotions.Report(ctx, r)
+		switch {
+		case err == nil:
+			return telling, nil
+		case !errors.Is(err, ledger.ErrInProgress):
+			return telling, ledgerError(err)
+		case time.Now().After(end):
+			return telling, &httpx.Error{
+				Status: http.StatusServiceUnavailable, RetryAfter: retryAfter,
+				Public: "another report of this promotion is being told to Slack; send it again", Cause: err,
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ledger.Telling{}, ledgerError(ctx.Err())
+		case <-time.After(waitStep):
+		}
+	}
+}
+
+// say posts a message, or updates the one that ref names. A failure also
+// replies in its thread: an update alone pings nobody.
+func (h handler) say(ctx context.Context, channel string, ref slack.Ref, m slack.Message) (slack.Ref, string, error) {
+	outcome := "posted"
+	var err error
+	if ref.TS != "" {
+		outcome = "updated"
+		ref, err = h.Slack.Update(ctx, ref, m)
+	}
+	if ref.TS == "" || slack.IsGone(err) {
+		outcome = "posted"
+		ref, err = h.Slack.Post(ctx, channel, m)
+	}
+	if err == nil && m.Status == slack.Failure {
+		err = h.Slack.Reply(ctx, ref, m)
+	}
+	return ref, outcome, err
+}
+
+func (h handler) message(rep report) slack.Message {
+	return slack.Message{
+		Language: h.Language, Event: slack.Event(rep.event), Status: slack.Status(rep.status),
+		Repository: rep.repository, Tag: rep.tag, Digest: rep.digest, Version: rep.version,
+		Text: rep.message, PipelineURL: rep.pipelineURL, DeliveryID: rep.deliveryID,
+	}
+}
+
+// record logs that the ledger could not be told what Slack was told.
+func (h handler) record(ctx context.Context, p ledger.Promotion, err error) {
+	if err != nil {
+		h.log.LogAttrs(ctx, slog.LevelError, "ledger not updated",
+			slog.String("id", p.ID), slog.String("repository", p.Repository), slog.String("tag", p.Tag),
+			slog.String("error", err.Error()))
+	}
+}
+
+func ledgerError(err error) error {
+	return &httpx.Error{
+		Status: http.StatusServiceUnavailable, Public: "the record of promotions is away; send it again",
+		RetryAfter: retryAfter, Cause: err,
+	}
+}
+
+// slackError makes an answer of what Slack said; other errors pass.
+func slackError(err error) error {
+	var refusal *slack.Error
+	switch {
+	case !errors.As(err, &refusal):
+		return err
+	case refusal.Temporary():
+		wait := refusal.RetryAfter
+		if wait == 0 {
+			wait = retryAfter
+		}
+		return &httpx.Error{
+			Status: http.StatusServiceUnavailable, Public: "Slack takes no messages at the moment; send it again",
+			RetryAfter: wait, Cause: err,
+		}
+	}
+	public := fmt.Sprintf("Slack refused the message: %s", refusal.Code)
+	if refusal.Hint != "" {
+		public += ": " + refusal.Hint
+	}
+	return &httpx.Error{Status: http.StatusBadGateway, Public: public, Cause: err}
+}

@@ -1,0 +1,117 @@
+// Package webhook takes Docker Hub's call and queues it. It knows no routes:
+// what becomes of a push is decided where it can be tried again.
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/auth"
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
+	"github.com/getto-systems/hubrelay/internal/env"
+	"github.com/getto-systems/hubrelay/internal/gcplog"
+	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/pubsub"
+)
+
+// maxBody bounds a webhook, in bytes. Those of old automated builds hold a
+// whole Dockerfile and README: tens of kilobytes.
+const maxBody = 1 << 20
+
+// retryAfter is told to a caller whose push could not be queued.
+const retryAfter = 30 * time.Second
+
+// Publisher queues a message and returns its ID once the queue has it.
+type Publisher interface {
+	Publish(ctx context.Context, data []byte, attributes map[string]string) (id string, err error)
+}
+
+// FromEnv wires the webhook from its settings: WEBHOOK_TOKENS and TOPIC.
+func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
+	r := env.New(getenv)
+	tokens := env.Parse(r, "WEBHOOK_TOKENS", auth.ParseTokens)
+	topic := env.Parse(r, "TOPIC", pubsub.ParseTopic)
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	queue, err := pubsub.NewPublisher(ctx, topic, getenv("PUBSUB_EMULATOR_HOST"))
+	if err != nil {
+		return nil, err
+	}
+	return New(tokens, queue, gcplog.FromContext(ctx)), nil
+}
+
+// New returns the webhook. It answers 202 once the push is queued and not
+// before: Docker Hub shows a failed delivery only if it is told of one.
+func New(tokens auth.Tokens, queue Publisher, log *slog.Logger) http.Handler {
+	return httpx.Serve(log, webhook{tokens, queue}.receive)
+}
+
+type webhook struct {
+	tokens auth.Tokens
+	queue  Publisher
+}
+
+type queued struct {
+	ID        string `json:"id"`
+	MessageID string `json:"message_id"`
+}
+
+type ignored struct {
+	Ignored string `json:"ignored"`
+}
+
+func (h webhook) receive(r *http.Request) (httpx.Answer, error) {
+	if !h.tokens.Valid(strings.TrimPrefix(r.URL.Path, "/")) {
+		return httpx.Answer{}, &httpx.Error{Status: http.StatusUnauthorized, Public: "the URL has no valid token"}
+	}
+	body, err := httpx.ReadBody(r, maxBody)
+	if err != nil {
+		return httpx.Answer{}, err
+	}
+	push, err := dockerhub.Parse(body, time.Now())
+	switch {
+	case errors.Is(err, dockerhub.ErrNoTag):
+		return httpx.Answer{
+			Status: http.StatusAccepted, Body: ignored{"no_tag"}, Message: "push ignored",
+			Attrs: []slog.Attr{slog.String("outcome", "ignored"), slog.String("reason", "no_tag")},
+		}, nil
+	case err != nil:
+		return httpx.Answer{}, &httpx.Error{Status: http.StatusBadRequest, Public: err.Error()}
+	}
+	return h.publish(r, push)
+}
+
+func (h webhook) publish(r *http.Request, push dockerhub.Push) (httpx.Answer, error) {
+	answer := httpx.Answer{Attrs: []slog.Attr{
+		slog.String("id", push.ID),
+		slog.String("repository", push.Repository),
+		slog.String("tag", push.Tag),
+	}}
+	data, err := json.Marshal(push)
+	if err != nil {
+		return answer, err
+	}
+	attributes := map[string]string{"id": push.ID, "repository": push.Repository, "tag": push.Tag}
+	if trace := gcplog.Traceparent(r.Header); trace != "" {
+		attributes["traceparent"] = trace
+	}
+	// Docker Hub may hang up while Pub/Sub takes its time: publish all the same.
+	messageID, err := h.queue.Publish(context.WithoutCancel(r.Context()), data, attributes)
+	if err != nil {
+		return answer, &httpx.Error{
+			Status: http.StatusServiceUnavailable, Public: "the push could not be queued; send it again",
+			RetryAfter: retryAfter, Cause: err,
+		}
+	}
+	answer.Status = http.StatusAccepted
+	answer.Body = queued{push.ID, messageID}
+	answer.Message = "push queued"
+	answer.Attrs = append(answer.Attrs, slog.String("outcome", "queued"), slog.String("message_id", messageID))
+	return answer, nil
+}

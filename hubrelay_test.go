@@ -1,0 +1,178 @@
+package hubrelay
+
+// The buildpack of Cloud Functions allows no package hubrelay_test here.
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/getto-systems/hubrelay"
+
+// mayImport is the table of docs/architecture.md: which packages of ours each
+// package may import. Tests may import what they like.
+var mayImport = map[string][]string{
+	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gcplog", "internal/httpx"},
+
+	"functions/webhook": {"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpx", "internal/pubsub"},
+	"functions/trigger": {
+		"internal/dockerhub", "internal/env", "internal/gcplog", "internal/gitlab", "internal/httpx",
+		"internal/ledger", "internal/pubsub", "internal/registry", "internal/route",
+	},
+	"functions/notify": {
+		"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpx",
+		"internal/ledger", "internal/route", "internal/slack",
+	},
+
+	"internal/env":       nil,
+	"internal/gcplog":    nil,
+	"internal/httpx":     {"internal/gcplog"},
+	"internal/auth":      {"internal/httpx"},
+	"internal/dockerhub": nil,
+	"internal/route":     {"internal/dockerhub"},
+
+	// Adapters do not know each other.
+	"internal/gitlab":   {"internal/env", "internal/httpx"},
+	"internal/ledger":   nil,
+	"internal/pubsub":   nil,
+	"internal/registry": {"internal/env", "internal/httpx"},
+	"internal/slack":    {"internal/env", "internal/httpx"},
+
+	// Fakes imitate the outside.
+	"internal/gitlab/gitlabtest": nil,
+	"internal/slack/slacktest":   nil,
+
+	"internal/sandbox": {
+		"functions/notify", "functions/trigger", "functions/webhook", "internal/dockerhub", "internal/env",
+		"internal/gcplog", "internal/gitlab/gitlabtest", "internal/pubsub", "internal/slack/slacktest",
+	},
+	"cmd/hubrelay": {"internal/dockerhub", "internal/env", "internal/httpx", "internal/sandbox"},
+}
+
+// onlyIn says where what speaks to the outside may be imported.
+var onlyIn = map[string][]string{
+	"github.com/xanzy/go-gitlab":                  {"internal/gitlab"},
+	"github.com/slack-go/slack":                   {"internal/slack"},
+	"github.com/coreos/go-oidc":                   {"internal/auth"},
+	"github.com/google/go-containerregistry":      {"internal/registry", "internal/sandbox"},
+	"cloud.google.com/go":                         {"internal/ledger", "internal/pubsub", "internal/sandbox"},
+	"google.golang.org":                           {"internal/ledger", "internal/pubsub", "internal/sandbox"},
+	"github.com/GoogleCloudPlatform":              {"."},
+	"github.com/Masterminds/semver":               {"internal/route"},
+	"github.com/go-jose/go-jose":                  {"internal/gitlab/gitlabtest"},
+	"github.com/google/go-cmp":                    {},
+	"github.com/getto-systems/hubrelay/functions": {".", "internal/sandbox"},
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for file, imports := range goFiles(t) {
+		dir := filepath.ToSlash(filepath.Dir(file))
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		seen[dir] = true
+		allowed, ok := mayImport[dir]
+		if !ok {
+			t.Errorf("%s is not in the table of who may import whom", dir)
+			continue
+		}
+		for _, imported := range imports {
+			if ours, ok := strings.CutPrefix(imported, module+"/"); ok && !slices.Contains(allowed, ours) {
+				t.Errorf("%s imports %s", file, ours)
+			}
+			for prefix, where := range onlyIn {
+				if (imported == prefix || strings.HasPrefix(imported, prefix+"/")) && !slices.Contains(where, dir) {
+					t.Errorf("%s imports %s", file, imported)
+				}
+			}
+		}
+	}
+	for dir := range mayImport {
+		if !seen[dir] {
+			t.Errorf("the table names %s, which is not there", dir)
+		}
+	}
+}
+
+// The buildpack takes every Go file of the root for one package, looks at the
+// root's own imports to choose its template, and breaks on a go.work file.
+func TestRootIsWhatTheBuildpackTakes(t *testing.T) {
+	t.Parallel()
+	imports := map[string]bool{}
+	for file, list := range goFiles(t) {
+		if filepath.Dir(file) != "." {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.PackageClauseOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parsed.Name.Name != "hubrelay" {
+			t.Errorf("%s is of package %s", file, parsed.Name.Name)
+		}
+		for _, i := range list {
+			imports[i] = true
+		}
+	}
+	if !imports["github.com/GoogleCloudPlatform/functions-framework-go/functions"] {
+		t.Error("the root package does not import the functions framework itself")
+	}
+	if _, err := os.Stat("go.work"); err == nil {
+		t.Error("there is a go.work file")
+	}
+	gomod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(gomod)) {
+		if strings.HasPrefix(line, "toolchain") || strings.HasPrefix(line, "tool ") {
+			t.Errorf("go.mod has the line %q", line)
+		}
+	}
+	if !strings.Contains(string(gomod), "\ngo 1.26.0\n") {
+		t.Error("go.mod does not say go 1.26.0, which every go126 runtime has")
+	}
+}
+
+// goFiles returns the Go files of the module, and what each imports.
+func goFiles(t *testing.T) map[string][]string {
+	t.Helper()
+	files := map[string][]string{}
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && entry.Name() != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if path.Ext(file) != ".go" {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		files[file] = nil
+		for _, i := range parsed.Imports {
+			files[file] = append(files[file], strings.Trim(i.Path.Value, `"`))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 10 {
+		t.Fatalf("found only %v", slices.Sorted(maps.Keys(files)))
+	}
+	return files
+}

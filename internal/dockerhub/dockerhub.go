@@ -1,0 +1,233 @@
+// Package dockerhub reads what Docker Hub says of a push, and the grammar of
+// repository and tag names.
+//
+// What Docker Hub sends is documented thinly and varies: only the fields that
+// hubrelay uses are looked at, and what is not essential may have any type.
+package dockerhub
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Push is one push that Docker Hub told of, in the form in which it travels
+// through Pub/Sub.
+type Push struct {
+	// ID is the same for a repeated delivery of the same webhook: the hex
+	// SHA-256 of repository, tag and the raw pushed_at, newline-separated.
+	ID         string    `json:"id"`
+	Repository string    `json:"repository"` // namespace/name
+	Tag        string    `json:"tag"`
+	Pusher     string    `json:"pusher"`
+	PushedAt   time.Time `json:"pushed_at,omitzero"`
+	ReceivedAt time.Time `json:"received_at"`
+}
+
+// ErrNoTag says that a webhook is fine but names no tag: there is nothing to
+// promote.
+var ErrNoTag = errors.New("the push has no tag")
+
+// Parse reads the body of a webhook that was received at the given time. It
+// returns ErrNoTag for a push without a tag, or with a digest as its tag; any
+// other error says what is wrong with the body.
+func Parse(body []byte, received time.Time) (Push, error) {
+	var raw struct {
+		Repository json.RawMessage `json:"repository"`
+		PushData   json.RawMessage `json:"push_data"`
+	}
+	if err := json.Unmarshal(body, &raw); err != nil {
+		return Push{}, fmt.Errorf("the body is not a JSON object: %w", err)
+	}
+	repository, err := parseRepository(raw.Repository)
+	if err != nil {
+		return Push{}, err
+	}
+	var data struct {
+		Tag      json.RawMessage `json:"tag"`
+		Pusher   json.RawMessage `json:"pusher"`
+		PushedAt json.RawMessage `json:"pushed_at"`
+	}
+	if len(raw.PushData) > 0 {
+		if err := json.Unmarshal(raw.PushData, &data); err != nil {
+			return Push{}, errors.New("push_data is not an object")
+		}
+	}
+	tag, err := text("push_data.tag", data.Tag)
+	switch {
+	case err != nil:
+		return Push{}, err
+	case tag == "", anyDigest.MatchString(tag):
+		return Push{}, ErrNoTag
+	}
+	if err := CheckTag(tag); err != nil {
+		return Push{}, fmt.Errorf("push_data.tag %w", err)
+	}
+	pusher, _ := text("", data.Pusher)
+	if len(pusher) > maxPusher {
+		pusher = "" // it is for people to read: not worth losing a push
+	}
+	return Push{
+		ID:         id(repository, tag, string(data.PushedAt)),
+		Repository: repository,
+		Tag:        tag,
+		Pusher:     pusher,
+		PushedAt:   moment(data.PushedAt),
+		ReceivedAt: received.UTC(),
+	}, nil
+}
+
+func parseRepository(raw json.RawMessage) (string, error) {
+	if len(raw) == 0 {
+		return "", errors.New("repository is missing")
+	}
+	var r struct {
+		RepoName  json.RawMessage `json:"repo_name"`
+		Namespace json.RawMessage `json:"namespace"`
+		Name      json.RawMessage `json:"name"`
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return "", errors.New("repository is not an object")
+	}
+	name, err := text("repository.repo_name", r.RepoName)
+	if err != nil {
+		return "", err
+	}
+	if name != "" {
+		if err := CheckRepository(name); err != nil {
+			return "", fmt.Errorf("repository.repo_name %w", err)
+		}
+		return name, nil
+	}
+	namespace, err := text("repository.namespace", r.Namespace)
+	if err != nil {
+		return "", err
+	}
+	name, err = text("repository.name", r.Name)
+	if err != nil {
+		return "", err
+	}
+	if namespace == "" || name == "" {
+		return "", errors.New("repository.repo_name is missing, and so is namespace or name")
+	}
+	name = namespace + "/" + name
+	if err := CheckRepository(name); err != nil {
+		return "", fmt.Errorf("repository.namespace and name: %w", err)
+	}
+	return name, nil
+}
+
+// text reads a string that may be absent or null.
+func text(field string, raw json.RawMessage) (string, error) {
+	var s string
+	if len(raw) == 0 {
+		return "", nil
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", fmt.Errorf("%s is not a string", field)
+	}
+	return s, nil
+}
+
+func id(repository, tag, pushedAt string) string {
+	sum := sha256.Sum256([]byte(repository + "\n" + tag + "\n" + pushedAt))
+	return hex.EncodeToString(sum[:])
+}
+
+// moment reads seconds since 1970 as an integer, a float, or either in a
+// string. What it cannot read is the zero time: the moment is for people.
+func moment(raw json.RawMessage) time.Time {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
+	const year10000 = 253402300800 // RFC 3339 has four digits for a year
+	if err != nil || seconds < 0 || seconds >= year10000 {
+		return time.Time{}
+	}
+	whole := int64(seconds)
+	return time.Unix(whole, int64((seconds-float64(whole))*1e9)).UTC()
+}
+
+// The grammar of distribution/reference.
+var (
+	repository = regexp.MustCompile(`^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$`)
+	tag        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	anyDigest  = regexp.MustCompile(`^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}$`)
+	digest     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	artifact   = regexp.MustCompile(`^sha256-[0-9a-f]{64}(\.[A-Za-z0-9._-]+)?$`)
+	delivery   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+)
+
+const (
+	maxRepository = 255 // characters, as distribution/reference allows
+	maxPusher     = 255 // characters; Docker Hub's own limit is far below
+)
+
+// CheckRepository says what is wrong with a repository's name.
+func CheckRepository(name string) error {
+	switch {
+	case len(name) > maxRepository:
+		return fmt.Errorf("is longer than %d characters", maxRepository)
+	case !repository.MatchString(name):
+		return fmt.Errorf("%.100q is not a repository, such as acme/api", name)
+	}
+	return nil
+}
+
+// CheckTag says what is wrong with a tag.
+func CheckTag(name string) error {
+	if !tag.MatchString(name) {
+		return fmt.Errorf("%.140q is not a tag: letters, digits, '_', '.' and '-', 128 at most", name)
+	}
+	return nil
+}
+
+// CheckDigest says what is wrong with the digest of an image.
+func CheckDigest(name string) error {
+	if !digest.MatchString(name) {
+		return fmt.Errorf("%.100q is not a digest: sha256: and 64 hex digits", name)
+	}
+	return nil
+}
+
+// IsArtifactTag tells whether a tag holds a signature or another artifact of
+// an image, not an image: sha256-<hex of the image>, with or without a suffix.
+func IsArtifactTag(tag string) bool { return artifact.MatchString(tag) }
+
+// CheckID says what is wrong with a delivery's ID. It is wider than what Parse
+// makes: messages may be published by hand.
+func CheckID(id string) error {
+	if !delivery.MatchString(id) {
+		return fmt.Errorf("%.140q is not an id: letters, digits, '.', '_' and '-', 128 at most", id)
+	}
+	return nil
+}
+
+// Decode reads a Push from the data of a message.
+func Decode(data []byte) (Push, error) {
+	var p Push
+	if err := json.Unmarshal(data, &p); err != nil {
+		return Push{}, fmt.Errorf("the message is not a push: %w", err)
+	}
+	var mistakes []error
+	for _, field := range []struct {
+		name string
+		err  error
+	}{
+		{"id", CheckID(p.ID)},
+		{"repository", CheckRepository(p.Repository)},
+		{"tag", CheckTag(p.Tag)},
+	} {
+		if field.err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s %w", field.name, field.err))
+		}
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return Push{}, fmt.Errorf("the message is not a push: %w", err)
+	}
+	return p, nil
+}

@@ -1,0 +1,222 @@
+// Package e2e tests hubrelay as it is deployed: three processes, built as the
+// buildpack of Cloud Functions builds them, with a real push subscription
+// between them. It holds tests only.
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// generatedMain is what the buildpack writes beside the source: it imports the
+// root package for its init, and starts the framework.
+const generatedMain = `package main
+
+import (
+	"log"
+	"os"
+
+	_ "github.com/getto-systems/hubrelay"
+
+	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
+)
+
+func main() {
+	if err := funcframework.Start(os.Getenv("PORT")); err != nil {
+		log.Fatalf("Function failed to start: %v\n", err)
+	}
+}
+`
+
+// program builds the program once for all tests.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hubrelay-e2e-")
+	if err != nil {
+		return "", err
+	}
+	buildDir = dir
+	source := filepath.Join(dir, "serverless_function_source_code")
+	if err := copySource("../..", source); err != nil {
+		return "", err
+	}
+	app := filepath.Join(source, "functions.local", "app")
+	if err := os.MkdirAll(app, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(app, "main.go"), []byte(generatedMain), 0o600); err != nil {
+		return "", err
+	}
+	out := filepath.Join(dir, "main")
+	for _, args := range [][]string{{"mod", "tidy"}, {"build", "-o", out, "./functions.local/app"}} {
+		cmd := exec.Command("go", args...)
+		cmd.Dir = source
+		if msg, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, msg)
+		}
+	}
+	return out, nil
+})
+
+var buildDir string // to be removed in the end
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if buildDir != "" {
+		_ = os.RemoveAll(buildDir)
+	}
+	os.Exit(code)
+}
+
+// copySource copies what is deployed: no tests, no command, no sandbox.
+func copySource(from, to string) error {
+	left := map[string]bool{"cmd": true, "internal/e2e": true, "internal/sandbox": true}
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		slash := filepath.ToSlash(name)
+		if entry.IsDir() {
+			if left[slash] || slash != "." && strings.HasPrefix(entry.Name(), ".") || strings.HasSuffix(slash, "test") || entry.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if slash != "go.mod" && slash != "go.sum" && (filepath.Ext(slash) != ".go" || strings.HasSuffix(slash, "_test.go")) {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(target, data, 0o600)
+	})
+}
+
+// process is one function, running.
+type process struct {
+	URL  string
+	cmd  *exec.Cmd
+	out  *output
+	done chan struct{}
+	err  error // of Wait, once done is closed
+}
+
+// output collects what a process writes; it is read while it grows.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// spawn starts a function without waiting for it to listen.
+func spawn(t *testing.T, target string, settings map[string]string) *process {
+	t.Helper()
+	binary, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	p := &process{URL: "http://127.0.0.1:" + port, cmd: exec.Command(binary), out: &output{}, done: make(chan struct{})}
+	p.cmd.Env = []string{"FUNCTION_TARGET=" + target, "PORT=" + port, "HOME=" + t.TempDir()}
+	for name, value := range settings {
+		p.cmd.Env = append(p.cmd.Env, name+"="+value)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Signal(syscall.SIGKILL)
+		<-p.done
+		if t.Failed() {
+			t.Logf("%s wrote:\n%s", target, p.out)
+		}
+	})
+	return p
+}
+
+// start starts a function and waits until it is ready.
+func start(t *testing.T, target string, settings map[string]string) *process {
+	t.Helper()
+	p := spawn(t, target, settings)
+	eventually(t, target+" is ready", func() error {
+		select {
+		case <-p.done:
+			t.Fatalf("%s ended: %v\n%s", target, p.err, p.out)
+		default:
+		}
+		res, err := http.Get(p.URL + "/ready")
+		if err != nil {
+			return err
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return errors.New(res.Status)
+		}
+		return nil
+	})
+	return p
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// eventually waits until check is content, for a minute at most.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		if err = check(); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%s: not within a minute: %v", what, err)
+}

@@ -1,0 +1,352 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/ledger"
+)
+
+const (
+	digestA = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	digestB = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+)
+
+func push(id, digest string) ledger.Push {
+	return ledger.Push{ID: id, Route: "acme/*", Repository: "acme/api", Tag: "1.4.0", Digest: digest}
+}
+
+// claim, and the like, say what a test takes for granted.
+func claim(t *testing.T, l ledger.Ledger, p ledger.Push) ledger.Claim {
+	t.Helper()
+	c, err := l.Claim(t.Context(), p)
+	if err != nil {
+		t.Fatalf("claim of %s: %v", p.ID, err)
+	}
+	return c
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t *testing.T, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Fatalf("got error %v, want %v", got, want)
+	}
+}
+
+func state(t *testing.T, l ledger.Ledger, id string) ledger.State {
+	t.Helper()
+	p, err := l.Get(t.Context(), id)
+	must(t, err)
+	return p.State
+}
+
+func report(t *testing.T, l ledger.Ledger, id string, s ledger.State) ledger.Telling {
+	t.Helper()
+	telling, err := l.Report(t.Context(), ledger.Report{ID: id, State: s})
+	if err != nil {
+		t.Fatalf("report %s of %s: %v", s, id, err)
+	}
+	return telling
+}
+
+// conformance is what every ledger does. Time passes by time.Sleep.
+var conformance = []struct {
+	name string
+	test func(*testing.T, ledger.Ledger)
+}{
+	{"a push of what is on its way or done is a duplicate", func(t *testing.T, l ledger.Ledger) {
+		c := claim(t, l, push("1", digestA))
+		must(t, l.Triggered(t.Context(), c, "https://gitlab.example/1"))
+		for _, s := range []ledger.State{ledger.Triggered, ledger.Running, ledger.Promoted} {
+			if s != ledger.Triggered {
+				must(t, l.Untold(t.Context(), report(t, l, "1", s)))
+			}
+			for _, id := range []string{"1", "2"} {
+				_, err := l.Claim(t.Context(), push(id, digestA))
+				wantErr(t, err, ledger.ErrDuplicate)
+			}
+		}
+		if p, _ := l.Get(t.Context(), "1"); p.PipelineURL != "https://gitlab.example/1" || p.Attempts != 1 {
+			t.Errorf("the record is %+v", p)
+		}
+	}},
+	{"a skipped promotion is done", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Settle(t.Context(), claim(t, l, push("1", digestA)), ledger.Skipped, "signed"))
+		_, err := l.Claim(t.Context(), push("2", digestA))
+		wantErr(t, err, ledger.ErrDuplicate)
+	}},
+	{"while a lease runs another delivery waits, and then takes over", func(t *testing.T, l ledger.Ledger) {
+		first := claim(t, l, push("1", digestA))
+		_, err := l.Claim(t.Context(), push("2", digestA))
+		wantErr(t, err, ledger.ErrInProgress)
+		_, err = l.Claim(t.Context(), push("1", digestA))
+		wantErr(t, err, ledger.ErrInProgress)
+
+		time.Sleep(ledger.Lease)
+		second := claim(t, l, push("2", digestA))
+		wantErr(t, l.Triggered(t.Context(), first, "late"), ledger.ErrStale)
+		wantErr(t, l.Release(t.Context(), first, "late"), ledger.ErrStale)
+		wantErr(t, l.Settle(t.Context(), first, ledger.Failed, "late"), ledger.ErrStale)
+		if got := state(t, l, "2"); got != ledger.Claimed {
+			t.Errorf("a late answer made it %s", got)
+		}
+		if got := state(t, l, "1"); got != ledger.Failed {
+			t.Errorf("the one that was taken over is %s", got)
+		}
+		must(t, l.Triggered(t.Context(), second, "u"))
+	}},
+	{"the same delivery takes its own claim over, fenced", func(t *testing.T, l ledger.Ledger) {
+		first := claim(t, l, push("1", digestA))
+		time.Sleep(ledger.Lease)
+		second := claim(t, l, push("1", digestA))
+		wantErr(t, l.Triggered(t.Context(), first, "late"), ledger.ErrStale)
+		must(t, l.Triggered(t.Context(), second, "u"))
+		if p, _ := l.Get(t.Context(), "1"); p.Attempts != 2 || p.PipelineURL != "u" {
+			t.Errorf("the record is %+v", p)
+		}
+	}},
+	{"a released claim is free at once, and remembers why", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Release(t.Context(), claim(t, l, push("1", digestA)), "gitlab_unavailable"))
+		if p, _ := l.Get(t.Context(), "1"); p.Reason != "gitlab_unavailable" || p.State != ledger.Claimed {
+			t.Errorf("the record is %+v", p)
+		}
+		claim(t, l, push("2", digestA))
+	}},
+	{"what failed is started again by a push", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
+		report(t, l, "1", ledger.Failed)
+		claim(t, l, push("2", digestA))
+		if got := state(t, l, "1"); got != ledger.Failed {
+			t.Errorf("the failed one is %s", got)
+		}
+	}},
+	{"what was settled as failed is started again by its own delivery", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Settle(t.Context(), claim(t, l, push("1", digestA)), ledger.Failed, "not_found"))
+		claim(t, l, push("1", digestA))
+	}},
+	{"what fell silent is started again by a push", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
+		time.Sleep(ledger.Silence - time.Second)
+		_, err := l.Claim(t.Context(), push("2", digestA))
+		wantErr(t, err, ledger.ErrDuplicate)
+		report(t, l, "1", ledger.Running) // it lives: the clock starts anew
+		time.Sleep(2 * time.Second)
+		_, err = l.Claim(t.Context(), push("2", digestA))
+		wantErr(t, err, ledger.ErrDuplicate)
+		time.Sleep(ledger.Silence)
+		claim(t, l, push("2", digestA))
+	}},
+	{"a tag that moved, or moved back, is a new promotion", func(t *testing.T, l ledger.Ledger) {
+		for i, digest := range []string{digestA, digestB, digestA} {
+			p := push(fmt.Sprint(i), digest)
+			must(t, l.Triggered(t.Context(), claim(t, l, p), "u"))
+			report(t, l, p.ID, ledger.Promoted)
+			_, err := l.Claim(t.Context(), push("again", digest))
+			wantErr(t, err, ledger.ErrDuplicate)
+		}
+	}},
+	{"the same delivery may find the tag moved", func(t *testing.T, l ledger.Ledger) {
+		first := claim(t, l, push("1", digestA))
+		second := claim(t, l, push("1", digestB))
+		wantErr(t, l.Triggered(t.Context(), first, "late"), ledger.ErrStale)
+		must(t, l.Triggered(t.Context(), second, "u"))
+	}},
+	{"other tags, repositories and routes are other promotions", func(t *testing.T, l ledger.Ledger) {
+		claim(t, l, push("1", digestA))
+		for i, change := range []func(*ledger.Push){
+			func(p *ledger.Push) { p.Tag = "1.4.1" },
+			func(p *ledger.Push) { p.Repository = "acme/web" },
+			func(p *ledger.Push) { p.Route = "acme/api" },
+		} {
+			p := push(fmt.Sprintf("other %d", i), digestA)
+			change(&p)
+			claim(t, l, p)
+		}
+	}},
+	{"once per delivery, only the delivery counts", func(t *testing.T, l ledger.Ledger) {
+		for _, id := range []string{"1", "2"} {
+			p := push(id, digestA)
+			p.PerDelivery = true
+			must(t, l.Triggered(t.Context(), claim(t, l, p), "u"))
+			p.Digest = digestB
+			_, err := l.Claim(t.Context(), p)
+			wantErr(t, err, ledger.ErrDuplicate)
+		}
+	}},
+	{"a pipeline may report before Trigger has recorded it", func(t *testing.T, l ledger.Ledger) {
+		c := claim(t, l, push("1", digestA))
+		report(t, l, "1", ledger.Running)
+		must(t, l.Triggered(t.Context(), c, "u"))
+		if p, _ := l.Get(t.Context(), "1"); p.State != ledger.Running || p.PipelineURL != "u" {
+			t.Errorf("the record is %+v", p)
+		}
+	}},
+	{"reports that are late, repeated or of another digest change nothing", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
+		if telling := report(t, l, "1", ledger.Triggered); telling.Needed || telling.Promotion.State != ledger.Triggered {
+			t.Errorf("got %+v", telling)
+		}
+		_, err := l.Report(t.Context(), ledger.Report{ID: "1", State: ledger.Failed, Digest: digestB})
+		must(t, err)
+		for _, r := range []struct{ report, want ledger.State }{
+			{ledger.Running, ledger.Running},
+			{ledger.Failed, ledger.Failed},
+			{ledger.Running, ledger.Failed}, // late
+			{ledger.Promoted, ledger.Promoted},
+			{ledger.Promoted, ledger.Promoted},
+			{ledger.Running, ledger.Promoted},
+			{ledger.Failed, ledger.Promoted},
+			{ledger.Skipped, ledger.Promoted},
+		} {
+			telling := report(t, l, "1", r.report)
+			if telling.Promotion.State != r.want {
+				t.Errorf("after %s it is %s, want %s", r.report, telling.Promotion.State, r.want)
+			}
+			if telling.Needed {
+				must(t, l.Untold(t.Context(), telling))
+			}
+		}
+	}},
+	{"one at a time tells Slack, and each state once", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
+		running := report(t, l, "1", ledger.Running)
+		if !running.Needed {
+			t.Fatal("Slack is not to be told")
+		}
+		_, err := l.Report(t.Context(), ledger.Report{ID: "1", State: ledger.Promoted})
+		wantErr(t, err, ledger.ErrInProgress)
+		must(t, l.Told(t.Context(), running, ledger.Message{Channel: "C1", TS: "1.1", Tells: ledger.Running}))
+
+		promoted := report(t, l, "1", ledger.Promoted)
+		if !promoted.Needed || promoted.Promotion.Message.TS != "1.1" {
+			t.Fatalf("got %+v", promoted)
+		}
+		must(t, l.Untold(t.Context(), promoted))
+		promoted = report(t, l, "1", ledger.Promoted)
+		if !promoted.Needed {
+			t.Fatal("what could not be told is forgotten")
+		}
+		must(t, l.Told(t.Context(), promoted, ledger.Message{Channel: "C1", TS: "1.1", Tells: ledger.Promoted}))
+		if again := report(t, l, "1", ledger.Promoted); again.Needed {
+			t.Error("Slack is to be told twice")
+		}
+	}},
+	{"who lost the lease to tell changes nothing", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
+		first := report(t, l, "1", ledger.Running)
+		time.Sleep(ledger.TellLease)
+		second := report(t, l, "1", ledger.Running)
+		if !second.Needed {
+			t.Fatal("the lease did not run out")
+		}
+		wantErr(t, l.Told(t.Context(), first, ledger.Message{TS: "late"}), ledger.ErrStale)
+		wantErr(t, l.Untold(t.Context(), first), ledger.ErrStale)
+		must(t, l.Told(t.Context(), second, ledger.Message{TS: "2.2", Tells: ledger.Running}))
+	}},
+	{"a promotion that starts again tells again", func(t *testing.T, l ledger.Ledger) {
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
+		must(t, l.Told(t.Context(), report(t, l, "1", ledger.Failed), ledger.Message{TS: "1.1", Tells: ledger.Failed}))
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u2"))
+		if telling := report(t, l, "1", ledger.Running); !telling.Needed || telling.Promotion.Message.TS != "1.1" {
+			t.Errorf("got %+v", telling)
+		}
+	}},
+	{"what is not there is unknown", func(t *testing.T, l ledger.Ledger) {
+		_, err := l.Report(t.Context(), ledger.Report{ID: "none", State: ledger.Running})
+		wantErr(t, err, ledger.ErrUnknown)
+		_, err = l.Get(t.Context(), "none")
+		wantErr(t, err, ledger.ErrUnknown)
+	}},
+	{"of many claimants at once one wins", func(t *testing.T, l ledger.Ledger) {
+		var (
+			wg  sync.WaitGroup
+			won atomic.Int32
+		)
+		for i := range 50 {
+			wg.Go(func() {
+				_, err := l.Claim(context.Background(), push(fmt.Sprint(i), digestA))
+				switch {
+				case err == nil:
+					won.Add(1)
+				case !errors.Is(err, ledger.ErrInProgress):
+					t.Errorf("claimant %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		if won.Load() != 1 {
+			t.Errorf("%d claimants won", won.Load())
+		}
+	}},
+}
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	for _, c := range conformance {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { c.test(t, ledger.NewMemory()) })
+		})
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	l := ledger.NewMemory()
+	const pushes = 10_001
+	for i := range pushes {
+		p := push(fmt.Sprint(i), digestA)
+		p.Tag = fmt.Sprint(i)
+		claim(t, l, p)
+	}
+	_, err := l.Get(t.Context(), "0")
+	wantErr(t, err, ledger.ErrUnknown)
+	if _, err := l.Get(t.Context(), "1"); err != nil {
+		t.Errorf("more was forgotten than the oldest: %v", err)
+	}
+}
+
+func TestPromotionsExpire(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger.NewMemory()
+		claim(t, l, push("1", digestA))
+		time.Sleep(ledger.Retention + time.Second)
+		p := push("2", digestA)
+		p.Tag = "other"
+		claim(t, l, p)
+		_, err := l.Get(t.Context(), "1")
+		wantErr(t, err, ledger.ErrUnknown)
+	})
+}
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	a, err := ledger.Open("memory:shared-by-name")
+	must(t, err)
+	b, err := ledger.Open("memory:shared-by-name")
+	must(t, err)
+	other, err := ledger.Open("memory:another")
+	must(t, err)
+	if a != b || a == other {
+		t.Error("a ledger in memory is not shared by its name")
+	}
+	for _, name := range []string{"", "redis:x", "memory"} {
+		if _, err := ledger.Open(name); err == nil && name != "memory" {
+			t.Errorf("%q was opened", name)
+		}
+	}
+}

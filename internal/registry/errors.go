@@ -1,0 +1,141 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// Reasons of an Error.
+const (
+	NotInRegistry = "not_in_registry"       // no such image, or not one that can be pulled yet
+	Denied        = "registry_denied"       // the registry wants other credentials
+	RateLimited   = "registry_rate_limited" // too many questions
+	Unavailable   = "registry_unavailable"  // anything else: no answer, or none that makes sense
+)
+
+// Error says why the registry could not tell. It holds no credentials, no URL
+// and nothing of an answer's body.
+type Error struct {
+	Status     int    // of the registry's answer, 0 where there is none
+	Reason     string // one of the above
+	Hint       string // what to mend, "" where waiting is all there is to do
+	RetryAfter time.Duration
+	Cause      error
+}
+
+func (e *Error) Error() string {
+	if e.Cause == nil {
+		return e.Reason
+	}
+	return e.Reason + ": " + e.Cause.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Temporary is always true: an image may be pullable in a minute, a repository
+// may be let in to, a registry comes back.
+func (e *Error) Temporary() bool { return true }
+
+const deniedHint = "set REGISTRY_AUTH to the Docker config.json of an account that may pull the repository; " +
+	"Docker Hub denies a repository that does not exist in the same way"
+
+func denied(status int) *Error {
+	return &Error{Status: status, Reason: Denied, Hint: deniedHint, Cause: statusText(status)}
+}
+
+// refused makes an Error of an answer that is not what was asked for.
+func refused(res *http.Response) *Error {
+	switch status := res.StatusCode; status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return denied(status)
+	case http.StatusNotFound:
+		return &Error{Status: status, Reason: NotInRegistry, Cause: statusText(status)}
+	case http.StatusTooManyRequests:
+		return &Error{Status: status, Reason: RateLimited, RetryAfter: retryAfter(res.Header), Cause: statusText(status)}
+	default:
+		return &Error{Status: status, Reason: Unavailable, RetryAfter: retryAfter(res.Header), Cause: statusText(status)}
+	}
+}
+
+func statusText(status int) error {
+	return errors.New(strings.TrimSpace(fmt.Sprintf("the registry answered %d %s", status, http.StatusText(status))))
+}
+
+// retryAfter reads seconds or a date; 0 means that the registry did not say.
+func retryAfter(header http.Header) time.Duration {
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(at).Round(time.Second))
+	}
+	return 0
+}
+
+// unreachable makes an Error of a request that got no answer. Of its cause it
+// keeps only what cannot repeat anything that was sent or received.
+func unreachable(err error) *Error {
+	var (
+		network     *net.OpError
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+	)
+	cause := errors.New("the request was not answered")
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		cause = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+	case errors.Is(err, context.Canceled):
+		cause = context.Canceled
+	case errors.As(err, &network):
+		cause = network
+	case errors.As(err, &certificate):
+		cause = certificate
+	case errors.As(err, &record):
+		cause = errors.New(record.Msg)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		cause = errors.New("the connection was closed")
+	}
+	return &Error{Reason: Unavailable, Cause: cause}
+}
+
+// loginFailed makes an Error of a login that failed.
+func loginFailed(err error) error {
+	var (
+		ours   *Error
+		theirs *transport.Error
+	)
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return unreachable(err)
+	case !errors.As(err, &theirs):
+		return &Error{Reason: Unavailable, Cause: errors.New("the registry or its token server gave no answer that can be used to log in")}
+	case theirs.StatusCode == http.StatusUnauthorized:
+		return denied(theirs.StatusCode)
+	default:
+		return &Error{Status: theirs.StatusCode, Reason: Unavailable, Cause: fmt.Errorf("log in: %w", statusText(theirs.StatusCode))}
+	}
+}
+
+// explain makes an *Error of what went wrong, and says what was being done.
+func explain(what string, err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = unreachable(err)
+	}
+	told := *e
+	told.Cause = fmt.Errorf("%s: %w", what, e.Cause)
+	return &told
+}

@@ -1,0 +1,328 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+
+	"github.com/getto-systems/hubrelay/internal/env"
+	"github.com/getto-systems/hubrelay/internal/registry"
+)
+
+func TestNewTakesABaseURLOnly(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{"https://registry-1.docker.io", "http://127.0.0.1:8080", "https://registry.example/"} {
+		if _, err := registry.New(good, env.Secret{}); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{
+		"", "registry-1.docker.io", "ftp://canary-host", "https://", "https://canary:x@registry.example",
+		"https://registry.example/v2", "https://registry.example?canary=1", "https://a b", "https://registry.example/#canary",
+	} {
+		_, err := registry.New(bad, env.Secret{})
+		if err == nil {
+			t.Errorf("%q is taken", bad)
+		} else if strings.Contains(err.Error(), "canary") {
+			t.Errorf("the error repeats the URL: %v", err)
+		}
+	}
+}
+
+func TestDigestIsThatOfTheTagAndIsNoPull(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{})
+	index, err := random.Index(64, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, multi := h.pushImage(t, "acme/api:1.0"), h.push(t, "acme/api:multi", index)
+	c := h.client(t, "")
+	for tag, want := range map[string]string{"1.0": image, "multi": multi} {
+		if got, err := c.Digest(t.Context(), "acme/api", tag); err != nil || got != want {
+			t.Errorf("digest of %s is %q, %v; want %q", tag, got, err, want)
+		}
+	}
+	want := []string{"GET /v2/", "HEAD manifests", "HEAD manifests"}
+	if diff := cmp.Diff(want, h.takeAsked()); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
+	}
+}
+
+func TestDigestNeverAsksForWhatIsNoName(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{})
+	c := h.client(t, "")
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for _, image := range [][2]string{{"", "1.0"}, {"acme/../x", "1.0"}, {"acme/api?x", "1.0"}, {"acme/api", ""}, {"acme/api", "../x"}, {"acme/api", digest}, {"ACME/api", "1"}} {
+		_, err := c.Digest(t.Context(), image[0], image[1])
+		wantReason(t, err, registry.NotInRegistry)
+	}
+	for _, image := range [][2]string{{"", digest}, {"acme/api", "1.0"}, {"acme/api", digest + "/x"}} {
+		_, err := c.Signed(t.Context(), image[0], image[1])
+		wantReason(t, err, registry.NotInRegistry)
+	}
+	if asked := h.takeAsked(); len(asked) != 0 {
+		t.Errorf("asked %v", asked)
+	}
+}
+
+func TestWhatTheRegistrySaysBecomesAReason(t *testing.T) {
+	t.Parallel()
+	status := func(code int, header ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for i := 0; i < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			w.WriteHeader(code)
+		}
+	}
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	reset := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	huge := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		w.Header().Set("Docker-Content-Digest", "sha256:x")
+		for range 40 {
+			_, _ = fmt.Fprint(w, strings.Repeat(" ", 64<<10))
+		}
+	}
+	for name, test := range map[string]struct {
+		answer     http.HandlerFunc
+		want       registry.Error
+		digestOnly bool
+	}{
+		"an image that is not there":         {status(404), registry.Error{Status: 404, Reason: registry.NotInRegistry}, true},
+		"no credentials":                     {status(401), registry.Error{Status: 401, Reason: registry.Denied}, false},
+		"other credentials":                  {status(403), registry.Error{Status: 403, Reason: registry.Denied}, false},
+		"too many questions, with seconds":   {status(429, "Retry-After", "7"), registry.Error{Status: 429, Reason: registry.RateLimited, RetryAfter: 7 * time.Second}, false},
+		"too many questions, with nonsense":  {status(429, "Retry-After", "-7"), registry.Error{Status: 429, Reason: registry.RateLimited}, false},
+		"too many questions, with a date":    {status(429, "Retry-After", "Mon, 02 Jan 2006 15:04:05 GMT"), registry.Error{Status: 429, Reason: registry.RateLimited}, false},
+		"a registry that fails":              {status(500), registry.Error{Status: 500, Reason: registry.Unavailable}, false},
+		"a registry that is being mended":    {status(503, "Retry-After", "30"), registry.Error{Status: 503, Reason: registry.Unavailable, RetryAfter: 30 * time.Second}, false},
+		"a registry that sends elsewhere":    {status(307, "Location", "/v2/elsewhere?canary=1"), registry.Error{Status: 307, Reason: registry.Unavailable}, false},
+		"a registry that hangs":              {hang, registry.Error{Reason: registry.Unavailable}, false},
+		"a connection that is reset":         {reset, registry.Error{Reason: registry.Unavailable}, false},
+		"an answer without a digest":         {status(200), registry.Error{Status: 200, Reason: registry.Unavailable}, false},
+		"an answer with a digest that is no": {status(200, "Docker-Content-Digest", "canary"), registry.Error{Status: 200, Reason: registry.Unavailable}, false},
+		"a huge answer":                      {huge, registry.Error{Status: 200, Reason: registry.Unavailable}, false},
+	} {
+		for _, everywhere := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, from the start %v", name, everywhere), func(t *testing.T) {
+				t.Parallel()
+				h := newHub(t, &hub{fail: test.answer})
+				if everywhere {
+					h.breakWith(test.answer)
+				}
+				want := test.want
+				if everywhere && want.Reason == registry.NotInRegistry {
+					want.Reason = registry.Unavailable // what has no /v2/ is no registry
+				}
+				c := h.client(t, "")
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				_, digestErr := c.Digest(ctx, "acme/api", "1.0")
+				check(t, digestErr, want)
+				if !test.digestOnly {
+					_, signedErr := c.Signed(ctx, "acme/api", "sha256:"+strings.Repeat("a", 64))
+					check(t, signedErr, want)
+				}
+			})
+		}
+	}
+}
+
+func check(t *testing.T, err error, want registry.Error) {
+	t.Helper()
+	var got *registry.Error
+	if !errors.As(err, &got) {
+		t.Fatalf("got %v, want an *Error", err)
+	}
+	if got.Status != want.Status && got.Status != 0 || got.Reason != want.Reason || got.RetryAfter != want.RetryAfter {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if !got.Temporary() {
+		t.Error("is for ever")
+	}
+	if (got.Hint != "") != (want.Reason == registry.Denied) {
+		t.Errorf("hint is %q", got.Hint)
+	}
+	if text := fmt.Sprintf("%v %+v %s", err, *got, got.Hint); strings.Contains(text, "canary") || strings.Contains(text, "http:") {
+		t.Errorf("the error says too much: %s", text)
+	}
+}
+
+func wantReason(t *testing.T, err error, reason string) {
+	t.Helper()
+	var e *registry.Error
+	if !errors.As(err, &e) || e.Reason != reason {
+		t.Errorf("got %v, want %s", err, reason)
+	}
+}
+
+func TestATimeOutIsToldFromOtherFailures(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{fail: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := h.client(t, "").Digest(ctx, "acme/api", "1.0"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestARegistryThatIsNotThereIsUnavailable(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	for _, scheme := range []string{"http", "https"} {
+		c, err := registry.New(scheme+strings.TrimPrefix(server.URL, "http"), env.Secret{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Digest(t.Context(), "acme/api", "1.0")
+		wantReason(t, err, registry.Unavailable)
+		if !strings.Contains(err.Error(), "refused") {
+			t.Errorf("%s: the error does not say why: %v", scheme, err)
+		}
+	}
+}
+
+func TestNothingIsSentInTheClearToAnHTTPSRegistry(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{})
+	h.pushImage(t, "acme/api:1.0")
+	h.takeAsked()
+	c, err := registry.New("https"+strings.TrimPrefix(h.URL, "http"), env.Secret{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Digest(t.Context(), "acme/api", "1.0")
+	wantReason(t, err, registry.Unavailable)
+	if asked := h.takeAsked(); len(asked) != 0 {
+		t.Errorf("asked %v", asked)
+	}
+}
+
+func TestALoginServesARepositoryUntilItExpires(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{locked: true, account: true})
+	want := h.pushImage(t, "acme/api:1.0")
+	c := h.client(t, h.config(map[string]string{"username": user, "password": secret}))
+	ask := func() {
+		t.Helper()
+		if got, err := c.Digest(t.Context(), "acme/api", "1.0"); err != nil || got != want {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	ask()
+	ask()
+	if diff := cmp.Diff([]string{"GET /v2/", "GET /token", "HEAD manifests", "HEAD manifests"}, h.takeAsked()); diff != "" {
+		t.Errorf("two questions (-want +got):\n%s", diff)
+	}
+	h.expire()
+	ask()
+	ask()
+	if diff := cmp.Diff([]string{"HEAD manifests", "GET /v2/", "GET /token", "HEAD manifests", "HEAD manifests"}, h.takeAsked()); diff != "" {
+		t.Errorf("after the token expired (-want +got):\n%s", diff)
+	}
+	// Another repository needs a token of its own.
+	_, err := c.Digest(t.Context(), "acme/web", "1.0")
+	wantReason(t, err, registry.NotInRegistry)
+	if diff := cmp.Diff([]string{"GET /v2/", "GET /token", "HEAD manifests"}, h.takeAsked()); diff != "" {
+		t.Errorf("another repository (-want +got):\n%s", diff)
+	}
+}
+
+func TestQuestionsAtOnceShareALogin(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{locked: true})
+	h.pushImage(t, "acme/api:1.0")
+	c := h.client(t, "")
+	for range 3 {
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				if _, err := c.Digest(t.Context(), "acme/api", "1.0"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		h.expire()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.issued != 3 {
+		t.Errorf("%d logins, want 3", h.issued)
+	}
+}
+
+func TestAFailedLoginIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{locked: true})
+	h.pushImage(t, "acme/api:1.0")
+	c := h.client(t, "")
+	for _, failing := range []http.HandlerFunc{
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		func(w http.ResponseWriter, r *http.Request) { // a token that is none
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token?canary=1"`, r.Host))
+			if r.URL.Path != "/token" {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			_, _ = fmt.Fprint(w, `{"refresh_token":"canary"}`)
+		},
+		func(w http.ResponseWriter, _ *http.Request) { // a realm inside of the network
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://canary@169.254.169.254/canary"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		},
+		func(w http.ResponseWriter, r *http.Request) { // a token server that sends elsewhere
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://canary:canary@%s/token"`, r.Host))
+			if r.URL.Path != "/token" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			http.Redirect(w, r, "http://127.0.0.2/canary?canary=1", http.StatusFound)
+		},
+	} {
+		h.breakWith(failing)
+		_, err := c.Digest(t.Context(), "acme/api", "1.0")
+		check(t, err, registry.Error{Status: 500, Reason: registry.Unavailable})
+		h.breakWith(nil)
+		if _, err := c.Digest(t.Context(), "acme/api", "1.0"); err != nil {
+			t.Errorf("the failure is remembered: %v", err)
+		}
+		h.expire()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := c.Digest(ctx, "acme/api", "1.0")
+	wantReason(t, err, registry.Unavailable)
+	if _, err := c.Digest(t.Context(), "acme/api", "1.0"); err != nil {
+		t.Errorf("a caller that went away is remembered: %v", err)
+	}
+}
+
+func TestOfTooManyRepositoriesAllAreForgotten(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{})
+	c := h.client(t, "")
+	for i := range 1000 {
+		_, err := c.Digest(t.Context(), fmt.Sprintf("acme/api-%d", i), "1.0")
+		wantReason(t, err, registry.NotInRegistry)
+	}
+	h.takeAsked()
+	_, err := c.Digest(t.Context(), "acme/api-0", "1.0")
+	wantReason(t, err, registry.NotInRegistry)
+	if !slices.Contains(h.takeAsked(), "GET /v2/") {
+		t.Error("the first of 1000 repositories is still remembered")
+	}
+}

@@ -1,0 +1,375 @@
+// Package route knows who gets which pipeline and which Slack channel: the
+// table that is written by the people who run hubrelay.
+package route
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
+)
+
+// Values of Route.Pass and Route.OncePer.
+const (
+	PassInputs    = "inputs"
+	PassVariables = "variables"
+
+	OncePerDigest   = "digest"
+	OncePerDelivery = "delivery"
+)
+
+// Everything is the key of the route, or the token, for what no other matches.
+const Everything = "*"
+
+// Table finds the route of a repository. Its zero value has none.
+type Table struct {
+	routes []Route // exact keys first, then the longest glob
+}
+
+// Route says what becomes of the pushes to a repository.
+type Route struct {
+	Key        string `json:"-"` // a repository, or a glob over repositories
+	GitLab     GitLab `json:"gitlab"`
+	Tags       Tags   `json:"tags"`
+	Latest     string `json:"latest"` // the moving tag
+	OncePer    string `json:"once_per"`
+	SkipSigned bool   `json:"skip_signed"`
+	Slack      Slack  `json:"slack"`
+	// Inputs go to the pipeline with those that hubrelay makes.
+	Inputs map[string]string `json:"inputs"`
+}
+
+// GitLab names the pipeline.
+type GitLab struct {
+	Project string `json:"project"` // a path, in which {namespace} and {name} may stand, or an ID
+	Ref     string `json:"ref"`
+	Pass    string `json:"pass"`
+}
+
+// Slack names the channel.
+type Slack struct {
+	Channel string `json:"channel"`
+}
+
+// Tags says which tags are promoted: globs, or "semver:" and a constraint.
+type Tags struct {
+	Include []string `json:"include"` // none means every tag
+	Exclude []string `json:"exclude"`
+}
+
+// Parse reads a table from JSON. Its error holds every mistake, one a line.
+func Parse(text string) (Table, error) {
+	raw, err := decodeStrictly(text)
+	if err != nil {
+		return Table{}, err
+	}
+	var (
+		t        Table
+		mistakes []error
+	)
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		r, err := parseRoute(key, raw[key])
+		if err != nil {
+			mistakes = append(mistakes, err)
+		}
+		t.routes = append(t.routes, r)
+	}
+	slices.SortStableFunc(t.routes, func(a, b Route) int {
+		if a.isGlob() != b.isGlob() {
+			if b.isGlob() {
+				return -1
+			}
+			return 1
+		}
+		return len(b.Key) - len(a.Key)
+	})
+	return t, errors.Join(mistakes...)
+}
+
+// decodeStrictly splits the table into its routes. A key that stands twice is
+// a mistake that encoding/json would let pass.
+func decodeStrictly(text string) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(strings.NewReader(text))
+	start, err := d.Token()
+	if err != nil || start != json.Delim('{') {
+		return nil, errors.New("is not a JSON object of routes")
+	}
+	routes := map[string]json.RawMessage{}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, fmt.Errorf("is not JSON: %w", err)
+		}
+		var route json.RawMessage
+		if err := d.Decode(&route); err != nil {
+			return nil, fmt.Errorf("is not JSON: %w", err)
+		}
+		name := key.(string) // what stands before a colon is a string, or Decode fails
+		if _, twice := routes[name]; twice {
+			return nil, fmt.Errorf("%q stands twice", name)
+		}
+		routes[name] = route
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, fmt.Errorf("is not JSON: %w", err)
+	}
+	if d.More() {
+		return nil, errors.New("has something after its end")
+	}
+	return routes, nil
+}
+
+func parseRoute(key string, raw json.RawMessage) (Route, error) {
+	r := Route{Key: key}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("%q: %w", key, err)
+	}
+	if r.GitLab.Ref == "" {
+		r.GitLab.Ref = "main"
+	}
+	if r.GitLab.Pass == "" {
+		r.GitLab.Pass = PassInputs
+	}
+	if r.Latest == "" {
+		r.Latest = "latest"
+	}
+	if r.OncePer == "" {
+		r.OncePer = OncePerDigest
+	}
+	var mistakes []error
+	for _, err := range r.check() {
+		mistakes = append(mistakes, fmt.Errorf("%q: %w", key, err))
+	}
+	return r, errors.Join(mistakes...)
+}
+
+var (
+	project     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$`)
+	projectID   = regexp.MustCompile(`^[1-9][0-9]*$`)
+	placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+	inputName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	ref         = regexp.MustCompile(`^[^\s~^:?*\[\\]+$`)
+)
+
+// Limits of GitLab and Slack.
+const (
+	maxInputs     = 16   // of a route; GitLab takes 20, and hubrelay adds four
+	maxInputValue = 1023 // bytes; GitLab refuses an input of 1 KB
+	maxChannel    = 80   // characters
+)
+
+// reserved are the inputs that hubrelay makes itself.
+var reserved = []string{"image_repository", "image_tag", "image_digest", "delivery_id"}
+
+func (r Route) check() []error {
+	var mistakes []error
+	wrong := func(format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf(format, args...))
+	}
+	if err := checkKey(r.Key); err != nil {
+		wrong("the key %w", err)
+	}
+	filled := strings.NewReplacer("{namespace}", "n", "{name}", "n").Replace(r.GitLab.Project)
+	switch {
+	case r.GitLab.Project == "":
+		wrong("gitlab.project is required")
+	case placeholder.MatchString(filled):
+		wrong("gitlab.project has %s; only {namespace} and {name} may stand there", placeholder.FindString(filled))
+	case !project.MatchString(filled) && !projectID.MatchString(r.GitLab.Project):
+		wrong("gitlab.project %q is neither a path, such as acme/images/api, nor an ID", r.GitLab.Project)
+	}
+	if !ref.MatchString(r.GitLab.Ref) {
+		wrong("gitlab.ref %q is not the name of a branch or tag", r.GitLab.Ref)
+	}
+	if !slices.Contains([]string{PassInputs, PassVariables}, r.GitLab.Pass) {
+		wrong("gitlab.pass is %q, must be inputs or variables", r.GitLab.Pass)
+	}
+	if !slices.Contains([]string{OncePerDigest, OncePerDelivery}, r.OncePer) {
+		wrong("once_per is %q, must be digest or delivery", r.OncePer)
+	}
+	if err := dockerhub.CheckTag(r.Latest); err != nil {
+		wrong("latest %w", err)
+	}
+	switch {
+	case r.Slack.Channel == "":
+		wrong("slack.channel is required")
+	case len(r.Slack.Channel) > maxChannel, strings.ContainsAny(r.Slack.Channel, " \t\r\n"):
+		wrong("slack.channel %.100q is not a channel's ID, such as C0123456789", r.Slack.Channel)
+	}
+	for _, list := range []struct {
+		name     string
+		patterns []string
+	}{{"include", r.Tags.Include}, {"exclude", r.Tags.Exclude}} {
+		for _, p := range list.patterns {
+			if _, err := matchTag(p, "1.2.3"); err != nil {
+				wrong("tags.%s %q %w", list.name, p, err)
+			}
+		}
+	}
+	return append(mistakes, r.checkInputs()...)
+}
+
+func (r Route) checkInputs() []error {
+	var mistakes []error
+	if len(r.Inputs) > maxInputs {
+		mistakes = append(mistakes, fmt.Errorf("inputs has %d, must be %d at most", len(r.Inputs), maxInputs))
+	}
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(r.Inputs)) {
+		lower := strings.ToLower(name)
+		switch {
+		case !inputName.MatchString(name), r.GitLab.Pass == PassVariables && strings.Contains(name, "-"):
+			mistakes = append(mistakes, fmt.Errorf("inputs: %.100q cannot be the name of an input or variable", name))
+		case slices.Contains(reserved, lower):
+			mistakes = append(mistakes, fmt.Errorf("inputs: %q is what hubrelay itself sends", name))
+		case seen[lower]:
+			mistakes = append(mistakes, fmt.Errorf("inputs: %q stands twice but for its case", name))
+		case len(r.Inputs[name]) > maxInputValue:
+			mistakes = append(mistakes, fmt.Errorf("inputs: the value of %q is over %d bytes", name, maxInputValue))
+		}
+		seen[lower] = true
+	}
+	return mistakes
+}
+
+func checkKey(key string) error {
+	if key == Everything {
+		return nil
+	}
+	if !strings.ContainsAny(key, `*?[\`) {
+		return dockerhub.CheckRepository(key)
+	}
+	if _, err := path.Match(key, "acme/api"); err != nil {
+		return fmt.Errorf("%q is not a glob: a bracket or backslash is not closed", key)
+	}
+	if strings.Count(key, "/") != 1 {
+		return fmt.Errorf("%q matches no repository of Docker Hub: write namespace/name, such as acme/*, or * for every one", key)
+	}
+	return nil
+}
+
+func (r Route) isGlob() bool { return strings.ContainsAny(r.Key, `*?[\`) }
+
+func (r Route) matches(repository string) bool {
+	if r.Key == Everything || r.Key == repository {
+		return true
+	}
+	ok, _ := path.Match(r.Key, repository) // the glob was checked by Parse
+	return ok && r.isGlob()
+}
+
+// All returns the routes, in the order in which they are tried.
+func (t Table) All() []Route { return slices.Clone(t.routes) }
+
+// Find returns the route of a repository with its placeholders filled. An
+// exact key wins, then the longest glob.
+func (t Table) Find(repository string) (Route, bool) {
+	for _, r := range t.routes {
+		if r.matches(repository) {
+			return r.fill(repository), true
+		}
+	}
+	return Route{}, false
+}
+
+func (r Route) fill(repository string) Route {
+	namespace, name := path.Split(repository)
+	r.GitLab.Project = strings.NewReplacer(
+		"{namespace}", strings.TrimSuffix(namespace, "/"),
+		"{name}", name,
+	).Replace(r.GitLab.Project)
+	return r
+}
+
+// OfProject returns the routes whose pipelines run in the GitLab project,
+// placeholders not filled.
+func (t Table) OfProject(p Project) []Route {
+	var found []Route
+	for _, r := range t.routes {
+		if r.GitLab.Project == p.ID || r.projectPattern().MatchString(p.Path) {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+func (r Route) projectPattern() *regexp.Regexp {
+	p := regexp.QuoteMeta(r.GitLab.Project)
+	p = strings.NewReplacer(`\{namespace\}`, `[^/]+`, `\{name\}`, `[^/]+`).Replace(p)
+	return regexp.MustCompile("^" + p + "$")
+}
+
+// Project is a GitLab project as an id token names it.
+type Project struct{ ID, Path string }
+
+// RunsIn tells whether the pipelines of a route that Find returned run in the
+// project.
+func (r Route) RunsIn(p Project) bool {
+	return r.GitLab.Project == p.Path || r.GitLab.Project == p.ID
+}
+
+// Allows tells whether the route's tag rules let a tag be promoted.
+func (r Route) Allows(tag string) bool {
+	return (len(r.Tags.Include) == 0 || matchAny(r.Tags.Include, tag)) && !matchAny(r.Tags.Exclude, tag)
+}
+
+func matchAny(patterns []string, tag string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := matchTag(p, tag) // the pattern was checked by Parse
+		return ok
+	})
+}
+
+// matchTag matches a whole tag. A constraint matches full versions only, with
+// or without a "v": in "1.4" or "20240101" it would see versions that nobody
+// meant.
+func matchTag(pattern, tag string) (bool, error) {
+	constraint, isSemver := strings.CutPrefix(pattern, "semver:")
+	if !isSemver {
+		if pattern == "" {
+			return false, errors.New("is empty")
+		}
+		ok, err := path.Match(pattern, tag)
+		if err != nil {
+			return false, errors.New("is not a glob: a bracket or backslash is not closed")
+		}
+		return ok, nil
+	}
+	c, err := semver.NewConstraint(constraint)
+	if err != nil {
+		return false, fmt.Errorf("is not a version constraint: %w", err)
+	}
+	v, err := semver.StrictNewVersion(strings.TrimPrefix(tag, "v"))
+	return err == nil && c.Check(v), nil
+}
+
+// Values returns what the pipeline of a push is told, as inputs or as
+// variables, whichever the route says.
+func (r Route) Values(p dockerhub.Push, digest string) map[string]string {
+	values := map[string]string{
+		"image_repository": p.Repository,
+		"image_tag":        p.Tag,
+		"image_digest":     digest,
+		"delivery_id":      p.ID,
+	}
+	maps.Copy(values, r.Inputs)
+	if r.GitLab.Pass != PassVariables {
+		return values
+	}
+	upper := make(map[string]string, len(values))
+	for name, value := range values {
+		upper[strings.ToUpper(name)] = value
+	}
+	return upper
+}

@@ -1,0 +1,99 @@
+package sandbox
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Event is one thing that happened, for people to read.
+type Event struct {
+	At     time.Time
+	Who    string // webhook, trigger, notify, docker hub, pub/sub, pipeline 1, slack …
+	Image  string // REPOSITORY:TAG, or ""
+	What   string
+	Detail string // a reason, a hint, a link
+	Bad    bool   // somebody ought to look
+	Talk   bool   // it is what Slack shows
+}
+
+// maxEvents is how many events are kept for the page.
+const maxEvents = 500
+
+type events struct {
+	hear func(Event)
+
+	mu   sync.Mutex
+	last []Event // newest last
+}
+
+func (e *events) add(ev Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ev.At = time.Now()
+	e.last = append(e.last, ev)
+	if len(e.last) > maxEvents {
+		e.last = append(e.last[:0], e.last[len(e.last)-maxEvents:]...)
+	}
+	if e.hear != nil {
+		e.hear(ev)
+	}
+}
+
+// newest returns the events, newest first.
+func (e *events) newest() []Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]Event, 0, len(e.last))
+	for i := len(e.last) - 1; i >= 0; i-- {
+		out = append(out, e.last[i])
+	}
+	return out
+}
+
+// eventHandler makes events of a function's log lines, and hands the lines on.
+type eventHandler struct {
+	function string
+	events   *events
+	logs     *slog.Logger // may be nil
+	attrs    []slog.Attr
+}
+
+func (h eventHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h eventHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
+	return h
+}
+
+func (h eventHandler) WithGroup(string) slog.Handler { return h } // the functions have none
+
+func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
+	ev := Event{Who: h.function, What: r.Message, Bad: r.Level >= slog.LevelWarn}
+	values := map[string]string{}
+	for _, a := range h.attrs {
+		values[a.Key] = a.Value.String()
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		values[a.Key] = a.Value.String()
+		return true
+	})
+	if values["repository"] != "" {
+		ev.Image = values["repository"] + ":" + values["tag"]
+	}
+	var detail []string
+	for _, key := range []string{"reason", "error", "pipeline_url"} {
+		if v := values[key]; v != "" {
+			detail = append(detail, v)
+		}
+	}
+	ev.Detail = strings.Join(detail, "  ")
+	h.events.add(ev)
+	if h.logs == nil {
+		return nil
+	}
+	r.AddAttrs(append(h.attrs[:len(h.attrs):len(h.attrs)], slog.String("function", h.function))...)
+	return h.logs.Handler().Handle(ctx, r)
+}

@@ -1,0 +1,206 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	pubsubapi "cloud.google.com/go/pubsub/v2"
+
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
+	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
+	"github.com/getto-systems/hubrelay/internal/pubsub"
+	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
+)
+
+// dockerHub calls the webhook for every push to the registry.
+type dockerHub struct {
+	webhookURL string
+	events     *events
+}
+
+// pushed calls the webhook, several times at once for a multi-arch image. As
+// Docker Hub it never calls again.
+func (d dockerHub) pushed(repository, tag string, webhooks int) {
+	what := "pushed; calls the webhook"
+	if webhooks > 1 {
+		what = fmt.Sprintf("pushed, multi-arch; calls the webhook %d times", webhooks)
+	}
+	d.events.add(Event{Who: "docker hub", Image: repository + ":" + tag, What: what})
+	body, err := dockerhub.Webhook(repository, tag, time.Now())
+	if err != nil {
+		d.events.add(Event{Who: "docker hub", Image: repository + ":" + tag, What: err.Error(), Bad: true})
+		return
+	}
+	for range webhooks {
+		go d.call(repository+":"+tag, body)
+	}
+}
+
+func (d dockerHub) call(image string, body []byte) {
+	res, err := http.Post(d.webhookURL, "application/json", bytes.NewReader(body))
+	if err != nil {
+		d.events.add(Event{Who: "docker hub", Image: image, What: "the webhook does not answer", Bad: true})
+		return
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusAccepted {
+		d.events.add(Event{Who: "docker hub", Image: image, What: "the webhook answers " + res.Status, Bad: true})
+	}
+}
+
+// pipelines plays the runner of the fake GitLab. Nothing is signed: it does
+// what the real pipeline does to the registry and to Notify.
+type pipelines struct {
+	*Sandbox
+	stepTime time.Duration
+}
+
+func (p pipelines) run(created gitlabtest.Pipeline) {
+	job := job{
+		Sandbox:    p.Sandbox,
+		pipeline:   created,
+		repository: value(created, "image_repository"),
+		tag:        value(created, "image_tag"),
+		digest:     value(created, "image_digest"),
+		delivery:   value(created, "delivery_id"),
+	}
+	p.GitLab.SetStatus(created.Project, created.ID, "running")
+	status, message := job.run(p.stepTime)
+	if err := job.report(status, message); err != nil {
+		job.event("could not report "+status, err.Error(), true)
+	}
+	if status == "failure" {
+		p.GitLab.SetStatus(created.Project, created.ID, "failed")
+		return
+	}
+	p.GitLab.SetStatus(created.Project, created.ID, "success")
+}
+
+// value reads an input or a variable of a pipeline.
+func value(p gitlabtest.Pipeline, name string) string {
+	if v, ok := p.Inputs[name].(string); ok {
+		return v
+	}
+	return p.Variables[string(bytes.ToUpper([]byte(name)))]
+}
+
+type job struct {
+	*Sandbox
+	pipeline                          gitlabtest.Pipeline
+	repository, tag, digest, delivery string
+}
+
+func (j job) event(what, detail string, bad bool) {
+	j.events.add(Event{
+		Who: fmt.Sprintf("pipeline %d", j.pipeline.ID), Image: j.repository + ":" + j.tag, What: what, Detail: detail, Bad: bad,
+	})
+}
+
+// run returns what is to be reported in the end.
+func (j job) run(stepTime time.Duration) (status, message string) {
+	if err := j.report("running", ""); err != nil {
+		j.event("could not report that it runs", err.Error(), true)
+	}
+	time.Sleep(stepTime)
+	now, err := j.registry.digest(j.repository, j.tag)
+	switch {
+	case err != nil:
+		return "failure", "The image could not be pulled."
+	case j.digest != "" && now != j.digest:
+		return "skipped", "The tag has moved on; a newer pipeline is on its way."
+	case j.registry.signed(j.repository, now):
+		j.event("finds the image signed already", "", false)
+		return "skipped", "The image is signed already."
+	}
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"signs the image (pretended)", func() error { return j.registry.pretendSignature(j.repository, now) }},
+		{"pushes the tag again", func() error { return j.registry.retag(j.repository, now, j.tag) }},
+		{"moves latest", func() error { return j.registry.retag(j.repository, now, "latest") }},
+	}
+	for _, step := range steps {
+		j.event(step.what, "", false)
+		if err := step.do(); err != nil {
+			j.event("failed", err.Error(), true)
+			return "failure", "The registry refused a push."
+		}
+		time.Sleep(stepTime)
+	}
+	return "success", ""
+}
+
+// report does what the pipeline's curl does.
+func (j job) report(status, message string) error {
+	token, err := j.GitLab.IDToken(gitlabtest.Claims{
+		Project: j.pipeline.Project, Audience: audience, Ref: j.pipeline.Ref, RefProtected: true, PipelineID: j.pipeline.ID,
+	})
+	if err != nil {
+		return err
+	}
+	form := url.Values{
+		"status": {status}, "repository": {j.repository}, "tag": {j.tag}, "digest": {j.digest},
+		"delivery_id": {j.delivery}, "pipeline_url": {j.pipeline.WebURL}, "message": {message},
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, j.URL+"/notify/", bytes.NewReader([]byte(form.Encode())))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status + ": " + string(body))
+	}
+	return nil
+}
+
+// heardInSlack tells of a message that was posted, updated or replied.
+func (s *Sandbox) heardInSlack(m slacktest.Message) {
+	what := "hears"
+	switch {
+	case m.ThreadTS != "":
+		what = "hears, in the thread"
+	case m.Edits > 0:
+		what = "sees the message change"
+	}
+	s.events.add(Event{Who: "slack", What: what, Detail: m.Text, Talk: true})
+}
+
+// willDeliverAgain tells that Pub/Sub waits.
+func (s *Sandbox) willDeliverAgain(m *pubsubapi.Message, wait time.Duration) {
+	s.events.add(Event{Who: "pub/sub", Image: imageOf(m), What: fmt.Sprintf("delivers again in %s", wait)})
+}
+
+// sawDeadLetter tells of a message that was given up.
+func (s *Sandbox) sawDeadLetter(m *pubsubapi.Message) {
+	reason := m.Attributes[pubsub.ReasonAttribute]
+	if reason == "" {
+		reason = fmt.Sprintf("gave up after %d attempts", MaxDeliveryAttempts)
+	}
+	s.events.add(Event{Who: "dead letter", Image: imageOf(m), What: reason, Detail: m.Attributes[pubsub.HintAttribute], Bad: true})
+}
+
+func imageOf(m *pubsubapi.Message) string {
+	return m.Attributes["repository"] + ":" + m.Attributes["tag"]
+}
+
+// anyProject makes every project of the fake GitLab exist, with one token.
+func (s *Sandbox) anyProject() string {
+	token := secret("glptt")
+	s.GitLab.AnyProject(token)
+	return token
+}

@@ -1,0 +1,32 @@
+package sandbox
+
+import (
+	"bytes"
+	_ "embed"
+	"html/template"
+	"net/http"
+	"slices"
+)
+
+//go:embed page.html
+var pageHTML string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+
+// page shows what Slack shows, the pipelines, and what happened.
+func (s *Sandbox) page(w http.ResponseWriter, _ *http.Request) {
+	messages, pipelines := s.Slack.Messages(), s.GitLab.Pipelines()
+	slices.Reverse(messages)
+	slices.Reverse(pipelines)
+	var out bytes.Buffer
+	err := pageTemplate.Execute(&out, map[string]any{
+		"WebhookURL": s.WebhookURL, "URL": s.URL, "Seed": Seed,
+		"Messages": messages, "Pipelines": pipelines, "Events": s.events.newest(),
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(out.Bytes())
+}

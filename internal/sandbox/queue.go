@@ -1,0 +1,183 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	pubsubapi "cloud.google.com/go/pubsub/v2"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"cloud.google.com/go/pubsub/v2/pstest"
+
+	"github.com/getto-systems/hubrelay/internal/pubsub"
+)
+
+// MaxDeliveryAttempts is how often Trigger gets a message before it becomes a
+// dead letter. terraform/ sets the same number, and the same back-off.
+const MaxDeliveryAttempts = 20
+
+// Backoff is the wait between two deliveries of a message. It doubles from
+// Min to Max.
+type Backoff struct{ Min, Max time.Duration }
+
+// Deployed is the back-off that terraform/ sets.
+var Deployed = Backoff{Min: 10 * time.Second, Max: 600 * time.Second}
+
+// after returns the wait after so many deliveries.
+func (b Backoff) after(attempt int) time.Duration {
+	wait := b.Min
+	for range attempt - 1 {
+		if wait *= 2; wait >= b.Max {
+			return b.Max
+		}
+	}
+	return wait
+}
+
+// QueueConfig is what Terraform would set up.
+type QueueConfig struct {
+	Topic, DeadLetterTopic string
+	Endpoint               string  // where messages are pushed to
+	Backoff                Backoff // as deployed where it is zero
+	MaxDeliveryAttempts    int     // as deployed where it is 0
+
+	Again func(m *pubsubapi.Message, wait time.Duration) // hears that a message will be delivered again; may be nil
+	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
+}
+
+// Queue is an embedded Pub/Sub with what it lacks: it pushes, and backs off.
+type Queue struct {
+	Addr string // for PUBSUB_EMULATOR_HOST
+
+	QueueConfig
+	server       *pstest.Server
+	client       *pubsubapi.Client
+	subscription string
+	watch        string
+	http         *http.Client
+}
+
+// StartQueue makes the topics and their subscriptions. Nothing is delivered
+// before Deliver.
+func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
+	if c.Backoff == (Backoff{}) {
+		c.Backoff = Deployed
+	}
+	if c.MaxDeliveryAttempts == 0 {
+		c.MaxDeliveryAttempts = MaxDeliveryAttempts
+	}
+	topic, err := pubsub.ParseTopic(c.Topic)
+	if err != nil {
+		return nil, err
+	}
+	subscriptions := "projects/" + topic.Project + "/subscriptions/"
+	q := &Queue{
+		QueueConfig: c, server: pstest.NewServer(),
+		subscription: subscriptions + "trigger", watch: subscriptions + "dead-letters",
+		http: &http.Client{Timeout: time.Minute},
+	}
+	defer func() {
+		if err != nil {
+			q.Close()
+			err = fmt.Errorf("embedded pub/sub: %w", err)
+		}
+	}()
+	q.Addr = q.server.Addr
+	q.client, err = pubsubapi.NewClient(ctx, topic.Project, pubsub.EmulatorOptions(q.Addr)...)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{c.Topic, c.DeadLetterTopic} {
+		if _, err := q.client.TopicAdminClient.CreateTopic(ctx, &pubsubpb.Topic{Name: name}); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range []*pubsubpb.Subscription{
+		{Name: q.subscription, Topic: c.Topic, AckDeadlineSeconds: 60, DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{
+			DeadLetterTopic: c.DeadLetterTopic, MaxDeliveryAttempts: int32(c.MaxDeliveryAttempts),
+		}},
+		{Name: q.watch, Topic: c.DeadLetterTopic, AckDeadlineSeconds: 60},
+	} {
+		if _, err := q.client.SubscriptionAdminClient.CreateSubscription(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return q, nil
+}
+
+// Close ends the service. Deliver must have returned.
+func (q *Queue) Close() {
+	if q.client != nil {
+		_ = q.client.Close()
+	}
+	_ = q.server.Close()
+}
+
+// Deliver pushes messages to the endpoint until ctx ends.
+func (q *Queue) Deliver(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { _ = q.client.Subscriber(q.subscription).Receive(ctx, q.push) })
+	running.Go(func() {
+		_ = q.client.Subscriber(q.watch).Receive(ctx, func(_ context.Context, m *pubsubapi.Message) {
+			if q.Dead != nil {
+				q.Dead(m)
+			}
+			m.Ack()
+		})
+	})
+	running.Wait()
+}
+
+// push delivers one message as Google does: wrapped in JSON, with its attempt,
+// and again after a wait unless the answer acknowledges it.
+func (q *Queue) push(ctx context.Context, m *pubsubapi.Message) {
+	attempt := 1
+	if m.DeliveryAttempt != nil {
+		attempt = *m.DeliveryAttempt
+	}
+	body, err := json.Marshal(map[string]any{
+		"message": map[string]any{
+			"data": m.Data, "attributes": m.Attributes, "messageId": m.ID, "publishTime": m.PublishTime,
+		},
+		"subscription":    q.subscription,
+		"deliveryAttempt": attempt,
+	})
+	if err == nil && q.post(ctx, body) {
+		m.Ack()
+		return
+	}
+	if attempt < q.MaxDeliveryAttempts {
+		wait := q.Backoff.after(attempt)
+		if q.Again != nil {
+			q.Again(m, wait)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	m.Nack()
+}
+
+// post tells whether the answer acknowledges the message.
+func (q *Queue) post(ctx context.Context, body []byte) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.Endpoint, bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := q.http.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	switch res.StatusCode {
+	case 102, 200, 201, 202, 204:
+		return true
+	}
+	return false
+}

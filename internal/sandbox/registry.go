@@ -1,0 +1,162 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"regexp"
+	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// localRegistry is a registry in memory that tells of every tag that is
+// pushed to it, as Docker Hub does.
+type localRegistry struct {
+	host    string
+	handler http.Handler
+	pushed  func(repository, tag string, webhooks int)
+	quiet   atomic.Bool
+}
+
+func newRegistry(host string, pushed func(repository, tag string, webhooks int)) *localRegistry {
+	return &localRegistry{
+		host: host,
+		handler: registry.New(
+			registry.WithReferrersSupport(true),
+			registry.Logger(log.New(io.Discard, "", 0)),
+		),
+		pushed: pushed,
+	}
+}
+
+var tagPut = regexp.MustCompile(`^/v2/(.+)/manifests/([A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
+
+// multiArchWebhooks is how often Docker Hub calls for one push of an index.
+const multiArchWebhooks = 6
+
+func (l *localRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status := &statusWriter{ResponseWriter: w}
+	l.handler.ServeHTTP(status, r)
+	m := tagPut.FindStringSubmatch(r.URL.Path)
+	if m == nil || r.Method != http.MethodPut || status.code != http.StatusCreated || l.quiet.Load() {
+		return
+	}
+	webhooks := 1
+	if types.MediaType(r.Header.Get("Content-Type")).IsIndex() {
+		webhooks = multiArchWebhooks
+	}
+	l.pushed(m[1], m[2], webhooks)
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	code int
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	w.code = code
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (l *localRegistry) tag(repository, tag string) (name.Tag, error) {
+	t, err := name.NewTag(l.host+"/"+repository+":"+tag, name.Insecure)
+	if err != nil {
+		return t, fmt.Errorf("%s:%s: %w", repository, tag, err)
+	}
+	return t, nil
+}
+
+// build pushes a new image of two architectures, and returns its digest.
+func (l *localRegistry) build(image string) (string, error) {
+	repository, tag, err := splitImage(image)
+	if err != nil {
+		return "", err
+	}
+	target, err := l.tag(repository, tag)
+	if err != nil {
+		return "", err
+	}
+	index := v1.ImageIndex(mutate.IndexMediaType(empty.Index, types.OCIImageIndex))
+	for _, arch := range []string{"amd64", "arm64"} {
+		img, err := random.Image(256, 1)
+		if err != nil {
+			return "", err
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+		})
+	}
+	if err := remote.WriteIndex(target, index); err != nil {
+		return "", err
+	}
+	digest, err := index.Digest()
+	return digest.String(), err
+}
+
+// seed builds an image without telling anybody.
+func (l *localRegistry) seed(image string) error {
+	l.quiet.Store(true)
+	defer l.quiet.Store(false)
+	_, err := l.build(image)
+	return err
+}
+
+// digest returns what a tag points to.
+func (l *localRegistry) digest(repository, tag string) (string, error) {
+	t, err := l.tag(repository, tag)
+	if err != nil {
+		return "", err
+	}
+	d, err := remote.Head(t)
+	if err != nil {
+		return "", err
+	}
+	return d.Digest.String(), nil
+}
+
+// retag pushes what a digest is as a tag, whether it is there or not.
+func (l *localRegistry) retag(repository, digest, tag string) error {
+	d, err := name.NewDigest(l.host+"/"+repository+"@"+digest, name.Insecure)
+	if err != nil {
+		return err
+	}
+	image, err := remote.Get(d)
+	if err != nil {
+		return err
+	}
+	t, err := l.tag(repository, tag)
+	if err != nil {
+		return err
+	}
+	return remote.Tag(t, image)
+}
+
+// pretendSignature pushes something to where cosign 2 puts a signature. It
+// signs nothing.
+func (l *localRegistry) pretendSignature(repository, digest string) error {
+	t, err := l.tag(repository, signatureTag(digest))
+	if err != nil {
+		return err
+	}
+	signature := mutate.Annotations(empty.Image, map[string]string{"hubrelay.sandbox": "not a signature"}).(v1.Image)
+	return remote.Write(t, signature)
+}
+
+func (l *localRegistry) signed(repository, digest string) bool {
+	_, err := l.digest(repository, signatureTag(digest))
+	return err == nil
+}
+
+func signatureTag(digest string) string {
+	hash, _ := v1.NewHash(digest) // a digest of this registry
+	return hash.Algorithm + "-" + hash.Hex + ".sig"
+}

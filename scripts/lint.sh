@@ -1,0 +1,45 @@
+#!/bin/sh
+# Usage: lint.sh STATICCHECK@VERSION GOVULNCHECK@VERSION
+# Every check is made, also after one has failed. What cannot be made here is
+# said; in CI that is a failure.
+set -u
+failed=0
+not_run() {
+	echo "*** NOT RUN *** $1" >&2
+	[ -z "${CI:-}" ] || failed=1
+}
+
+echo "== gofmt"
+unformatted=$(gofmt -l .)
+[ -z "$unformatted" ] || { echo "not formatted: $unformatted"; failed=1; }
+
+echo "== go vet"
+go vet ./... || failed=1
+
+echo "== staticcheck"
+go run "$1" ./... || failed=1
+
+echo "== govulncheck"
+if ! found=$(go run "$2" ./... 2>&1); then
+	case $found in
+	*vuln.go.dev*) echo "*** NOT RUN *** govulncheck: its database cannot be reached from here" >&2 ;;
+	*) echo "$found"; failed=1 ;;
+	esac
+fi
+
+echo "== shellcheck"
+if command -v shellcheck > /dev/null; then
+	shellcheck scripts/*.sh .ci/run || failed=1
+else
+	not_run "shellcheck is not installed"
+fi
+
+if [ -d terraform ]; then
+	echo "== terraform fmt"
+	if command -v terraform > /dev/null; then
+		terraform fmt -check -recursive terraform || failed=1
+	else
+		not_run "terraform is not installed"
+	fi
+fi
+exit $failed

@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 	"internal/gitlab":   {"internal/env", "internal/httpx"},
 	"internal/ledger":   nil,
 	"internal/pubsub":   nil,
-	"internal/registry": {"internal/env", "internal/httpx"},
+	"internal/registry": {"internal/dockerhub", "internal/env", "internal/httpx"},
 	"internal/slack":    {"internal/env", "internal/httpx"},
 
 	// Fakes imitate the outside.

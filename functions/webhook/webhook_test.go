@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -212,22 +211,5 @@ func TestEverySettingIsChecked(t *testing.T) {
 				t.Errorf("got\n%v", err)
 			}
 		})
-	}
-}
-
-type discard struct{}
-
-func (discard) Publish(context.Context, []byte, map[string]string) (string, error) { return "1", nil }
-
-func BenchmarkWebhook(b *testing.B) {
-	tokens, err := auth.ParseTokens(token)
-	if err != nil {
-		b.Fatal(err)
-	}
-	h := webhook.New(tokens, discard{}, slog.New(slog.DiscardHandler))
-	body := payload(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/"+token, bytes.NewReader(body)))
 	}
 }

@@ -39,27 +39,25 @@ var ErrNoTag = errors.New("the push has no tag")
 // other error says what is wrong with the body.
 func Parse(body []byte, received time.Time) (Push, error) {
 	var raw struct {
-		Repository json.RawMessage `json:"repository"`
-		PushData   json.RawMessage `json:"push_data"`
+		Repository *rawRepository `json:"repository"`
+		PushData   struct {
+			Tag      any             `json:"tag"`
+			Pusher   any             `json:"pusher"`
+			PushedAt json.RawMessage `json:"pushed_at"`
+		} `json:"push_data"`
 	}
 	if err := json.Unmarshal(body, &raw); err != nil {
+		var wrongType *json.UnmarshalTypeError
+		if errors.As(err, &wrongType) && wrongType.Field != "" {
+			return Push{}, fmt.Errorf("%s is not an object", wrongType.Field)
+		}
 		return Push{}, fmt.Errorf("the body is not a JSON object: %w", err)
 	}
-	repository, err := parseRepository(raw.Repository)
+	repository, err := raw.Repository.name()
 	if err != nil {
 		return Push{}, err
 	}
-	var data struct {
-		Tag      json.RawMessage `json:"tag"`
-		Pusher   json.RawMessage `json:"pusher"`
-		PushedAt json.RawMessage `json:"pushed_at"`
-	}
-	if len(raw.PushData) > 0 {
-		if err := json.Unmarshal(raw.PushData, &data); err != nil {
-			return Push{}, errors.New("push_data is not an object")
-		}
-	}
-	tag, err := text("push_data.tag", data.Tag)
+	tag, err := text("push_data.tag", raw.PushData.Tag)
 	switch {
 	case err != nil:
 		return Push{}, err
@@ -69,31 +67,30 @@ func Parse(body []byte, received time.Time) (Push, error) {
 	if err := CheckTag(tag); err != nil {
 		return Push{}, fmt.Errorf("push_data.tag %w", err)
 	}
-	pusher, _ := text("", data.Pusher)
+	pusher, _ := text("", raw.PushData.Pusher)
 	if len(pusher) > maxPusher {
 		pusher = "" // it is for people to read: not worth losing a push
 	}
 	return Push{
-		ID:         id(repository, tag, string(data.PushedAt)),
+		ID:         id(repository, tag, string(raw.PushData.PushedAt)),
 		Repository: repository,
 		Tag:        tag,
 		Pusher:     pusher,
-		PushedAt:   moment(data.PushedAt),
+		PushedAt:   moment(raw.PushData.PushedAt),
 		ReceivedAt: received.UTC(),
 	}, nil
 }
 
-func parseRepository(raw json.RawMessage) (string, error) {
-	if len(raw) == 0 {
+type rawRepository struct {
+	RepoName  any `json:"repo_name"`
+	Namespace any `json:"namespace"`
+	Name      any `json:"name"`
+}
+
+// name returns repo_name, or what namespace and name make.
+func (r *rawRepository) name() (string, error) {
+	if r == nil {
 		return "", errors.New("repository is missing")
-	}
-	var r struct {
-		RepoName  json.RawMessage `json:"repo_name"`
-		Namespace json.RawMessage `json:"namespace"`
-		Name      json.RawMessage `json:"name"`
-	}
-	if err := json.Unmarshal(raw, &r); err != nil {
-		return "", errors.New("repository is not an object")
 	}
 	name, err := text("repository.repo_name", r.RepoName)
 	if err != nil {
@@ -123,13 +120,13 @@ func parseRepository(raw json.RawMessage) (string, error) {
 	return name, nil
 }
 
-// text reads a string that may be absent or null.
-func text(field string, raw json.RawMessage) (string, error) {
-	var s string
-	if len(raw) == 0 {
+// text takes a string that may be absent or null.
+func text(field string, v any) (string, error) {
+	if v == nil {
 		return "", nil
 	}
-	if err := json.Unmarshal(raw, &s); err != nil {
+	s, ok := v.(string)
+	if !ok {
 		return "", fmt.Errorf("%s is not a string", field)
 	}
 	return s, nil

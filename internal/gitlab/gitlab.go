@@ -143,7 +143,9 @@ func (a answer) pipeline(r Request) (Pipeline, error) {
 		ID     int    `json:"id"`
 		WebURL string `json:"web_url"`
 	}
-	_ = json.Unmarshal(a.body, &p)
+	if a.err == nil {
+		_ = json.Unmarshal(a.body, &p)
+	}
 	return Pipeline{ID: p.ID, URL: pageURL(p.WebURL, r.Token)}, nil
 }
 

@@ -5,11 +5,9 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/httpx"
 )
@@ -31,12 +30,6 @@ const maxSessions = 256
 // maxDrain is how much is read of an answer that nobody looks at, in bytes, so
 // that its connection can be used again.
 const maxDrain = 64 << 10
-
-var (
-	repositoryName = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagName        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
-	digestName     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-)
 
 // Client asks one registry. It is safe for concurrent use. It logs in once per
 // repository, and again when the registry no longer takes that login.
@@ -97,8 +90,8 @@ func New(baseURL string, auth env.Secret) (*Client, error) {
 // Digest returns the digest, sha256:…, of the manifest or index that the tag
 // points to now. It asks with HEAD, which Docker Hub does not count as a pull.
 func (c *Client) Digest(ctx context.Context, repository, tag string) (string, error) {
-	if !repositoryName.MatchString(repository) || !tagName.MatchString(tag) {
-		return "", &Error{Reason: NotInRegistry, Cause: fmt.Errorf("digest of %.200q: not the name of an image", repository+":"+tag)}
+	if err := errors.Join(dockerhub.CheckRepository(repository), dockerhub.CheckTag(tag)); err != nil {
+		return "", &Error{Reason: NotInRegistry, Cause: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -130,7 +123,7 @@ func (c *Client) head(ctx context.Context, repository, tag string) (string, erro
 		return "", refused(res)
 	}
 	digest := res.Header.Get("Docker-Content-Digest")
-	if !digestName.MatchString(digest) {
+	if dockerhub.CheckDigest(digest) != nil {
 		return "", &Error{
 			Status: res.StatusCode,
 			Reason: Unavailable,

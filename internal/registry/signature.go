@@ -4,13 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
 )
 
 // How cosign marks what it attaches to an image, in the list of an image's
@@ -35,8 +36,8 @@ const (
 // does. What that costs is a signature more, where the opposite would cost a
 // promotion.
 func (c *Client) Signed(ctx context.Context, repository, digest string) (bool, error) {
-	if !repositoryName.MatchString(repository) || !digestName.MatchString(digest) {
-		return false, &Error{Reason: NotInRegistry, Cause: fmt.Errorf("signature of %.200q: not the name of an image", repository+"@"+digest)}
+	if err := errors.Join(dockerhub.CheckRepository(repository), dockerhub.CheckDigest(digest)); err != nil {
+		return false, &Error{Reason: NotInRegistry, Cause: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()

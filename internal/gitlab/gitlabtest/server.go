@@ -3,6 +3,7 @@
 package gitlabtest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -126,11 +127,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusRequestEntityTooLarge, map[string]any{"error": "413 Request Entity Too Large"})
 		return
 	}
-	r.Body = io.NopCloser(strings.NewReader(string(body)))
 	s.mu.Lock()
 	s.requests = appendBounded(s.requests, Request{r.Method, r.URL.EscapedPath(), r.Header.Get("Content-Type"), string(body)})
 	s.mu.Unlock()
-	s.mux.ServeHTTP(w, r)
+	again := *r
+	again.Body = io.NopCloser(bytes.NewReader(body))
+	s.mux.ServeHTTP(w, &again)
 }
 
 // AddProject adds a project, or replaces the one with the same path.
@@ -147,8 +149,8 @@ func (s *Server) AddProject(p Project) {
 	s.projects = append(s.projects, p)
 }
 
-// AnyProject makes every path a project that has this token and every ref,
-// besides the projects that were added.
+// AnyProject makes every path (NAMESPACE/NAME) a project that has this token
+// and every ref, besides the projects that were added.
 func (s *Server) AnyProject(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,173 @@
+package auth_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/auth"
+	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
+)
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	tokens, err := auth.ParseTokens("  first-9f31c2ab77e0d415\r\n\nsecond-0c4d11fa90b2e7\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for token, want := range map[string]bool{
+		"first-9f31c2ab77e0d415": true, "second-0c4d11fa90b2e7": true,
+		"": false, "first-9f31c2ab77e0d41": false, "first-9f31c2ab77e0d4155": false, "FIRST-9f31c2ab77e0d415": false,
+	} {
+		if tokens.Valid(token) != want {
+			t.Errorf("Valid(%q) = %v", token, !want)
+		}
+	}
+	if (auth.Tokens{}).Valid("") {
+		t.Error("no tokens accept an empty one")
+	}
+}
+
+func TestTokensThatStopTheStart(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                              "has no token",
+		"\n \n":                         "has no token",
+		"canary-9f31c2ab77e0":           "line 1 is shorter than 20",
+		"ok-9f31c2ab77e0d41512\ncanary": "line 2 is shorter than 20",
+		"canary 9f31c2ab77e0d415":       "line 1 has a space",
+		"<canary-9f31c2ab77e0d415>":     "line 1 is a placeholder",
+		"change-me-canary-change-me":    "line 1 is a placeholder",
+		"your-token-canary-goes-here":   "line 1 is a placeholder",
+		"xxxxxxxxxxxxxxxxxxxxxxxx":      "line 1 is a placeholder",
+		"${CANARY_TOKEN_FROM_SECRETS}":  "line 1 is a placeholder",
+		"aaaaaaaaaaaaaaaaaaaaaaaa":      "line 1 is a placeholder",
+	} {
+		_, err := auth.ParseTokens(text)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(strings.ToLower(err.Error()), "canary") {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestBearer(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]string{
+		"Bearer abc": "abc", "bearer  abc ": "abc", "Basic abc": "", "abc": "", "": "", "Bearer": "",
+	} {
+		if got := auth.Bearer(http.Header{"Authorization": {header}}); got != want {
+			t.Errorf("Bearer(%q) = %q, want %q", header, got, want)
+		}
+	}
+}
+
+const audience = "https://notify.example"
+
+// issuer is a GitLab whose answers a test can break.
+func issuer(t *testing.T) (gitlab *gitlabtest.Server, url string, broken *atomic.Bool) {
+	t.Helper()
+	broken = &atomic.Bool{}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() {
+			http.Error(w, "away", http.StatusServiceUnavailable)
+			return
+		}
+		gitlab.ServeHTTP(w, r)
+	}))
+	url = "http://" + server.Listener.Addr().String()
+	gitlab = gitlabtest.New(url)
+	server.Start()
+	t.Cleanup(server.Close)
+	return gitlab, url, broken
+}
+
+func token(t *testing.T, gitlab *gitlabtest.Server, c gitlabtest.Claims) string {
+	t.Helper()
+	if c.Audience == "" {
+		c.Audience = audience
+	}
+	token, err := gitlab.IDToken(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	gitlab, url, _ := issuer(t)
+	other, _, _ := issuer(t)
+	v := auth.NewVerifier(url, audience)
+	var claims struct {
+		Path string `json:"project_path"`
+	}
+	if err := v.Verify(t.Context(), token(t, gitlab, gitlabtest.Claims{Project: "acme/api"}), &claims); err != nil || claims.Path != "acme/api" {
+		t.Fatalf("got %q, %v", claims.Path, err)
+	}
+	asked := gitlab.KeyRequests()
+	for name, bad := range map[string]string{
+		"of another audience":   token(t, gitlab, gitlabtest.Claims{Project: "a/b", Audience: "else"}),
+		"that has expired":      token(t, gitlab, gitlabtest.Claims{Project: "a/b", Expiry: -time.Minute}),
+		"of another issuer":     token(t, other, gitlabtest.Claims{Project: "a/b"}),
+		"that is not valid yet": token(t, gitlab, gitlabtest.Claims{Project: "a/b", Extra: map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}}),
+		"that is none":          "abc",
+		"of three empty parts":  "..",
+	} {
+		if err := v.Verify(t.Context(), bad, &claims); !errors.Is(err, auth.ErrInvalid) {
+			t.Errorf("a token %s: got %v", name, err)
+		}
+	}
+	if gitlab.KeyRequests() != asked {
+		t.Error("bad tokens make the issuer work")
+	}
+}
+
+func TestASignatureByAnotherKey(t *testing.T) {
+	t.Parallel()
+	gitlab, url, _ := issuer(t)
+	v := auth.NewVerifier(url, audience)
+	old := token(t, gitlab, gitlabtest.Claims{Project: "a/b"})
+	gitlab.RotateKeys()
+	if err := v.Verify(t.Context(), old, new(struct{})); !errors.Is(err, auth.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+	if err := v.Verify(t.Context(), token(t, gitlab, gitlabtest.Claims{Project: "a/b"}), new(struct{})); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// That an issuer is away says nothing about the token: the caller may try
+// again, and must not be told that the token is bad.
+func TestAnIssuerThatIsAway(t *testing.T) {
+	t.Parallel()
+	gitlab, url, broken := issuer(t)
+	v := auth.NewVerifier(url, audience)
+	good := token(t, gitlab, gitlabtest.Claims{Project: "a/b"})
+	verify := func(token string) error { return v.Verify(t.Context(), token, new(struct{})) }
+	broken.Store(true)
+	if err := verify(good); err == nil || errors.Is(err, auth.ErrInvalid) {
+		t.Errorf("without discovery: got %v", err)
+	}
+	broken.Store(false)
+	if err := verify(good); err != nil {
+		t.Errorf("after it came back: %v", err)
+	}
+	broken.Store(true)
+	if err := verify(good); err != nil {
+		t.Errorf("with a key that is known: %v", err)
+	}
+	gitlab.RotateKeys()
+	rotated := token(t, gitlab, gitlabtest.Claims{Project: "a/b"})
+	if err := verify(rotated); err == nil || errors.Is(err, auth.ErrInvalid) {
+		t.Errorf("with a key that is not known: got %v", err)
+	}
+	broken.Store(false)
+	if err := verify(rotated); err != nil {
+		t.Errorf("after it came back: %v", fmt.Sprint(err))
+	}
+}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/env"
@@ -74,7 +76,7 @@ func local(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	fmt.Fprintf(out, welcome, s.URL, s.WebhookURL, s.URL)
+	fmt.Fprintf(out, welcome, s.URL, s.WebhookURL)
 	<-ctx.Done()
 	return nil
 }
@@ -86,39 +88,81 @@ Send the webhook that Docker Hub documents:
   curl -d '{"push_data":{"pushed_at":1417566161,"pusher":"trustedbuilder","tag":"1.4.0"},"repository":{"repo_name":"acme/api"}}' \
     %[2]s
 
-Push an image of your own to the registry (docker push works, too):
+Push an image of your own to the registry (docker push works, too), or let the next pipeline fail:
 
-  curl -X POST %[3]s/build/acme/api:1.5.0
+  curl -X POST %[1]s/build/acme/api:1.5.0
+  curl -X POST %[1]s/fail
 
 `
 
-// printer writes events to the terminal, a line each.
+// printer writes events to the terminal, a line each. What happens several
+// times in a row is one line and a count.
 type printer struct {
 	out    io.Writer
 	colour bool
 	start  time.Time
+
+	mu    sync.Mutex
+	last  string // line, without its time
+	again int    // times that it came again
+	flush *time.Timer
 }
 
+// patience is how long a line is waited for to come again.
+const patience = 300 * time.Millisecond
+
 func (p *printer) print(e sandbox.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	line := p.line(e)
+	if line == p.last {
+		p.again++
+		p.flush.Reset(patience)
+		return
+	}
+	p.count()
+	p.last = line
+	if p.flush == nil {
+		p.flush = time.AfterFunc(patience, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.count()
+		})
+	}
+	fmt.Fprintf(p.out, "%7.2f  %s\n", e.At.Sub(p.start).Seconds(), line)
+}
+
+// count says how often the last line came again.
+func (p *printer) count() {
+	if p.again > 0 {
+		fmt.Fprintf(p.out, "%23s (%d more)\n", "", p.again)
+	}
+	p.again = 0
+}
+
+// artifact finds the tags of signatures, which are long.
+var artifact = regexp.MustCompile(`:(sha256-[0-9a-f]{12})[0-9a-f]{52}`)
+
+func (p *printer) line(e sandbox.Event) string {
+	text := strings.TrimSpace(strings.Join([]string{artifact.ReplaceAllString(e.Image, ":$1…"), e.What}, "  "))
+	if e.Detail != "" {
+		text += ": " + strings.ReplaceAll(e.Detail, "\n", " ")
+	}
+	text = fmt.Sprintf("%-12s  %s", e.Who, text)
 	colour := ""
 	switch {
 	case !p.colour:
 	case e.Bad:
-		colour = "\x1b[31m"
+		colour = "31" // red
 	case e.Talk:
-		colour = "\x1b[36m"
+		colour = "36" // cyan
 	case strings.HasPrefix(e.Who, "pipeline"):
-		colour = "\x1b[33m"
+		colour = "33" // yellow
 	}
-	end := ""
-	if colour != "" {
-		end = "\x1b[0m"
+	if colour == "" {
+		return text
 	}
-	text := strings.TrimSpace(strings.Join([]string{e.Image, e.What}, "  "))
-	if e.Detail != "" {
-		text += ": " + strings.ReplaceAll(e.Detail, "\n", " ")
-	}
-	fmt.Fprintf(p.out, "%s%7.2f  %-12s %s%s\n", colour, e.At.Sub(p.start).Seconds(), e.Who, text, end)
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
 // isTerminal tells whether colours would be seen.

@@ -83,13 +83,14 @@ func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
 	if values["repository"] != "" {
 		ev.Image = values["repository"] + ":" + values["tag"]
 	}
-	var detail []string
-	for _, key := range []string{"reason", "error", "pipeline_url"} {
-		if v := values[key]; v != "" {
-			detail = append(detail, v)
-		}
+	ev.Detail = values["reason"]
+	switch text := values["error"]; {
+	case strings.Contains(text, ev.Detail): // an error often begins with its reason
+		ev.Detail = text
+	case text != "":
+		ev.Detail += ": " + text
 	}
-	ev.Detail = strings.Join(detail, "  ")
+	ev.Detail = strings.TrimSpace(ev.Detail + "  " + values["pipeline_url"])
 	h.events.add(ev)
 	if h.logs == nil {
 		return nil

@@ -2,12 +2,14 @@ package sandbox
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	pubsubapi "cloud.google.com/go/pubsub/v2"
@@ -22,17 +24,33 @@ import (
 type dockerHub struct {
 	webhookURL string
 	events     *events
+
+	mu   sync.Mutex
+	last time.Time // of the last push
+}
+
+// tick returns the moment of a push. Docker Hub tells it in seconds, and those
+// of two pushes differ, as they do where pushes take their time.
+func (d *dockerHub) tick() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now().Truncate(time.Second)
+	if !now.After(d.last) {
+		now = d.last.Add(time.Second)
+	}
+	d.last = now
+	return now
 }
 
 // pushed calls the webhook, several times at once for a multi-arch image. As
 // Docker Hub it never calls again.
-func (d dockerHub) pushed(repository, tag string, webhooks int) {
+func (d *dockerHub) pushed(repository, tag string, webhooks int) {
 	what := "pushed; calls the webhook"
 	if webhooks > 1 {
 		what = fmt.Sprintf("pushed, multi-arch; calls the webhook %d times", webhooks)
 	}
 	d.events.add(Event{Who: "docker hub", Image: repository + ":" + tag, What: what})
-	body, err := dockerhub.Webhook(repository, tag, time.Now())
+	body, err := dockerhub.Webhook(repository, tag, d.tick())
 	if err != nil {
 		d.events.add(Event{Who: "docker hub", Image: repository + ":" + tag, What: err.Error(), Bad: true})
 		return
@@ -42,7 +60,7 @@ func (d dockerHub) pushed(repository, tag string, webhooks int) {
 	}
 }
 
-func (d dockerHub) call(image string, body []byte) {
+func (d *dockerHub) call(image string, body []byte) {
 	res, err := http.Post(d.webhookURL, "application/json", bytes.NewReader(body))
 	if err != nil {
 		d.events.add(Event{Who: "docker hub", Image: image, What: "the webhook does not answer", Bad: true})
@@ -87,7 +105,7 @@ func value(p gitlabtest.Pipeline, name string) string {
 	if v, ok := p.Inputs[name].(string); ok {
 		return v
 	}
-	return p.Variables[string(bytes.ToUpper([]byte(name)))]
+	return p.Variables[strings.ToUpper(name)]
 }
 
 type job struct {
@@ -110,6 +128,9 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	time.Sleep(stepTime)
 	now, err := j.registry.digest(j.repository, j.tag)
 	switch {
+	case j.shallFail():
+		j.event("fails, as it was told to", "", true)
+		return "failure", "It was told to fail."
 	case err != nil:
 		return "failure", "The image could not be pulled."
 	case j.digest != "" && now != j.digest:
@@ -137,35 +158,66 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	return "success", ""
 }
 
+// reportAttempts is how often a report is sent, as by curl --retry.
+const reportAttempts = 5
+
 // report does what the pipeline's curl does.
 func (j job) report(status, message string) error {
-	token, err := j.GitLab.IDToken(gitlabtest.Claims{
-		Project: j.pipeline.Project, Audience: audience, Ref: j.pipeline.Ref, RefProtected: true, PipelineID: j.pipeline.ID,
-	})
-	if err != nil {
-		return err
-	}
 	form := url.Values{
 		"status": {status}, "repository": {j.repository}, "tag": {j.tag}, "digest": {j.digest},
 		"delivery_id": {j.delivery}, "pipeline_url": {j.pipeline.WebURL}, "message": {message},
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, j.URL+"/notify/", bytes.NewReader([]byte(form.Encode())))
+	for attempt := 1; ; attempt++ {
+		wait, err := j.send(form.Encode())
+		if err == nil || wait == 0 || attempt == reportAttempts {
+			return err
+		}
+		time.Sleep(wait)
+	}
+}
+
+// send reports once. It returns how long to wait before the next attempt, 0
+// where there shall be none.
+func (j job) send(form string) (wait time.Duration, err error) {
+	token, err := j.GitLab.IDToken(gitlabtest.Claims{
+		Project: j.pipeline.Project, Audience: audience, Ref: j.pipeline.Ref, RefProtected: true, PipelineID: j.pipeline.ID,
+	})
 	if err != nil {
-		return err
+		return 0, err
+	}
+	req, err := http.NewRequest(http.MethodPost, j.URL+"/notify/", strings.NewReader(form))
+	if err != nil {
+		return 0, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := http.DefaultClient.Do(req)
+	client := http.Client{Timeout: time.Minute}
+	res, err := client.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer res.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-	if res.StatusCode != http.StatusOK {
-		return errors.New(res.Status + ": " + string(body))
+	if res.StatusCode == http.StatusOK {
+		return 0, nil
 	}
-	return nil
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
+	if res.StatusCode == http.StatusServiceUnavailable {
+		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+		wait = time.Duration(seconds) * time.Second
+	}
+	return wait, errors.New(res.Status + ": " + string(body))
+}
+
+// shallFail takes one of the failures that were asked for.
+func (s *Sandbox) shallFail() bool {
+	for {
+		n := s.failures.Load()
+		if n == 0 {
+			return false
+		}
+		if s.failures.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
 }
 
 // heardInSlack tells of a message that was posted, updated or replied.
@@ -177,8 +229,14 @@ func (s *Sandbox) heardInSlack(m slacktest.Message) {
 	case m.Edits > 0:
 		what = "sees the message change"
 	}
-	s.events.add(Event{Who: "slack", What: what, Detail: m.Text, Talk: true})
+	s.events.add(Event{Who: "slack", What: what, Detail: emoji.Replace(m.Text), Talk: true})
 }
+
+// emoji are those that hubrelay uses, as Slack shows them.
+var emoji = strings.NewReplacer(
+	":hourglass_flowing_sand:", "⏳", ":white_check_mark:", "✅", ":x:", "❌", ":fast_forward:", "⏩",
+	"&lt;", "<", "&gt;", ">", "&amp;", "&",
+)
 
 // willDeliverAgain tells that Pub/Sub waits.
 func (s *Sandbox) willDeliverAgain(m *pubsubapi.Message, wait time.Duration) {

@@ -11,7 +11,7 @@ import (
 //go:embed page.html
 var pageHTML string
 
-var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"emoji": emoji.Replace}).Parse(pageHTML))
 
 // page shows what Slack shows, the pipelines, and what happened.
 func (s *Sandbox) page(w http.ResponseWriter, _ *http.Request) {

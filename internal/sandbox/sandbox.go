@@ -11,11 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/getto-systems/hubrelay/functions/notify"
@@ -71,6 +73,7 @@ type Sandbox struct {
 	Slack      *slacktest.Server
 
 	events   *events
+	failures atomic.Int64 // of pipelines to come
 	registry *localRegistry
 	queue    *Queue
 	server   *http.Server
@@ -113,7 +116,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		cancel()
 		return nil, err
 	}
-	s.registry = newRegistry(listener.Addr().String(), dockerHub{s.WebhookURL, s.events}.pushed)
+	s.registry = newRegistry(listener.Addr().String(), (&dockerHub{webhookURL: s.WebhookURL, events: s.events}).pushed)
 
 	slackToken := c.SlackBotToken
 	if slackToken.IsZero() {
@@ -193,6 +196,10 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 	mux.Handle("/slack/", http.StripPrefix("/slack", s.Slack))
 	mux.Handle("/v2/", s.registry)
 	mux.HandleFunc("POST /build/{image...}", s.build)
+	mux.HandleFunc("POST /fail", func(w http.ResponseWriter, _ *http.Request) {
+		s.FailNextPipeline()
+		_, _ = io.WriteString(w, "the next pipeline will fail\n")
+	})
 	mux.HandleFunc("GET /{$}", s.page)
 	return mux, nil
 }
@@ -210,6 +217,9 @@ func (s *Sandbox) Close() {
 func (s *Sandbox) Build(image string) (digest string, err error) {
 	return s.registry.build(image)
 }
+
+// FailNextPipeline makes one more pipeline fail before it has done anything.
+func (s *Sandbox) FailNextPipeline() { s.failures.Add(1) }
 
 // build answers POST /build/REPOSITORY:TAG.
 func (s *Sandbox) build(w http.ResponseWriter, r *http.Request) {

@@ -83,9 +83,7 @@ func emulator(t *testing.T, endpoint string) *pubSub {
 		t.Skip(why)
 	}
 	host := "127.0.0.1:" + freePort(t)
-	out := &output{}
 	cmd := exec.Command(gcloud, "beta", "emulators", "pubsub", "start", "--host-port="+host, "--project=demo", "--data-dir="+t.TempDir())
-	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // gcloud leaves its Java behind
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -93,9 +91,6 @@ func emulator(t *testing.T, endpoint string) *pubSub {
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the emulator wrote:\n%s", out)
-		}
 	})
 	eventually(t, "the emulator listens", func() error {
 		conn, err := net.Dial("tcp", host)

@@ -3,6 +3,8 @@
 // which client library is used.
 package gitlab
 
+//lint:file-ignore SA1019 the library is deprecated, and kept: see docs/decisions.md
+
 import (
 	"context"
 	"encoding/json"

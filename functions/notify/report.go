@@ -18,9 +18,10 @@ import (
 
 // Limits of what a report may say, in characters.
 const (
-	maxMessage = 2000
-	maxVersion = 128
-	maxURL     = 2048
+	maxMessage   = 2000
+	maxVersion   = 128
+	maxURL       = 2048
+	maxTimestamp = 32
 )
 
 // report is what a pipeline says, as it was sent.
@@ -51,7 +52,7 @@ var statuses = map[ledger.State]slack.Status{
 
 var events = []string{string(slack.Promote), string(slack.Release), string(slack.Deploy)}
 
-var timestamp = regexp.MustCompile(`^[0-9]{1,16}\.[0-9]{1,16}$`)
+var timestamp = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
 
 // parseReport reads JSON or a form, whichever the body is: curl calls
 // everything a form unless it is told. Its error holds every mistake, one a
@@ -158,7 +159,7 @@ func (r report) check() error {
 }
 
 func checkTimestamp(ts string) error {
-	if !timestamp.MatchString(ts) {
+	if len(ts) > maxTimestamp || !timestamp.MatchString(ts) {
 		return fmt.Errorf("%.50q is not the ts of a message, such as 1732286000.000100", ts)
 	}
 	return nil

@@ -61,7 +61,7 @@ func Parse(body []byte, received time.Time) (Push, error) {
 	switch {
 	case err != nil:
 		return Push{}, err
-	case tag == "", anyDigest.MatchString(tag):
+	case tag == "", isDigest(tag):
 		return Push{}, ErrNoTag
 	}
 	if err := CheckTag(tag); err != nil {
@@ -149,19 +149,23 @@ func moment(raw json.RawMessage) time.Time {
 	return time.Unix(whole, int64((seconds-float64(whole))*1e9)).UTC()
 }
 
-// The grammar of distribution/reference.
+// The grammar of distribution/reference. Lengths are checked apart: to compile
+// them into the expressions takes longer than the rest of a function's start.
 var (
 	repository = regexp.MustCompile(`^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$`)
-	tag        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
-	anyDigest  = regexp.MustCompile(`^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}$`)
-	digest     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	artifact   = regexp.MustCompile(`^sha256-[0-9a-f]{64}(\.[A-Za-z0-9._-]+)?$`)
-	delivery   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+	tag        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+	algorithm  = regexp.MustCompile(`^[a-z0-9]+(?:[.+_-][a-z0-9]+)*$`)
+	word       = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 )
 
+// Lengths, in characters.
 const (
-	maxRepository = 255 // characters, as distribution/reference allows
-	maxPusher     = 255 // characters; Docker Hub's own limit is far below
+	maxRepository = 255
+	maxTag        = 128
+	maxID         = 128
+	maxPusher     = 255 // Docker Hub's own limit is far below
+	minDigestHex  = 32  // of any algorithm
+	sha256Hex     = 64
 )
 
 // CheckRepository says what is wrong with a repository's name.
@@ -177,32 +181,49 @@ func CheckRepository(name string) error {
 
 // CheckTag says what is wrong with a tag.
 func CheckTag(name string) error {
-	if !tag.MatchString(name) {
-		return fmt.Errorf("%.140q is not a tag: letters, digits, '_', '.' and '-', 128 at most", name)
+	if len(name) > maxTag || !tag.MatchString(name) {
+		return fmt.Errorf("%.140q is not a tag: letters, digits, '_', '.' and '-', %d at most", name, maxTag)
 	}
 	return nil
 }
 
 // CheckDigest says what is wrong with the digest of an image.
 func CheckDigest(name string) error {
-	if !digest.MatchString(name) {
-		return fmt.Errorf("%.100q is not a digest: sha256: and 64 hex digits", name)
+	digits, ok := strings.CutPrefix(name, "sha256:")
+	if !ok || len(digits) != sha256Hex || !isHex(digits) {
+		return fmt.Errorf("%.100q is not a digest: sha256: and %d hex digits", name, sha256Hex)
+	}
+	return nil
+}
+
+// CheckID says what is wrong with a delivery's ID. It is wider than what Parse
+// makes: messages may be published by hand.
+func CheckID(id string) error {
+	if len(id) > maxID || !word.MatchString(id) {
+		return fmt.Errorf("%.140q is not an id: letters, digits, '.', '_' and '-', %d at most", id, maxID)
 	}
 	return nil
 }
 
 // IsArtifactTag tells whether a tag holds a signature or another artifact of
 // an image, not an image: sha256-<hex of the image>, with or without a suffix.
-func IsArtifactTag(tag string) bool { return artifact.MatchString(tag) }
-
-// CheckID says what is wrong with a delivery's ID. It is wider than what Parse
-// makes: messages may be published by hand.
-func CheckID(id string) error {
-	if !delivery.MatchString(id) {
-		return fmt.Errorf("%.140q is not an id: letters, digits, '.', '_' and '-', 128 at most", id)
+func IsArtifactTag(tag string) bool {
+	rest, ok := strings.CutPrefix(tag, "sha256-")
+	if !ok || len(rest) < sha256Hex || !isHex(rest[:sha256Hex]) {
+		return false
 	}
-	return nil
+	suffix := rest[sha256Hex:]
+	return suffix == "" || suffix[0] == '.' && word.MatchString(suffix[1:])
 }
+
+// isDigest tells whether what stands in the place of a tag is a digest, by
+// whatever algorithm.
+func isDigest(tag string) bool {
+	name, digits, ok := strings.Cut(tag, ":")
+	return ok && algorithm.MatchString(name) && len(digits) >= minDigestHex && isHex(strings.ToLower(digits))
+}
+
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 // Decode reads a Push from the data of a message.
 func Decode(data []byte) (Push, error) {

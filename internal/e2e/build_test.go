@@ -40,13 +40,17 @@ func main() {
 }
 `
 
-// program builds the program once for all tests.
-var program = sync.OnceValues(func() (string, error) {
+// program builds hubrelay once for all tests.
+var program = sync.OnceValues(func() (string, error) { return build(generatedMain) })
+
+// build does what the buildpack does with the source and the main that it
+// generates, and returns the program.
+func build(main string) (string, error) {
 	dir, err := os.MkdirTemp("", "hubrelay-e2e-")
 	if err != nil {
 		return "", err
 	}
-	buildDir = dir
+	buildDirs = append(buildDirs, dir)
 	source := filepath.Join(dir, "serverless_function_source_code")
 	if err := copySource("../..", source); err != nil {
 		return "", err
@@ -55,7 +59,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(app, 0o755); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(app, "main.go"), []byte(generatedMain), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(app, "main.go"), []byte(main), 0o600); err != nil {
 		return "", err
 	}
 	out := filepath.Join(dir, "main")
@@ -67,14 +71,14 @@ var program = sync.OnceValues(func() (string, error) {
 		}
 	}
 	return out, nil
-})
+}
 
-var buildDir string // to be removed in the end
+var buildDirs []string // to be removed in the end
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if buildDir != "" {
-		_ = os.RemoveAll(buildDir)
+	for _, dir := range buildDirs {
+		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }
@@ -194,7 +198,7 @@ func start(t *testing.T, target string, settings map[string]string) *process {
 }
 
 // freePort returns a port that was free a moment ago.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -99,7 +99,8 @@ type outcome struct {
 const (
 	inputsHint = "Declare the inputs that the route sends in `spec: inputs:` of the root .gitlab-ci.yml of {project} on {ref}, " +
 		"or use `pass: variables` in the route."
-	urlHint = "Set GITLAB_URL to the base URL of GitLab: what answers there is not its API."
+	wordsHint = "Mend what GitLab says: its own words are in the log line of this delivery."
+	urlHint   = "Set GITLAB_URL to the base URL of GitLab: what answers there is not its API."
 )
 
 // outcomes is the contract with GitLab: how it says no, and what follows.
@@ -119,7 +120,7 @@ var outcomes = []outcome{
 		"pipeline would have been empty", "will not run for the selected trigger", "missing ci config file",
 	}, NoJobs, "Let a job of .gitlab-ci.yml in {project} on {ref} run for triggers: its `rules:` and `workflow:` see CI_PIPELINE_SOURCE as trigger."},
 	{400, 400, []string{"input"}, InputsRefused, inputsHint},
-	{400, 400, nil, Rejected, ""},
+	{400, 400, nil, Rejected, wordsHint},
 
 	{401, 401, nil, Unauthorized, "Use a pipeline trigger token in GITLAB_TRIGGER_TOKENS: GitLab takes the one that is set for a job's."},
 	{403, 403, nil, Forbidden, "Check that the group of {project} and GitLab let the function's address in."},
@@ -131,7 +132,7 @@ var outcomes = []outcome{
 		"Mend .gitlab-ci.yml of {project} on {ref}: the pipeline was stored but failed to be created, and the project's pipelines page says why."},
 	{429, 429, nil, RateLimited, ""},
 	{405, 405, nil, Rejected, urlHint},
-	{400, 499, nil, Rejected, ""},
+	{400, 499, nil, Rejected, wordsHint},
 }
 
 // refusal makes an Error of an answer other than 201.

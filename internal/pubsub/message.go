@@ -56,15 +56,19 @@ const (
 	HintAttribute   = "hint"   // what to mend, in words
 )
 
+// maxAttribute is how long the value of an attribute may be, in bytes.
+const maxAttribute = 1024
+
 // DeadLetter returns the attributes with which a message is published as a
-// dead letter: its own, and why it is dead.
+// dead letter: its own, and why it is dead. A hint that Pub/Sub would not take
+// is left out.
 func (m Message) DeadLetter(reason, hint string) map[string]string {
 	attributes := maps.Clone(m.Attributes)
 	if attributes == nil {
 		attributes = map[string]string{}
 	}
 	attributes[ReasonAttribute] = reason
-	if hint != "" {
+	if hint != "" && len(hint) <= maxAttribute {
 		attributes[HintAttribute] = hint
 	}
 	return attributes

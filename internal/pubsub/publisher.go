@@ -25,12 +25,15 @@ const batchDelay = time.Millisecond
 // Topic names a topic: projects/P/topics/T.
 type Topic struct{ Project, ID string }
 
-var topicName = regexp.MustCompile(`^projects/([a-z0-9:.-]+)/topics/([A-Za-z][A-Za-z0-9._~+%-]{2,254})$`)
+var topicName = regexp.MustCompile(`^projects/([a-z0-9:.-]+)/topics/([A-Za-z][A-Za-z0-9._~+%-]+)$`)
+
+// What Pub/Sub allows for the ID of a topic, in characters.
+const minTopicID, maxTopicID = 3, 255
 
 // ParseTopic reads the full name of a topic.
 func ParseTopic(name string) (Topic, error) {
 	m := topicName.FindStringSubmatch(name)
-	if m == nil {
+	if m == nil || len(m[2]) < minTopicID || len(m[2]) > maxTopicID {
 		return Topic{}, fmt.Errorf("%.100q is not the full name of a topic, projects/PROJECT/topics/TOPIC", name)
 	}
 	return Topic{m[1], m[2]}, nil

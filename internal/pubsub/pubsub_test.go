@@ -110,8 +110,10 @@ func TestDeadLetterKeepsTheAttributes(t *testing.T) {
 	if len(m.Attributes) != 1 {
 		t.Error("the message itself was changed")
 	}
-	if diff := cmp.Diff(map[string]string{"reason": "malformed"}, pubsub.Message{}.DeadLetter("malformed", "")); diff != "" {
-		t.Error(diff)
+	for _, hint := range []string{"", strings.Repeat("x", 1025)} {
+		if diff := cmp.Diff(map[string]string{"reason": "malformed"}, pubsub.Message{}.DeadLetter("malformed", hint)); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 

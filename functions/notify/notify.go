@@ -3,6 +3,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -263,7 +264,7 @@ func slackError(err error) error {
 			RetryAfter: wait, Cause: err,
 		}
 	}
-	public := fmt.Sprintf("Slack refused the message: %s", refusal.Code)
+	public := fmt.Sprintf("Slack refused the message: %s", cmp.Or(refusal.Code, http.StatusText(refusal.Status), "an answer that is not Slack's"))
 	if refusal.Hint != "" {
 		public += ": " + refusal.Hint
 	}

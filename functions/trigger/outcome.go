@@ -34,6 +34,9 @@ func (d *delivery) answer(o outcome) httpx.Answer {
 		a.Message = "push ignored"
 	case "retry":
 		a.Status, a.Message, a.Level = http.StatusServiceUnavailable, "push put off", slog.LevelWarn
+		if o.cause == nil { // another delivery is at it: all is well
+			a.Level = slog.LevelInfo
+		}
 	case "dead":
 		a.Message, a.Level = "push given up", slog.LevelError
 	}

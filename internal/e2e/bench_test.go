@@ -1,14 +1,20 @@
 package e2e
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"cloud.google.com/go/pubsub/v2/pstest"
 )
 
 // bareMain is the least that the functions framework can serve: a handler that
-// reads the body and publishes it.
+// reads the body and publishes it, with the batching that Webhook has.
 const bareMain = `package main
 
 import (
@@ -17,6 +23,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2"
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
@@ -29,6 +36,7 @@ func main() {
 		log.Fatal(err)
 	}
 	topic := client.Publisher("pushes")
+	topic.PublishSettings.DelayThreshold = time.Millisecond
 	functions.HTTP("Webhook", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err == nil && len(body) > 0 {
@@ -65,24 +73,102 @@ func BenchmarkStart(b *testing.B) {
 }
 
 func firstAnswer(b *testing.B, program string) {
+	_, stop := serve(b, program, "127.0.0.1:1")
+	b.StopTimer()
+	stop()
+	b.StartTimer()
+}
+
+// serve starts a program and waits for its first answer.
+func serve(b *testing.B, program, pubsubHost string) (url string, stop func() (cpu time.Duration)) {
+	b.Helper()
 	port := freePort(b)
+	url = "http://127.0.0.1:" + port
 	cmd := exec.Command(program)
 	cmd.Env = []string{
-		"FUNCTION_TARGET=Webhook", "PORT=" + port, "WEBHOOK_TOKENS=" + webhookToken, "TOPIC=" + topic, "PUBSUB_EMULATOR_HOST=127.0.0.1:1",
+		"FUNCTION_TARGET=Webhook", "PORT=" + port, "WEBHOOK_TOKENS=" + webhookToken, "TOPIC=" + topic, "PUBSUB_EMULATOR_HOST=" + pubsubHost,
 	}
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	for {
-		res, err := http.Get("http://127.0.0.1:" + port + "/ready")
+		res, err := http.Get(url + "/ready")
 		if err == nil {
 			_ = res.Body.Close()
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
-	b.StopTimer()
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	b.StartTimer()
+	return url, func() time.Duration {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+}
+
+// BenchmarkPush is the time of a push over HTTP, over one connection and over
+// 64, beside that of a bare handler. Each is a process of its own; the embedded
+// Pub/Sub and the sender share another.
+func BenchmarkPush(b *testing.B) {
+	bare, err := build(bareMain)
+	if err != nil {
+		b.Fatal(err)
+	}
+	webhook, err := program()
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := pstest.NewServer()
+	defer server.Close()
+	if _, err := server.GServer.CreateTopic(b.Context(), &pubsubpb.Topic{Name: topic}); err != nil {
+		b.Fatal(err)
+	}
+	for _, connections := range []int{1, 64} {
+		for _, c := range []struct{ name, program string }{{"bare", bare}, {"webhook", webhook}} {
+			b.Run(fmt.Sprintf("connections=%d/%s", connections, c.name), func(b *testing.B) {
+				url, stop := serve(b, c.program, server.Addr)
+				send(b, url+"/"+webhookToken, connections)
+				b.ReportMetric(float64(stop().Microseconds())/float64(b.N), "cpu-µs/op")
+				server.ClearMessages()
+			})
+		}
+	}
+}
+
+// send posts a push b.N times, over so many connections.
+func send(b *testing.B, url string, connections int) {
+	b.Helper()
+	body := webhookBody("acme/api", "1.4.0", 1)
+	transport := &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	jobs, done := make(chan struct{}), make(chan error)
+	for range connections {
+		go func() {
+			var failed error
+			for range jobs {
+				res, err := client.Post(url, "application/json", strings.NewReader(body))
+				if err != nil {
+					failed = err
+					continue
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+				if res.StatusCode >= 300 {
+					failed = fmt.Errorf("got %s", res.Status)
+				}
+			}
+			done <- failed
+		}()
+	}
+	b.ResetTimer()
+	for range b.N {
+		jobs <- struct{}{}
+	}
+	close(jobs)
+	for range connections {
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}
 }

@@ -2,111 +2,241 @@ package slack
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
-	api "github.com/slack-go/slack"
+	"github.com/getto-systems/hubrelay/internal/env"
 )
 
-// Error says why Slack did not do as it was asked. It never holds the token.
+const (
+	maxCode   = 80  // bytes of a code; Slack's longest has about 40
+	maxDetail = 300 // characters of Slack's own words that are kept
+
+	// maxRetryAfter bounds what Slack may ask for.
+	maxRetryAfter = time.Hour
+)
+
+// unknown is the code of a refusal that has none which can be shown.
+const unknown = "unknown_error"
+
+// Error says why Slack did not do as it was asked, or why that is not known.
+// It never holds the token.
 type Error struct {
-	Code       string // Slack's own, such as not_in_channel; "" where there is none
-	Status     int    // of an answer that is no 200
-	Hint       string // what to mend, "" where nothing is
-	RetryAfter time.Duration
-	Cause      error
+	Code       string        // Slack's own, such as not_in_channel; "" where there is none
+	Status     int           // of the answer, 0 where there is none
+	Hint       string        // for people: what to mend, "" where nothing is
+	RetryAfter time.Duration // 0 where Slack did not say
+	Cause      error         // nil where Code and Status say it all
 }
 
 func (e *Error) Error() string {
+	text := "no answer from slack"
 	switch {
 	case e.Code != "":
-		return "slack: " + e.Code
+		text = "slack: " + e.Code
 	case e.Status != 0:
-		return "slack answered " + strconv.Itoa(e.Status)
+		text = "slack answered " + strconv.Itoa(e.Status)
 	}
-	return "slack: " + e.Cause.Error()
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
 }
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// passing are the errors that pass.
+// passing are the codes of what passes.
 var passing = []string{
 	"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout",
 }
 
-// Temporary tells whether the same call may succeed later. Of an answer that
-// cannot be read nothing else is known than that it is not what Slack sends.
+// Temporary tells whether the same call may succeed later. It may also have
+// been done: Slack was seen to answer 429 to what it posted.
 func (e *Error) Temporary() bool {
-	if e.Code != "" {
-		return slices.Contains(passing, e.Code)
+	switch {
+	case e.Status == 0, e.Status == http.StatusRequestTimeout, e.Status == http.StatusTooManyRequests, e.Status >= 500:
+		return true
 	}
-	return e.Status == 0 || e.Status == 429 || e.Status >= 500
+	return slices.Contains(passing, e.Code)
 }
 
-// IsGone tells whether a message cannot be updated any more, so that only a
-// new one can tell what happened.
+// gone are the codes of a message that cannot be updated any more.
+var gone = []string{"message_not_found", "cant_update_message", "edit_window_closed"}
+
+// IsGone tells whether a message was deleted or is closed to updates, so that
+// only a new one can tell what happened.
 func IsGone(err error) bool {
 	var e *Error
-	return errors.As(err, &e) && slices.Contains([]string{"message_not_found", "cant_update_message", "edit_window_closed"}, e.Code)
+	return errors.As(err, &e) && slices.Contains(gone, e.Code)
 }
 
-const tokenHint = "set SLACK_BOT_TOKEN to the bot token of an app that is installed in the workspace"
+const (
+	tokenHint   = "set SLACK_BOT_TOKEN to the bot token (xoxb-…) of an app that is installed in the workspace"
+	channelHint = "set slack.channel of the route to the ID of a channel that exists, and invite the bot to it"
+	policyHint  = "ask an owner of the workspace to let the bot post to the channel"
+	goneHint    = "leave ts out, and a new message is posted"
+	lengthHint  = "send a shorter message"
+	apiHint     = "set SLACK_API_URL to Slack's Web API: what answers there is not"
+)
 
-// hints say what to mend, by Slack's code.
+// hints say what to mend, by the code of what does not pass.
 var hints = map[string]string{
-	"channel_not_found": "set slack.channel of the route to the ID of a channel that the bot can see",
 	"not_in_channel":    "invite the bot to the channel",
-	"is_archived":       "the channel is archived: set slack.channel of the route to another one",
-	"restricted_action": "the workspace does not let the bot post there",
-	"missing_scope":     "give the app the scope chat:write, and install it again",
-	"invalid_auth":      tokenHint,
-	"not_authed":        tokenHint,
-	"account_inactive":  tokenHint,
-	"token_revoked":     tokenHint,
-	"token_expired":     tokenHint,
-	"message_not_found": "the ts names no message of the channel: leave it out to post a new one",
+	"channel_not_found": channelHint,
+	"is_archived":       "set slack.channel of the route to a channel that is not archived",
+
+	"not_authed":             tokenHint,
+	"invalid_auth":           tokenHint,
+	"account_inactive":       tokenHint,
+	"token_revoked":          tokenHint,
+	"token_expired":          tokenHint,
+	"not_allowed_token_type": tokenHint,
+	"missing_scope":          "give the app the scope chat:write, and install it again",
+	"no_permission":          "give the app the scope chat:write, and install it again",
+
+	"access_denied":                            policyHint,
+	"restricted_action":                        policyHint,
+	"restricted_action_read_only_channel":      policyHint,
+	"restricted_action_thread_only_channel":    policyHint,
+	"restricted_action_non_threadable_channel": policyHint,
+	"accesslimited":                            "let the function's address into the workspace, or into the app's list of addresses",
+
+	"message_not_found":   goneHint,
+	"cant_update_message": goneHint,
+	"edit_window_closed":  goneHint,
+	"thread_not_found":    goneHint,
+
+	"msg_too_long":        lengthHint,
+	"msg_blocks_too_long": lengthHint,
+	"no_text":             "report this as a mistake of hubrelay's",
+	"invalid_blocks":      "report this as a mistake of hubrelay's",
+
+	"unknown_method": apiHint,
 }
 
-// explain makes an *Error of what slack-go says.
-func explain(err error) *Error {
-	var (
-		limited *api.RateLimitedError
-		status  api.StatusCodeError
-		refusal api.SlackErrorResponse
-		network *net.OpError
-	)
+// answer is what is read of Slack's.
+type answer struct {
+	OK       bool     `json:"ok"`
+	Code     string   `json:"error,omitempty"`
+	Channel  string   `json:"channel"`
+	TS       string   `json:"ts"`
+	Metadata metadata `json:"response_metadata,omitzero"`
+}
+
+type metadata struct {
+	Messages []string `json:"messages"`
+}
+
+// readAnswer returns what names a message, or why there is none. Only a 200
+// that says ok is a success. An answer that is complete and makes no sense is
+// no reason to ask again: that could post the message twice.
+func readAnswer(status int, header http.Header, body []byte, token env.Secret) (answer, *Error) {
+	var a answer
+	// A part of another type than expected is left out, and the rest is read.
+	var odd *json.UnmarshalTypeError
+	err := json.Unmarshal(body, &a)
+	readable := err == nil || errors.As(err, &odd)
+
+	refusal := &Error{Status: status, RetryAfter: retryAfter(header)}
 	switch {
-	case errors.As(err, &limited):
-		return &Error{Code: "ratelimited", Status: 429, RetryAfter: max(0, limited.RetryAfter), Cause: err}
-	case errors.As(err, &status):
-		return &Error{Status: status.Code, Cause: err}
-	case errors.As(err, &refusal):
-		return &Error{Code: code(refusal.Err), Hint: hints[refusal.Err], Cause: errors.New(code(refusal.Err))}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Cause: fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)}
-	case errors.Is(err, context.Canceled):
-		return &Error{Cause: context.Canceled}
-	case errors.As(err, &network):
-		return &Error{Cause: network}
+	case readable && a.Code != "":
+		refusal.Code = codeOf(redact(a.Code, token))
+		refusal.Hint = hints[refusal.Code]
+		if said := detail(redact(strings.Join(a.Metadata.Messages, ", "), token)); said != "" {
+			refusal.Cause = errors.New(said)
+		}
+	case status != http.StatusOK:
+		if !refusal.Temporary() {
+			refusal.Hint = apiHint
+		}
+	case !readable:
+		refusal.Hint, refusal.Cause = apiHint, errors.New("the answer is not JSON")
+	case !a.OK:
+		refusal.Code = unknown
+	case a.Channel == "", a.TS == "":
+		refusal.Hint, refusal.Cause = apiHint, errors.New("the answer names no message")
+	default:
+		return answer{OK: true, Channel: a.Channel, TS: a.TS}, nil
 	}
-	// What else there is may repeat what was sent or received.
-	return &Error{Cause: errors.New("no answer that can be read")}
+	return answer{}, refusal
 }
 
-// code keeps an error of Slack if it looks like one: those are words in lower
+// codeOf keeps an error of Slack if it looks like one: those are words in lower
 // case.
-func code(s string) string {
-	for _, c := range s {
+func codeOf(s string) string {
+	for _, c := range []byte(s) {
 		if c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return "unknown_error"
+			return unknown
 		}
 	}
-	if s == "" || len(s) > 80 {
-		return "unknown_error"
+	if len(s) > maxCode {
+		return unknown
 	}
 	return s
+}
+
+// detail puts Slack's own words on one line.
+func detail(s string) string {
+	s = strings.Map(func(c rune) rune {
+		if c == utf8.RuneError || !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, s)
+	return first(strings.Join(strings.Fields(s), " "), maxDetail)
+}
+
+// redact takes the token out of text.
+func redact(text string, token env.Secret) string {
+	if token.IsZero() {
+		return text
+	}
+	return strings.ReplaceAll(text, token.Reveal(), fmt.Sprint(token))
+}
+
+// retryAfter reads Retry-After, in seconds or as a date.
+func retryAfter(header http.Header) time.Duration {
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, time.Until(at).Round(time.Second)), maxRetryAfter)
+}
+
+// unanswered makes an Error of a call that got no answer, or not all of one.
+// It keeps of err what cannot repeat anything that was sent.
+func unanswered(err error) *Error {
+	var (
+		network     *net.OpError
+		certificate *tls.CertificateVerificationError
+	)
+	cause := errors.New("none that can be read")
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		cause = fmt.Errorf("none in time: %w", context.DeadlineExceeded)
+	case errors.Is(err, context.Canceled):
+		cause = context.Canceled
+	case errors.As(err, &network):
+		cause = network
+	case errors.As(err, &certificate):
+		cause = certificate
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		cause = fmt.Errorf("the connection was closed: %w", io.ErrUnexpectedEOF)
+	}
+	return &Error{Cause: cause}
 }

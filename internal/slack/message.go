@@ -1,9 +1,13 @@
 package slack
 
 import (
+	"cmp"
+	"fmt"
 	"hash/fnv"
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	api "github.com/slack-go/slack"
@@ -12,7 +16,7 @@ import (
 // Language of a message.
 type Language string
 
-// The languages.
+// The languages. Any other is taken for En.
 const (
 	En Language = "en"
 	Ja Language = "ja"
@@ -21,7 +25,7 @@ const (
 // Event is what a message is about.
 type Event string
 
-// The events.
+// The events. Any other is taken for Promote.
 const (
 	Promote Event = "promote" // an image was built, and is signed
 	Release Event = "release"
@@ -39,8 +43,8 @@ const (
 	Skipped Status = "skipped"
 )
 
-// Message is what people read. What is "" is left out. Texts are what somebody
-// sent: they can neither mention nor link.
+// Message is what people read. A text that is "" is not shown. Whatever the
+// texts are, they are shown as they are: they neither mention nor link.
 type Message struct {
 	Language Language
 	Event    Event
@@ -50,147 +54,221 @@ type Message struct {
 	Tag         string
 	Digest      string
 	Version     string
-	Project     string // GitLab's, shown where there is no repository
-	Text        string // what the caller has to say
-	PipelineURL string
+	Project     string // GitLab's
+	Text        string // what the caller has to say; of 2,000 characters at most, or Slack may refuse it
+	PipelineURL string // no link where it is not http or https
 	DeliveryID  string
 }
 
-func (m Message) options() []api.MsgOption {
-	return []api.MsgOption{api.MsgOptionText(m.fallback(), false), api.MsgOptionBlocks(m.blocks()...)}
-}
-
-func (m Message) replyOptions() []api.MsgOption {
-	text := m.replyText()
-	return []api.MsgOption{api.MsgOptionText(text, false), api.MsgOptionBlocks(m.replyBlocks()...)}
-}
+const (
+	maxSection = 3000 // characters of a section or another text of Block Kit
+	digestSize = len("sha256:") + 12
+	idSize     = 8
+)
 
 // fallback is what notifications and screen readers show.
 func (m Message) fallback() string {
-	return emoji[m.Status] + " " + m.sentence(escape(m.subject()))
+	return m.say(m.sentence(), escape(cmp.Or(m.subject(), m.words().unnamed)))
 }
 
 // blocks show it at a glance: what happened, to what, and where to look.
 func (m Message) blocks() []api.Block {
-	subject := "*" + escape(m.subject()) + "*"
-	blocks := []api.Block{section(emoji[m.Status] + " " + m.sentence(subject))}
+	blocks := sections(m.say(m.sentence(), m.markedSubject()))
 	if facts := m.facts(); len(facts) > 0 {
-		blocks = append(blocks, api.NewContextBlock("", mrkdwn(strings.Join(facts, "  ·  "))))
+		blocks = append(blocks, api.NewContextBlock("", facts...))
 	}
-	return append(blocks, sections(m.Text)...)
+	return append(blocks, sections(escape(m.Text))...)
 }
 
-func (m Message) replyText() string {
-	return words[m.language()].reply + " " + escape(m.subject())
+func (m Message) replyFallback() string {
+	return m.say(m.words().reply[m.voice()], escape(cmp.Or(m.subject(), m.words().unnamed)))
 }
 
 func (m Message) replyBlocks() []api.Block {
-	text := m.replyText()
-	if link := m.link(); link != "" {
-		text += "  " + link
+	blocks := sections(m.say(m.words().reply[m.voice()], m.markedSubject()))
+	if link := m.link(); link != "" && length(link) <= maxSection {
+		blocks = append(blocks, section(link))
 	}
-	return append([]api.Block{section(text)}, sections(m.Text)...)
+	return append(blocks, sections(escape(m.Text))...)
 }
 
-// subject is what it happened to.
+func (m Message) words() wording {
+	if m.Language == Ja {
+		return words[Ja]
+	}
+	return words[En]
+}
+
+// voice is chosen once for all that is said of one promotion.
+func (m Message) voice() int {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(cmp.Or(m.DeliveryID, m.Repository+m.Tag+m.Version)))
+	return int(hash.Sum32() % voices)
+}
+
+func (m Message) sentence() string {
+	event := m.Event
+	if event != Release && event != Deploy {
+		event = Promote
+	}
+	ways, ok := m.words().sentences[event][m.Status]
+	if !ok {
+		return "{} " + escape(string(m.Status))
+	}
+	return ways[m.voice()]
+}
+
+// say puts the subject, in Slack's markup, into a sentence.
+func (m Message) say(sentence, subject string) string {
+	return cmp.Or(emoji[m.Status], ":grey_question:") + " " + strings.Replace(sentence, "{}", subject, 1)
+}
+
+// subject is what it happened to: of a promotion the image, of a release or a
+// deploy the version where there is one.
 func (m Message) subject() string {
-	name := m.Repository
-	if name == "" {
-		name = m.Project
-	}
+	name := cmp.Or(m.Repository, m.Project)
 	switch {
-	case m.Event != Promote && m.Version != "":
-		return strings.TrimSpace(name + " " + m.Version)
-	case m.Tag != "" && m.Repository != "":
-		return name + ":" + m.Tag
-	case m.Version != "":
-		return strings.TrimSpace(name + " " + m.Version)
+	case m.byVersion():
+		name += " " + m.Version
+	case m.Tag != "":
+		name += ":" + m.Tag
 	}
-	return name
+	return line(name)
 }
 
-func (m Message) facts() []string {
-	var facts []string
-	if hex, ok := strings.CutPrefix(m.Digest, "sha256:"); ok && len(hex) >= 12 {
-		facts = append(facts, "`sha256:"+escape(hex[:12])+"`")
+func (m Message) markedSubject() string {
+	if subject := m.subject(); subject != "" {
+		return span(subject)
 	}
-	if m.Version != "" && m.Event == Promote && m.Tag != "" {
-		facts = append(facts, escape(m.Version))
+	return m.words().unnamed
+}
+
+// byVersion tells whether the subject is a version, not an image with its tag.
+func (m Message) byVersion() bool {
+	return m.Version != "" && (m.Tag == "" || m.Event == Release || m.Event == Deploy)
+}
+
+// facts are the small print. One that Slack would refuse for its length is
+// left out: what callers may send is shorter.
+func (m Message) facts() []api.MixedElement {
+	var facts []api.MixedElement
+	add := func(given, text string) {
+		if visible(given) && text != "" && length(text) <= maxSection {
+			facts = append(facts, mrkdwn(text))
+		}
 	}
-	if link := m.link(); link != "" {
-		facts = append(facts, link)
+	add(m.Digest, span(first(m.Digest, digestSize)))
+	if m.byVersion() {
+		add(m.Tag, span(m.Tag))
+	} else {
+		add(m.Version, span(m.Version))
 	}
-	if len(m.DeliveryID) >= 8 {
-		facts = append(facts, "`"+escape(m.DeliveryID[:8])+"`")
+	if m.Repository != "" { // else it is the subject's name
+		add(m.Project, span(m.Project))
 	}
+	add(m.PipelineURL, m.link())
+	add(m.DeliveryID, span(first(m.DeliveryID, idSize)))
 	return facts
 }
 
+// link returns the link to the pipeline, "" where that is no address to show
+// to people.
 func (m Message) link() string {
 	u, err := url.Parse(m.PipelineURL)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
 		return ""
 	}
-	target := strings.NewReplacer("|", "%7C", "<", "%3C", ">", "%3E").Replace(u.String())
-	return "<" + escape(target) + "|" + words[m.language()].pipeline + ">"
-}
-
-func (m Message) language() Language {
-	if m.Language == Ja {
-		return Ja
+	var target strings.Builder
+	for _, c := range []byte(u.String()) {
+		if c <= ' ' || c >= utf8.RuneSelf || strings.IndexByte("\"<>\\^`{|}\x7f", c) >= 0 {
+			fmt.Fprintf(&target, "%%%02X", c)
+		} else {
+			target.WriteByte(c)
+		}
 	}
-	return En
-}
-
-// sentence says what happened in one of several ways. The same promotion is
-// always spoken of in the same voice.
-func (m Message) sentence(subject string) string {
-	ways := words[m.language()].sentences[m.Event][m.Status]
-	voice := fnv.New32a()
-	_, _ = voice.Write([]byte(m.DeliveryID + m.subject()))
-	return strings.ReplaceAll(ways[int(voice.Sum32()%uint32(len(ways)))], "{}", subject)
+	return "<" + escape(target.String()) + "|" + m.words().pipeline + ">"
 }
 
 // escape makes text that Slack shows as it is.
 func escape(text string) string {
+	text = strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) && c != '\n' && c != '\t' {
+			return -1
+		}
+		return c
+	}, strings.ToValidUTF8(text, "\uFFFD"))
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
+// line puts text on one line.
+func line(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// first returns the first n characters.
+func first(text string, n int) string {
+	for i := range text {
+		if n == 0 {
+			return text[:i]
+		}
+		n--
+	}
+	return text
+}
+
+// span shows text as code, in which nothing has a meaning but its end. The
+// spaces of no width make Slack see it between Japanese letters.
+func span(text string) string {
+	return "\u200b`" + strings.ReplaceAll(escape(line(text)), "`", "'") + "`\u200b"
+}
+
+// mrkdwn is text in Slack's markup. It is verbatim: Slack looks for no
+// addresses, channels or people in it.
 func mrkdwn(text string) *api.TextBlockObject {
-	return api.NewTextBlockObject(api.MarkdownType, text, false, false)
+	return api.NewTextBlockObject(api.MarkdownType, text, false, true)
 }
 
 func section(text string) api.Block { return api.NewSectionBlock(mrkdwn(text), nil, nil) }
 
-// maxSection is how long the text of a section may be, in characters.
-const maxSection = 3000
-
-// sections shows a text of any length, escaped. What is too long for one
-// section goes on in the next.
+// sections shows escaped text of any length. What is too long for one section
+// goes on in the next; no character reference is cut.
 func sections(text string) []api.Block {
-	var (
-		blocks []api.Block
-		part   strings.Builder
-		length int
-	)
-	for _, r := range text {
-		piece := escape(string(r))
-		if n := utf8.RuneCountInString(piece); length+n > maxSection {
-			blocks = append(blocks, plain(part.String()))
-			part.Reset()
-			length = 0
+	var blocks []api.Block
+	for text = strings.TrimSpace(text); text != ""; {
+		end, size := 0, 0
+		for end < len(text) {
+			n := step(text[end:])
+			if size += length(text[end : end+n]); size > maxSection {
+				break
+			}
+			end += n
 		}
-		part.WriteString(piece)
-		length += utf8.RuneCountInString(piece)
-	}
-	if strings.TrimSpace(part.String()) != "" {
-		blocks = append(blocks, plain(part.String()))
+		if part := text[:end]; visible(part) {
+			blocks = append(blocks, section(part))
+		}
+		text = text[end:]
 	}
 	return blocks
 }
 
-// plain is a section in which only mrkdwn's own marks have a meaning; no
-// channel or person is looked for in it.
-func plain(text string) api.Block {
-	return api.NewSectionBlock(api.NewTextBlockObject(api.MarkdownType, text, false, true), nil, nil)
+// visible tells whether there is anything to see. Slack refuses a text without.
+func visible(text string) bool {
+	return strings.ContainsFunc(text, func(c rune) bool { return unicode.IsGraphic(c) && !unicode.IsSpace(c) })
+}
+
+// step returns how many bytes the first character of escaped text takes.
+func step(text string) int {
+	if text[0] == '&' {
+		return strings.IndexByte(text, ';') + 1
+	}
+	_, n := utf8.DecodeRuneInString(text)
+	return n
+}
+
+// length counts as the stricter of two readings of Slack's limits does: a
+// character beyond the basic plane, such as most emoji, counts twice.
+func length(text string) int {
+	n := 0
+	for _, c := range text {
+		n += utf16.RuneLen(c)
+	}
+	return n
 }

@@ -7,60 +7,75 @@ var emoji = map[Status]string{
 	Skipped: ":fast_forward:",
 }
 
-// wording is how a language says it.
+// voices is in how many ways each thing is said: plainly, warmly and loudly.
+// Each keeps its column, so that a message keeps its voice from the first
+// report to the last.
+const voices = 3
+
+// wording is how a language says it. {} stands for what it is about.
 type wording struct {
-	pipeline string // what the link is called
-	reply    string // to a failure, before what failed
-	// sentences: {} stands for what it happened to.
-	sentences map[Event]map[Status][]string
+	pipeline  string         // what the link is called
+	unnamed   string         // for what has no name
+	reply     [voices]string // asks somebody to look at a failure
+	sentences map[Event]map[Status][voices]string
 }
 
 var words = map[Language]wording{
 	En: {
 		pipeline: "pipeline",
-		reply:    "Somebody please have a look:",
-		sentences: map[Event]map[Status][]string{
+		unnamed:  "an image",
+		reply: [voices]string{
+			"Please have a look at {}.",
+			"Could somebody have a look at {}, please?",
+			"Help! Who has a look at {}?",
+		},
+		sentences: map[Event]map[Status][voices]string{
 			Promote: {
-				Running: {"Checking and signing {} …", "{} has arrived. Signing it …", "On it: signing {} …"},
-				Success: {"{} is signed and out. Done!", "Phew, {} is signed and ready.", "All done! {} is signed."},
-				Failure: {"Oh no, {} could not be signed.", "Argh, signing {} failed.", "Sorry, {} did not make it."},
-				Skipped: {"{}: nothing to do, all is well.", "{} needed nothing from me."},
+				Running: {"Signing {} …", "{} has arrived, let me sign it …", "On it! Signing {} …"},
+				Success: {"{} is signed.", "Phew, {} is built and signed.", "All done! {} is signed."},
+				Failure: {"{} could not be signed.", "Sniff, I could not sign {} …", "Argh, signing {} failed!"},
+				Skipped: {"There was nothing to do for {}.", "{} needed nothing from me.", "Nothing to do for {}, hooray!"},
 			},
 			Release: {
-				Running: {"Releasing {} …", "On it: releasing {} …"},
-				Success: {"{} is released!", "Phew, {} is released.", "All done! {} is out."},
-				Failure: {"Oh no, {} could not be released.", "Argh, the release of {} failed."},
-				Skipped: {"{}: there was nothing to release."},
+				Running: {"Releasing {} …", "Let me release {} …", "On it! Releasing {} …"},
+				Success: {"{} is released.", "Phew, {} is released.", "All done! {} is released."},
+				Failure: {"{} could not be released.", "Sniff, I could not release {} …", "Argh, releasing {} failed!"},
+				Skipped: {"There was nothing to release for {}.", "{} needed no release from me.", "Nothing to release for {}, hooray!"},
 			},
 			Deploy: {
-				Running: {"Deploying {} …", "On it: deploying {} …"},
-				Success: {"{} is deployed!", "Phew, {} is live.", "All done! {} is deployed."},
-				Failure: {"Oh no, {} could not be deployed.", "Argh, the deploy of {} failed."},
-				Skipped: {"{}: there was nothing to deploy."},
+				Running: {"Deploying {} …", "Let me deploy {} …", "On it! Deploying {} …"},
+				Success: {"{} is deployed.", "Phew, {} is deployed.", "All done! {} is deployed."},
+				Failure: {"{} could not be deployed.", "Sniff, I could not deploy {} …", "Argh, deploying {} failed!"},
+				Skipped: {"There was nothing to deploy for {}.", "{} needed no deploy from me.", "Nothing to deploy for {}, hooray!"},
 			},
 		},
 	},
 	Ja: {
 		pipeline: "パイプライン",
-		reply:    "だれか見てくれるかな・・・？",
-		sentences: map[Event]map[Status][]string{
+		unnamed:  "イメージ",
+		reply: [voices]string{
+			"{} を確認してください",
+			"だれか {} を見てくれるかな・・・？",
+			"たすけてー！ だれか {} を見てー",
+		},
+		sentences: map[Event]map[Status][voices]string{
 			Promote: {
-				Running: {"{} を確認して署名しているよ・・・", "{} が届いたよ。いま署名しているね", "{} の署名、はじめたよ！"},
-				Success: {"{} に署名して公開しました", "ふう、{} をビルドしたよ", "おわったよ！{} は署名済みだよ"},
-				Failure: {"{} に署名できませんでした", "うぅ、{} に署名できなかったよ・・・", "ぎゃー、{} 失敗したー"},
-				Skipped: {"{} は、することがなかったよ", "{} はもう大丈夫みたい"},
+				Running: {"{} に署名しています", "{} が届いたよ。いま署名しているね・・・", "よーし、{} に署名するよ！"},
+				Success: {"{} に署名しました", "ふう、{} をビルドして署名したよ", "{} の署名、おわったよ！"},
+				Failure: {"{} の署名に失敗しました", "うぅ、{} に署名できなかったよ・・・", "ぎゃー、{} の署名に失敗したー"},
+				Skipped: {"{} ですることはありませんでした", "{} は、することがなかったよ", "やったー、{} はなにもしなくてよかったよ！"},
 			},
 			Release: {
-				Running: {"{} をリリースしているよ・・・", "{} のリリース、はじめたよ！"},
-				Success: {"{} がリリースされました", "{} のリリース、おわったよ！", "ふう、{} をリリースしたよ"},
-				Failure: {"{} のリリースに失敗しました", "うぅ、{} をリリースできなかったよ・・・", "ぎゃー、{} のリリース失敗したー"},
-				Skipped: {"{} は、リリースするものがなかったよ"},
+				Running: {"{} をリリースしています", "いま {} をリリースしているね・・・", "よーし、{} をリリースするよ！"},
+				Success: {"{} がリリースされました", "ふう、{} をリリースしたよ", "{} のリリース、おわったよ！"},
+				Failure: {"{} のリリースに失敗しました", "うぅ、{} をリリースできなかったよ・・・", "ぎゃー、{} のリリースに失敗したー"},
+				Skipped: {"{} でリリースするものはありませんでした", "{} は、リリースするものがなかったよ", "やったー、{} はリリースしなくてよかったよ！"},
 			},
 			Deploy: {
-				Running: {"{} をデプロイしているよ・・・", "{} のデプロイ、はじめたよ！"},
-				Success: {"{} をデプロイしました", "{} のデプロイ、おわったよ！", "ふう、{} をデプロイしたよ"},
-				Failure: {"{} のデプロイに失敗しました", "うぅ、{} をデプロイできなかったよ・・・", "ぎゃー、{} のデプロイ失敗したー"},
-				Skipped: {"{} は、デプロイするものがなかったよ"},
+				Running: {"{} をデプロイしています", "いま {} をデプロイしているね・・・", "よーし、{} をデプロイするよ！"},
+				Success: {"{} がデプロイされました", "ふう、{} をデプロイしたよ", "{} のデプロイ、おわったよ！"},
+				Failure: {"{} のデプロイに失敗しました", "うぅ、{} をデプロイできなかったよ・・・", "ぎゃー、{} のデプロイに失敗したー"},
+				Skipped: {"{} でデプロイするものはありませんでした", "{} は、デプロイするものがなかったよ", "やったー、{} はデプロイしなくてよかったよ！"},
 			},
 		},
 	},

@@ -7,11 +7,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,18 +23,21 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of Slack, in characters or blocks.
+// Limits of Slack, in characters or items.
 const (
-	maxText    = 40_000
-	maxBlocks  = 50
-	maxSection = 3000
+	maxText     = 40_000
+	maxBlocks   = 50
+	maxElements = 10 // of a context block, and fields of a section
+	maxSection  = 3000
+	maxField    = 2000
+	maxHeader   = 150
 )
 
-// remembered is how many messages and calls a Server keeps.
-const remembered = 1000
-
-// maxBody bounds what is read of a call, in bytes.
-const maxBody = 1 << 20
+// Bounds of a Server's own.
+const (
+	remembered = 1000    // messages and calls that it keeps
+	maxBody    = 1 << 20 // bytes of a call
+)
 
 // Message is what a channel shows now.
 type Message struct {
@@ -46,19 +52,19 @@ type Message struct {
 
 // Call is what the server was asked.
 type Call struct {
-	Method string // such as chat.postMessage
-	Values url.Values
+	Method string     // such as chat.postMessage
+	Values url.Values // without the token; of JSON, what is no string stands as JSON
 }
 
 // Failure is how one call goes wrong.
 type Failure struct {
-	Code       string        // 200 with ok false and this error
-	Status     int           // this status, and Body
-	Body       string        // of an answer with a Status; Slack sends HTML with a 5xx
-	RetryAfter time.Duration // the header of that name
-	PostAnyway bool          // the call is done all the same
+	Code       string        // Slack's error; with no Status in a 200
+	Status     int           // 429 says ratelimited, where Code and Body do not say otherwise
+	Body       string        // in the place of JSON: Slack sends a page with a 5xx
+	RetryAfter time.Duration // the header of that name, in whole seconds
 	Hang       bool          // no answer until the client goes away
 	Reset      bool          // the connection breaks
+	PostAnyway bool          // the call is done all the same
 }
 
 // Server is a workspace with one bot. It is safe for concurrent use, and keeps
@@ -67,11 +73,12 @@ type Server struct {
 	token string
 
 	mu        sync.Mutex
-	channels  map[string]string // name → ID; empty: every channel exists
+	channels  map[string]string // ID → name; empty: every channel exists
 	messages  []Message
 	calls     []Call
 	failures  []Failure
 	onMessage func(Message)
+	perSecond int
 	last      int64 // microseconds of the last ts
 }
 
@@ -84,7 +91,15 @@ func New(token string) *Server {
 func (s *Server) AddChannel(id, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.channels[name] = id
+	s.channels[id] = strings.TrimPrefix(name, "#")
+}
+
+// RateLimit makes a channel take perSecond messages in a second, and answer
+// 429 to more. 0, as at first, is no limit. Slack's is about 1.
+func (s *Server) RateLimit(perSecond int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.perSecond = perSecond
 }
 
 // OnMessage has f called with every message that was posted or changed, before
@@ -118,47 +133,39 @@ func (s *Server) Calls() []Call {
 
 // ServeHTTP answers the method that the last part of the path names.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	values, err := read(r)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		refuse(w, "invalid_post_type")
+		http.Error(w, "the request could not be read, or is too large", http.StatusRequestEntityTooLarge)
 		return
 	}
 	method := path.Base(r.URL.Path)
+	values, code := read(r, body)
+	token := token(r, values)
+	values.Del("token")
 	failure, fails := s.begin(Call{method, values})
-	switch {
-	case fails && failure.Hang:
-		<-r.Context().Done()
-		return
-	case fails && failure.Reset:
-		panic(http.ErrAbortHandler)
-	case fails && !failure.PostAnyway:
-		failure.answer(w)
-		return
-	}
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		token = values.Get("token")
-	}
-	var (
-		code   string
-		answer map[string]any
-	)
-	switch {
-	case token == "":
-		code = "not_authed"
-	case token != s.token:
-		code = "invalid_auth"
-	default:
-		answer, code = s.do(method, values)
+
+	var answer map[string]any
+	if !fails || failure.PostAnyway {
+		switch {
+		case code != "":
+		case token == "":
+			code = "not_authed"
+		case token != s.token:
+			code = "invalid_auth"
+		default:
+			answer, code = s.do(method, values)
+		}
 	}
 	switch {
 	case fails:
-		failure.answer(w)
+		failure.answer(w, r)
+	case code == "ratelimited":
+		Failure{Status: http.StatusTooManyRequests, RetryAfter: time.Second}.answer(w, r)
 	case code != "":
-		refuse(w, code)
+		refuse(w, http.StatusOK, code)
 	default:
 		answer["ok"] = true
-		reply(w, answer)
+		reply(w, http.StatusOK, answer)
 	}
 }
 
@@ -175,12 +182,25 @@ func (s *Server) begin(c Call) (Failure, bool) {
 	return f, true
 }
 
-func (f Failure) answer(w http.ResponseWriter) {
+func (f Failure) answer(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case f.Hang:
+		<-r.Context().Done()
+		return
+	case f.Reset:
+		panic(http.ErrAbortHandler)
+	}
 	if f.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
 	}
 	if f.Status == 0 {
-		refuse(w, f.Code)
+		f.Status = http.StatusOK
+	}
+	if f.Status == http.StatusTooManyRequests && f.Code == "" && f.Body == "" {
+		f.Code = "ratelimited"
+	}
+	if f.Body == "" && f.Code != "" {
+		refuse(w, f.Status, f.Code)
 		return
 	}
 	w.WriteHeader(f.Status)
@@ -188,109 +208,183 @@ func (f Failure) answer(w http.ResponseWriter) {
 }
 
 // read takes a form or JSON, as Slack does.
-func read(r *http.Request) (url.Values, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
-	if err != nil {
-		return nil, err
-	}
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-		return url.ParseQuery(string(body))
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil, err
-	}
-	values := url.Values{}
-	for name, raw := range fields {
-		var text string
-		if json.Unmarshal(raw, &text) != nil {
-			text = string(raw)
+func read(r *http.Request, body []byte) (values url.Values, code string) {
+	values = url.Values{}
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case media == "application/json":
+		var fields map[string]json.RawMessage
+		if !json.Valid(body) {
+			return values, "invalid_json"
 		}
-		values.Set(name, text)
+		if json.Unmarshal(body, &fields) != nil {
+			return values, "json_not_object"
+		}
+		for name, raw := range fields {
+			var text string // stays "" for null
+			if json.Unmarshal(raw, &text) != nil {
+				text = string(raw)
+			}
+			values.Set(name, text)
+		}
+		return values, ""
+	case media == "application/x-www-form-urlencoded", len(body) == 0:
+		form, err := url.ParseQuery(string(body))
+		if err != nil {
+			return values, "invalid_form_data"
+		}
+		for name, given := range r.URL.Query() {
+			form[name] = append(form[name], given...)
+		}
+		return form, ""
+	case media == "":
+		return values, "missing_post_type"
 	}
-	return values, nil
+	return values, "invalid_post_type"
+}
+
+// token finds the token in the header or, of a form only, in the body.
+func token(r *http.Request, values url.Values) string {
+	if t, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return t
+	}
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/json" {
+		return ""
+	}
+	return values.Get("token")
 }
 
 func (s *Server) do(method string, v url.Values) (answer map[string]any, code string) {
 	switch method {
 	case "auth.test":
-		return map[string]any{"url": "https://sandbox.slack.com/", "team": "Sandbox", "user": "hubrelay", "bot_id": "B0HUBRELAY"}, ""
+		return map[string]any{
+			"url": "https://sandbox.slack.com/", "team": "Sandbox", "team_id": "T0SANDBOX",
+			"user": "hubrelay", "user_id": "U0HUBRELAY", "bot_id": "B0HUBRELAY",
+		}, ""
+	case "conversations.info":
+		return s.info(v)
 	case "chat.postMessage":
-		return s.post(v)
+		return s.told(s.post(v))
 	case "chat.update":
-		return s.update(v)
+		return s.told(s.update(v))
 	}
 	return nil, "unknown_method"
 }
 
-func (s *Server) post(v url.Values) (map[string]any, string) {
+func (s *Server) info(v url.Values) (map[string]any, string) {
 	s.mu.Lock()
-	id, ok := s.channel(v.Get("channel"), true)
+	defer s.mu.Unlock()
+	id, ok := s.byID(v.Get("channel"))
 	if !ok {
-		s.mu.Unlock()
 		return nil, "channel_not_found"
 	}
+	name := s.channels[id]
+	if name == "" {
+		name = strings.ToLower(id)
+	}
+	return map[string]any{"channel": map[string]any{
+		"id": id, "name": name, "is_channel": true, "is_archived": false, "is_member": true,
+	}}, ""
+}
+
+func (s *Server) post(v url.Values) (Message, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, ok := s.channel(v.Get("channel"))
+	if !ok {
+		return Message{}, "channel_not_found"
+	}
 	if code := check(v); code != "" {
-		s.mu.Unlock()
-		return nil, code
+		return Message{}, code
 	}
 	thread := v.Get("thread_ts")
 	if thread != "" && s.find(id, thread) < 0 {
-		s.mu.Unlock()
-		return nil, "thread_not_found"
+		return Message{}, "thread_not_found"
 	}
 	now := time.Now()
+	if s.perSecond > 0 && s.since(id, now.Add(-time.Second)) >= s.perSecond {
+		return Message{}, "ratelimited"
+	}
 	s.last = max(s.last+1, now.UnixMicro())
 	m := Message{
 		Channel: id, TS: fmt.Sprintf("%d.%06d", s.last/1e6, s.last%1e6), ThreadTS: thread,
 		Text: v.Get("text"), Blocks: blocks(v), PostedAt: now,
 	}
 	s.messages = appendBounded(s.messages, m)
-	return s.tell(m), ""
+	return m, ""
 }
 
-func (s *Server) update(v url.Values) (map[string]any, string) {
+func (s *Server) update(v url.Values) (Message, string) {
 	s.mu.Lock()
-	id, ok := s.channel(v.Get("channel"), false)
+	defer s.mu.Unlock()
+	id, ok := s.byID(v.Get("channel"))
 	if !ok {
-		s.mu.Unlock()
-		return nil, "channel_not_found"
+		return Message{}, "channel_not_found"
 	}
 	i := s.find(id, v.Get("ts"))
 	if i < 0 {
-		s.mu.Unlock()
-		return nil, "message_not_found"
+		return Message{}, "message_not_found"
 	}
 	if code := check(v); code != "" {
-		s.mu.Unlock()
-		return nil, code
+		return Message{}, code
 	}
 	m := &s.messages[i]
-	m.Text, m.Blocks = v.Get("text"), blocks(v)
+	m.Text = v.Get("text")
+	if v.Get("blocks") != "" { // else they stay; [] takes them away
+		m.Blocks = blocks(v)
+	}
 	m.Edits++
-	return s.tell(*m), ""
+	return *m, ""
 }
 
-// tell unlocks the server, and says what a message is now.
-func (s *Server) tell(m Message) map[string]any {
+// told tells of a message that was posted or changed, and makes the answer.
+func (s *Server) told(m Message, code string) (map[string]any, string) {
+	if code != "" {
+		return nil, code
+	}
+	s.mu.Lock()
 	hear := s.onMessage
 	s.mu.Unlock()
 	if hear != nil {
 		hear(m)
 	}
-	return map[string]any{"channel": m.Channel, "ts": m.TS, "text": m.Text}
+	message := map[string]any{"type": "message", "bot_id": "B0HUBRELAY", "ts": m.TS, "text": m.Text}
+	if m.ThreadTS != "" {
+		message["thread_ts"] = m.ThreadTS
+	}
+	if m.Blocks != nil {
+		message["blocks"] = m.Blocks
+	}
+	return map[string]any{"channel": m.Channel, "ts": m.TS, "text": m.Text, "message": message}, ""
 }
 
-// channel finds a channel by its ID, and where that is allowed by its name.
-func (s *Server) channel(name string, byName bool) (id string, ok bool) {
+var channelID = regexp.MustCompile(`^[CDG][A-Z0-9]+$`)
+
+// byID finds a channel by its ID alone.
+func (s *Server) byID(id string) (string, bool) {
+	if len(s.channels) == 0 {
+		return id, channelID.MatchString(id)
+	}
+	_, ok := s.channels[id]
+	return id, ok
+}
+
+// channel finds a channel by its ID or name, and returns its ID.
+func (s *Server) channel(name string) (id string, ok bool) {
+	if id, ok := s.byID(name); ok {
+		return id, true
+	}
+	name = strings.TrimPrefix(name, "#")
 	if name == "" {
 		return "", false
 	}
 	if len(s.channels) == 0 {
-		return name, true
+		hash := fnv.New32a()
+		_, _ = io.WriteString(hash, name)
+		return fmt.Sprintf("C%08X", hash.Sum32()), true
 	}
-	for n, id := range s.channels {
-		if name == id || byName && strings.TrimPrefix(name, "#") == n {
+	for id, n := range s.channels {
+		if n == name {
 			return id, true
 		}
 	}
@@ -301,50 +395,109 @@ func (s *Server) find(channel, ts string) int {
 	return slices.IndexFunc(s.messages, func(m Message) bool { return m.Channel == channel && m.TS == ts })
 }
 
+// since counts the messages of a channel that were posted after a time.
+func (s *Server) since(channel string, after time.Time) int {
+	n := 0
+	for _, m := range slices.Backward(s.messages) {
+		if !m.PostedAt.After(after) {
+			break
+		}
+		if m.Channel == channel {
+			n++
+		}
+	}
+	return n
+}
+
+// blocks returns the blocks of a call that was checked.
 func blocks(v url.Values) json.RawMessage {
-	if v.Get("blocks") == "" {
+	var list []json.RawMessage
+	if json.Unmarshal([]byte(v.Get("blocks")), &list) != nil || len(list) == 0 {
 		return nil
 	}
 	return json.RawMessage(v.Get("blocks"))
 }
 
+type textObject struct {
+	Type string `json:"type"`
+	Text string `json:"text"`
+}
+
+// is tells whether the object is text of at most limit characters.
+func (t textObject) is(limit int) bool {
+	n := utf8.RuneCountInString(t.Text)
+	return (t.Type == "mrkdwn" || t.Type == "plain_text") && n > 0 && n <= limit
+}
+
+type block struct {
+	Type     string          `json:"type"`
+	Text     json.RawMessage `json:"text"` // a string in some types
+	Fields   []textObject    `json:"fields"`
+	Elements json.RawMessage `json:"elements"` // other things in other types
+}
+
 // check says what Slack would not show.
 func check(v url.Values) (code string) {
 	text, raw := v.Get("text"), v.Get("blocks")
+	var list []block
+	if raw != "" && (json.Unmarshal([]byte(raw), &list) != nil || list == nil || len(list) > maxBlocks) {
+		return "invalid_blocks"
+	}
 	switch {
-	case text == "" && raw == "":
+	case text == "" && len(list) == 0:
 		return "no_text"
 	case utf8.RuneCountInString(text) > maxText:
 		return "msg_too_long"
-	case raw == "":
-		return ""
-	}
-	var list []struct {
-		Type string `json:"type"`
-		Text struct {
-			Text string `json:"text"`
-		} `json:"text"`
-	}
-	if json.Unmarshal([]byte(raw), &list) != nil || len(list) > maxBlocks {
-		return "invalid_blocks"
 	}
 	for _, b := range list {
-		n := utf8.RuneCountInString(b.Text.Text)
-		if b.Type == "" || n > maxSection || b.Type == "section" && n == 0 {
+		if !b.valid() {
 			return "invalid_blocks"
 		}
 	}
 	return ""
 }
 
-func refuse(w http.ResponseWriter, code string) {
-	reply(w, map[string]any{"ok": false, "error": code})
+func (b block) valid() bool {
+	switch b.Type {
+	case "":
+		return false
+	case "section":
+		for _, f := range b.Fields {
+			if !f.is(maxField) {
+				return false
+			}
+		}
+		return len(b.Fields) <= maxElements && (b.hasText(maxSection) || b.Text == nil && len(b.Fields) > 0)
+	case "header":
+		return b.hasText(maxHeader)
+	case "context":
+		var elements []textObject
+		if json.Unmarshal(b.Elements, &elements) != nil || len(elements) == 0 || len(elements) > maxElements {
+			return false
+		}
+		for _, e := range elements {
+			if e.Type != "image" && !e.is(maxSection) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
-func reply(w http.ResponseWriter, v any) {
+func (b block) hasText(limit int) bool {
+	var t textObject
+	return json.Unmarshal(b.Text, &t) == nil && t.is(limit)
+}
+
+func refuse(w http.ResponseWriter, status int, code string) {
+	reply(w, status, map[string]any{"ok": false, "error": code})
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
 	var out bytes.Buffer
-	_ = json.NewEncoder(&out).Encode(v) // maps of strings and booleans
+	_ = json.NewEncoder(&out).Encode(v) // strings, booleans, and JSON that was checked
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
 	_, _ = w.Write(out.Bytes())
 }
 

@@ -1,0 +1,274 @@
+package slacktest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
+)
+
+// send sends one body as it is.
+func send(s *slacktest.Server, path, media, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", path, strings.NewReader(body))
+	if media != "" {
+		r.Header.Set("Content-Type", media)
+	}
+	r.Header.Set("Authorization", "Bearer t")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+func TestBodiesAreReadAsSlackDoes(t *testing.T) {
+	t.Parallel()
+	const form, asJSON = "application/x-www-form-urlencoded", "application/json; charset=utf-8"
+	for _, c := range []struct{ name, path, media, body, want string }{
+		{"a form", "/chat.postMessage", form, "channel=C1&text=x", `"ok":true`},
+		{"JSON, below a prefix", "/any/prefix/chat.postMessage", asJSON, `{"channel":"C1","text":"x"}`, `"ok":true`},
+		{"JSON with blocks as a list", "/api/chat.postMessage", asJSON, `{"channel":"C1","blocks":[{"type":"divider"}],"text":null}`, `"ok":true`},
+		{"JSON that is none", "/api/chat.postMessage", asJSON, `{`, "invalid_json"},
+		{"JSON that is a list", "/api/chat.postMessage", asJSON, `[]`, "json_not_object"},
+		{"a form that is none", "/api/chat.postMessage", form, "%zz", "invalid_form_data"},
+		{"a body of no type", "/api/chat.postMessage", "", "channel=C1&text=x", "missing_post_type"},
+		{"a body of another type", "/api/chat.postMessage", "text/xml", "<x/>", "invalid_post_type"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := send(slacktest.New("t"), c.path, c.media, c.body)
+			if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), c.want) {
+				t.Errorf("got %d %s, want %s", w.Code, w.Body, c.want)
+			}
+		})
+	}
+	if w := send(slacktest.New("t"), "/chat.postMessage", form, strings.Repeat("x", 2<<20)); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body of 2 MiB: %d", w.Code)
+	}
+}
+
+func TestTokensInABodyCountInFormsOnly(t *testing.T) {
+	t.Parallel()
+	for media, want := range map[string]string{"application/x-www-form-urlencoded": `"ok":true`, "application/json": "not_authed"} {
+		body := "token=t"
+		if media == "application/json" {
+			body = `{"token":"t"}`
+		}
+		s := slacktest.New("t")
+		r := httptest.NewRequest("POST", "/api/auth.test", strings.NewReader(body))
+		r.Header.Set("Content-Type", media)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: got %s, want %s", media, w.Body, want)
+		}
+		if calls := s.Calls(); len(calls) != 1 || calls[0].Values.Has("token") {
+			t.Errorf("%s: the token is kept in %v", media, calls)
+		}
+	}
+}
+
+func TestBlocks(t *testing.T) {
+	t.Parallel()
+	text := func(n int) string { return fmt.Sprintf(`{"type":"mrkdwn","text":%q}`, strings.Repeat("あ", n)) }
+	list := func(n int, item string) string {
+		return "[" + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + "]"
+	}
+	section := func(n int) string { return `{"type":"section","text":` + text(n) + `}` }
+	for _, c := range []struct {
+		name, blocks string
+		valid        bool
+	}{
+		{"a section at the limit", list(1, section(3000)), true},
+		{"a section over it", list(1, section(3001)), false},
+		{"an empty section", list(1, section(0)), false},
+		{"a section of fields", `[{"type":"section","fields":[` + text(1) + `]}]`, true},
+		{"a section of nothing", `[{"type":"section"}]`, false},
+		{"a text of no type", `[{"type":"section","text":{"text":"x"}}]`, false},
+		{"fifty blocks", list(50, section(1)), true},
+		{"one more", list(51, section(1)), false},
+		{"a context", `[{"type":"context","elements":` + list(10, text(1)) + `}]`, true},
+		{"a context of too much", `[{"type":"context","elements":` + list(11, text(1)) + `}]`, false},
+		{"a context of nothing", `[{"type":"context","elements":[]}]`, false},
+		{"a long header", `[{"type":"header","text":` + text(151) + `}]`, false},
+		{"a block without a type", `[{}]`, false},
+		{"an object", section(1), false},
+		{"strings", `["x"]`, false},
+		{"null", `null`, false},
+		{"no JSON", `[`, false},
+		{"none", `[]`, true},
+	} {
+		got := call(t, slacktest.New("t"), "t", "chat.postMessage", "channel", "C1", "text", "x", "blocks", c.blocks)
+		if got["ok"] != c.valid || !c.valid && got["error"] != "invalid_blocks" {
+			t.Errorf("%s: got %v", c.name, got)
+		}
+	}
+}
+
+func TestChannels(t *testing.T) {
+	t.Parallel()
+	some := slacktest.New("t")
+	some.AddChannel("C1", "#images")
+	every := slacktest.New("t")
+	for _, c := range []struct {
+		name    string
+		server  *slacktest.Server
+		channel string
+		id      string // "" for channel_not_found
+	}{
+		{"by ID", some, "C1", "C1"},
+		{"by name", some, "images", "C1"},
+		{"by # and name", some, "#images", "C1"},
+		{"of nobody", some, "#other", ""},
+		{"any, by ID", every, "C0OTHER", "C0OTHER"},
+		{"any, by name", every, "#other", "CC87D8DF5"},
+		{"none", every, "", ""},
+	} {
+		got := call(t, c.server, "t", "chat.postMessage", "channel", c.channel, "text", "x")
+		id, _ := got["channel"].(string)
+		if id != c.id || c.id == "" && got["error"] != "channel_not_found" {
+			t.Errorf("%s: got %v", c.name, got)
+		}
+	}
+	info := call(t, some, "t", "conversations.info", "channel", "C1")
+	if channel, _ := info["channel"].(map[string]any); channel["name"] != "images" {
+		t.Errorf("got %v", info)
+	}
+	if got := call(t, some, "t", "conversations.info", "channel", "images"); got["error"] != "channel_not_found" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestAnUpdateKeepsTheBlocksThatItDoesNotName(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x", "blocks", `[{"type":"divider"}]`)
+	ts, _ := posted["ts"].(string)
+	call(t, s, "t", "chat.update", "channel", "C1", "ts", ts, "text", "y")
+	if got := string(s.Messages()[0].Blocks); got != `[{"type":"divider"}]` {
+		t.Errorf("got %s", got)
+	}
+	call(t, s, "t", "chat.update", "channel", "C1", "ts", ts, "text", "y", "blocks", "[]")
+	if got := s.Messages()[0].Blocks; got != nil {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name         string
+		failure      slacktest.Failure
+		status       int
+		body, header string
+		posted       int
+	}{
+		{"a code", slacktest.Failure{Code: "not_in_channel"}, 200, `{"error":"not_in_channel","ok":false}`, "", 0},
+		{"a limit", slacktest.Failure{Status: 429, RetryAfter: 1500 * time.Millisecond}, 429, `{"error":"ratelimited","ok":false}`, "2", 0},
+		{"a limit with the message posted", slacktest.Failure{Status: 429, PostAnyway: true}, 429, `{"error":"ratelimited","ok":false}`, "", 1},
+		{"a page", slacktest.Failure{Status: 503, Body: "<html>"}, 503, "<html>", "", 0},
+	} {
+		s := slacktest.New("t")
+		s.Fail(c.failure)
+		w := send(s, "/chat.postMessage", "application/json", `{"channel":"C1","text":"x"}`)
+		if w.Code != c.status || strings.TrimSpace(w.Body.String()) != c.body || w.Header().Get("Retry-After") != c.header || len(s.Messages()) != c.posted {
+			t.Errorf("%s: got %d %s, Retry-After %q, %d messages", c.name, w.Code, w.Body, w.Header().Get("Retry-After"), len(s.Messages()))
+		}
+		if w := send(s, "/chat.postMessage", "application/json", `{"channel":"C1","text":"x"}`); !strings.Contains(w.Body.String(), `"ok":true`) {
+			t.Errorf("%s: the call after it failed: %s", c.name, w.Body)
+		}
+	}
+}
+
+func TestConnectionsThatHangOrBreak(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	s.Fail(slacktest.Failure{Hang: true}, slacktest.Failure{Reset: true, PostAnyway: true})
+	post := func(ctx context.Context) error {
+		r, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/chat.postMessage", strings.NewReader(`{"channel":"C1","text":"x"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer t")
+		res, err := http.DefaultClient.Do(r)
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := post(ctx); !errors.Is(err, context.DeadlineExceeded) || len(s.Messages()) != 0 {
+		t.Errorf("got %v, and %d messages", err, len(s.Messages()))
+	}
+	if err := post(t.Context()); !errors.Is(err, io.EOF) || len(s.Messages()) != 1 {
+		t.Errorf("got %v, and %d messages", err, len(s.Messages()))
+	}
+}
+
+func TestAChannelIsLimited(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	s.RateLimit(1)
+	post := func(channel string) *httptest.ResponseRecorder {
+		return send(s, "/chat.postMessage", "application/json", `{"channel":"`+channel+`","text":"x"}`)
+	}
+	for i, want := range []int{200, 429} {
+		if w := post("C1"); w.Code != want || want == 429 && w.Header().Get("Retry-After") != "1" {
+			t.Errorf("message %d: %d %s", i, w.Code, w.Body)
+		}
+	}
+	if w := post("C2"); w.Code != 200 {
+		t.Errorf("another channel: %d %s", w.Code, w.Body)
+	}
+	s.RateLimit(0)
+	if w := post("C1"); w.Code != 200 {
+		t.Errorf("without the limit: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestMessagesAtOnce(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	var (
+		mu    sync.Mutex
+		heard int
+		all   sync.WaitGroup
+	)
+	s.OnMessage(func(slacktest.Message) {
+		_ = s.Messages() // no lock is held
+		mu.Lock()
+		defer mu.Unlock()
+		heard++
+	})
+	for range 20 {
+		all.Go(func() {
+			w := send(s, "/chat.postMessage", "application/json", `{"channel":"C1","text":"x"}`)
+			var posted struct{ TS string }
+			if err := json.Unmarshal(w.Body.Bytes(), &posted); err != nil {
+				t.Error(err)
+			}
+			send(s, "/chat.update", "application/json", `{"channel":"C1","text":"y","ts":"`+posted.TS+`"}`)
+		})
+	}
+	all.Wait()
+	messages := s.Messages()
+	if len(messages) != 20 || heard != 40 {
+		t.Fatalf("%d messages, %d heard", len(messages), heard)
+	}
+	for i, m := range messages {
+		if m.Edits != 1 || m.Text != "y" || i > 0 && m.TS <= messages[i-1].TS {
+			t.Errorf("message %d is %+v", i, m)
+		}
+	}
+}

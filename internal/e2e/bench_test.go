@@ -14,7 +14,7 @@ import (
 )
 
 // bareMain is the least that the functions framework can serve: a handler that
-// reads the body and publishes it, with the batching that Webhook has.
+// reads the body and publishes it. %d is how long a message waits for company.
 const bareMain = `package main
 
 import (
@@ -23,7 +23,6 @@ import (
 	"log"
 	"net/http"
 	"os"
-	"time"
 
 	"cloud.google.com/go/pubsub/v2"
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
@@ -36,7 +35,7 @@ func main() {
 		log.Fatal(err)
 	}
 	topic := client.Publisher("pushes")
-	topic.PublishSettings.DelayThreshold = time.Millisecond
+	topic.PublishSettings.DelayThreshold = %d
 	functions.HTTP("Webhook", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err == nil && len(body) > 0 {
@@ -52,18 +51,30 @@ func main() {
 }
 `
 
+type named struct{ name, program string }
+
+// programs are Webhook and two bare handlers: one that batches as Webhook
+// does, and one as the client does by default.
+func programs(b *testing.B) []named {
+	b.Helper()
+	list := []named{{name: "webhook"}, {name: "bare"}, {name: "bare-10ms-batches"}}
+	for i, make := range []func() (string, error){
+		program,
+		func() (string, error) { return build(fmt.Sprintf(bareMain, time.Millisecond)) },
+		func() (string, error) { return build(fmt.Sprintf(bareMain, 10*time.Millisecond)) },
+	} {
+		var err error
+		if list[i].program, err = make(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return list
+}
+
 // BenchmarkStart is the time from the start of a process to its first answer,
 // beside that of a bare handler.
 func BenchmarkStart(b *testing.B) {
-	bare, err := build(bareMain)
-	if err != nil {
-		b.Fatal(err)
-	}
-	webhook, err := program()
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, c := range []struct{ name, program string }{{"bare", bare}, {"webhook", webhook}, {"bare again", bare}} {
+	for _, c := range programs(b) {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				firstAnswer(b, c.program)
@@ -110,21 +121,14 @@ func serve(b *testing.B, program, pubsubHost string) (url string, stop func() (c
 // 64, beside that of a bare handler. Each is a process of its own; the embedded
 // Pub/Sub and the sender share another.
 func BenchmarkPush(b *testing.B) {
-	bare, err := build(bareMain)
-	if err != nil {
-		b.Fatal(err)
-	}
-	webhook, err := program()
-	if err != nil {
-		b.Fatal(err)
-	}
+	built := programs(b)
 	server := pstest.NewServer()
 	defer server.Close()
 	if _, err := server.GServer.CreateTopic(b.Context(), &pubsubpb.Topic{Name: topic}); err != nil {
 		b.Fatal(err)
 	}
 	for _, connections := range []int{1, 64} {
-		for _, c := range []struct{ name, program string }{{"bare", bare}, {"webhook", webhook}} {
+		for _, c := range built {
 			b.Run(fmt.Sprintf("connections=%d/%s", connections, c.name), func(b *testing.B) {
 				url, stop := serve(b, c.program, server.Addr)
 				send(b, url+"/"+webhookToken, connections)

@@ -1,16 +1,11 @@
 package gitlab
 
 import (
-	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html"
-	"io"
 	"maps"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/env"
+	"github.com/getto-systems/hubrelay/internal/httpx"
 )
 
 // Reasons of an Error. The first four pass, the others do not.
@@ -44,8 +40,8 @@ const (
 	maxMessage = 500 // runes of GitLab's own words that are kept
 	maxDepth   = 10  // of lists and maps in GitLab's message; it nests them two deep
 
-	// maxRetryAfter bounds what GitLab may ask for. Its longest window is an hour.
-	maxRetryAfter = time.Hour
+	// maxReset bounds what RateLimit-Reset may ask for.
+	maxReset = time.Hour
 	// pipelineWindow is what the limit of pipelines counts over. GitLab does
 	// not say when it ends.
 	pipelineWindow = time.Minute
@@ -140,7 +136,7 @@ func (a answer) refusal(r Request) *Error {
 	if a.err != nil {
 		return &Error{
 			Status: a.status, Reason: Unavailable, RetryAfter: a.retryAfter(), Ambiguous: true,
-			Cause: fmt.Errorf("read the answer: %w", safeCause(a.err)),
+			Cause: fmt.Errorf("read the answer: %w", httpx.Unanswered(a.err)),
 		}
 	}
 	words := a.words()
@@ -237,48 +233,21 @@ func shorten(text string) string {
 	return string([]rune(text)[:maxMessage-1]) + "…"
 }
 
-// retryAfter reads Retry-After, in seconds or as a date. RateLimit-Reset, which
-// GitLab.com sends with every answer, counts only where the limit is reached.
+// retryAfter reads Retry-After. RateLimit-Reset, which GitLab.com sends with
+// every answer, counts only where the limit is reached.
 func (a answer) retryAfter() time.Duration {
-	value := a.header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	if a.header.Get("Retry-After") != "" || a.status != http.StatusTooManyRequests {
+		return httpx.RetryAfter(a.header)
 	}
-	at, err := http.ParseTime(value)
-	if err != nil && a.status == http.StatusTooManyRequests {
-		var unix int64
-		unix, err = strconv.ParseInt(a.header.Get("RateLimit-Reset"), 10, 64)
-		at = time.Unix(unix, 0)
-	}
+	unix, err := strconv.ParseInt(a.header.Get("RateLimit-Reset"), 10, 64)
 	if err != nil {
 		return 0
 	}
-	return min(max(0, time.Until(at).Round(time.Second)), maxRetryAfter)
+	return min(max(0, time.Until(time.Unix(unix, 0)).Round(time.Second)), maxReset)
 }
 
 // unanswered makes an Error of a request that got no answer. Where there was
 // no connection, there is no pipeline.
 func unanswered(err error, connected bool) *Error {
-	return &Error{Reason: Unavailable, Ambiguous: connected, Cause: safeCause(err)}
-}
-
-// safeCause keeps of an error what cannot repeat anything that was sent.
-func safeCause(err error) error {
-	var (
-		network     *net.OpError
-		certificate *tls.CertificateVerificationError
-	)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
-	case errors.Is(err, context.Canceled):
-		return context.Canceled
-	case errors.As(err, &network):
-		return network
-	case errors.As(err, &certificate):
-		return certificate
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the connection was closed: %w", io.ErrUnexpectedEOF)
-	}
-	return errors.New("no answer that can be read")
+	return &Error{Reason: Unavailable, Ambiguous: connected, Cause: httpx.Unanswered(err)}
 }

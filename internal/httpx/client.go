@@ -1,9 +1,14 @@
 package httpx
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -53,4 +58,48 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 		return n, fmt.Errorf("answer is over %d bytes", MaxAnswer)
 	}
 	return n, err
+}
+
+// maxRetryAfter bounds what an answer may ask for. The longest window of any
+// limit that hubrelay meets is an hour.
+const maxRetryAfter = time.Hour
+
+// RetryAfter reads the header of that name, in seconds or as a date. It is 0
+// where there is none that makes sense, and an hour at most.
+func RetryAfter(h http.Header) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, time.Until(at).Round(time.Second)), maxRetryAfter)
+}
+
+// Unanswered returns what can be told of the error of a request that got no
+// answer, or not all of one: nothing that could repeat what was sent or
+// received, such as a URL.
+func Unanswered(err error) error {
+	var (
+		network     *net.OpError
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.As(err, &network):
+		return network
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.As(err, &record):
+		return errors.New(record.Msg)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the connection was closed: %w", io.ErrUnexpectedEOF)
+	}
+	return errors.New("no answer that can be read")
 }

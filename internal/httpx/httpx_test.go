@@ -181,3 +181,40 @@ func TestDrainWaitsForWhatIsInHand(t *testing.T) {
 		time.Sleep(3 * time.Second)
 	})
 }
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{
+		"": 0, "42": 42 * time.Second, "-1": 0, "x": 0, "7200": time.Hour, "99999999999999999999": 0,
+		time.Now().Add(30*time.Minute + 400*time.Millisecond).UTC().Format(http.TimeFormat): 30 * time.Minute,
+		"Mon, 02 Jan 2006 15:04:05 GMT": 0,
+	} {
+		got := httpx.RetryAfter(http.Header{"Retry-After": {value}})
+		if got < want-2*time.Second || got > want {
+			t.Errorf("RetryAfter(%q) = %v, want %v", value, got, want)
+		}
+	}
+}
+
+// No error may repeat a URL: its path may be a token.
+func TestUnansweredTellsNoURL(t *testing.T) {
+	t.Parallel()
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(hanging.Close)
+	breaking := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(breaking.Close)
+	encrypted := httptest.NewTLSServer(nil)
+	t.Cleanup(encrypted.Close)
+	for url, want := range map[string]string{
+		hanging.URL:          "no answer in time",
+		breaking.URL:         "the connection was closed",
+		encrypted.URL:        "certificate",
+		"http://127.0.0.1:1": "connection refused",
+		"http://\x7f":        "no answer that can be read",
+	} {
+		_, err := httpx.NewClient(200 * time.Millisecond).Get(url + "/canary?canary")
+		if got := httpx.Unanswered(err); !strings.Contains(got.Error(), want) || strings.Contains(got.Error(), "canary") {
+			t.Errorf("%s: got %v, want %q", url, got, want)
+		}
+	}
+}

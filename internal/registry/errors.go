@@ -2,17 +2,15 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/getto-systems/hubrelay/internal/httpx"
 )
 
 // Reasons of an Error.
@@ -61,9 +59,9 @@ func refused(res *http.Response) *Error {
 	case http.StatusNotFound:
 		return &Error{Status: status, Reason: NotInRegistry, Cause: statusText(status)}
 	case http.StatusTooManyRequests:
-		return &Error{Status: status, Reason: RateLimited, RetryAfter: retryAfter(res.Header), Cause: statusText(status)}
+		return &Error{Status: status, Reason: RateLimited, RetryAfter: httpx.RetryAfter(res.Header), Cause: statusText(status)}
 	default:
-		return &Error{Status: status, Reason: Unavailable, RetryAfter: retryAfter(res.Header), Cause: statusText(status)}
+		return &Error{Status: status, Reason: Unavailable, RetryAfter: httpx.RetryAfter(res.Header), Cause: statusText(status)}
 	}
 }
 
@@ -71,42 +69,9 @@ func statusText(status int) error {
 	return errors.New(strings.TrimSpace(fmt.Sprintf("the registry answered %d %s", status, http.StatusText(status))))
 }
 
-// retryAfter reads seconds or a date; 0 means that the registry did not say.
-func retryAfter(header http.Header) time.Duration {
-	value := header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(at).Round(time.Second))
-	}
-	return 0
-}
-
-// unreachable makes an Error of a request that got no answer. Of its cause it
-// keeps only what cannot repeat anything that was sent or received.
+// unreachable makes an Error of a request that got no answer.
 func unreachable(err error) *Error {
-	var (
-		network     *net.OpError
-		certificate *tls.CertificateVerificationError
-		record      tls.RecordHeaderError
-	)
-	cause := errors.New("the request was not answered")
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		cause = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
-	case errors.Is(err, context.Canceled):
-		cause = context.Canceled
-	case errors.As(err, &network):
-		cause = network
-	case errors.As(err, &certificate):
-		cause = certificate
-	case errors.As(err, &record):
-		cause = errors.New(record.Msg)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		cause = errors.New("the connection was closed")
-	}
-	return &Error{Reason: Unavailable, Cause: cause}
+	return &Error{Reason: Unavailable, Cause: httpx.Unanswered(err)}
 }
 
 // loginFailed makes an Error of a login that failed.

@@ -1,13 +1,9 @@
 package slack
 
 import (
-	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -17,14 +13,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/env"
+	"github.com/getto-systems/hubrelay/internal/httpx"
 )
 
 const (
 	maxCode   = 80  // bytes of a code; Slack's longest has about 40
 	maxDetail = 300 // characters of Slack's own words that are kept
-
-	// maxRetryAfter bounds what Slack may ask for.
-	maxRetryAfter = time.Hour
 )
 
 // unknown is the code of a refusal that has none which can be shown.
@@ -41,7 +35,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	text := "no answer from slack"
+	text := "slack"
 	switch {
 	case e.Code != "":
 		text = "slack: " + e.Code
@@ -148,7 +142,7 @@ func readAnswer(status int, header http.Header, body []byte, token env.Secret) (
 	err := json.Unmarshal(body, &a)
 	readable := err == nil || errors.As(err, &odd)
 
-	refusal := &Error{Status: status, RetryAfter: retryAfter(header)}
+	refusal := &Error{Status: status, RetryAfter: httpx.RetryAfter(header)}
 	switch {
 	case readable && a.Code != "":
 		refusal.Code = codeOf(redact(a.Code, token))
@@ -205,38 +199,5 @@ func redact(text string, token env.Secret) string {
 	return strings.ReplaceAll(text, token.Reveal(), fmt.Sprint(token))
 }
 
-// retryAfter reads Retry-After, in seconds or as a date.
-func retryAfter(header http.Header) time.Duration {
-	value := header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	return min(max(0, time.Until(at).Round(time.Second)), maxRetryAfter)
-}
-
 // unanswered makes an Error of a call that got no answer, or not all of one.
-// It keeps of err what cannot repeat anything that was sent.
-func unanswered(err error) *Error {
-	var (
-		network     *net.OpError
-		certificate *tls.CertificateVerificationError
-	)
-	cause := errors.New("none that can be read")
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		cause = fmt.Errorf("none in time: %w", context.DeadlineExceeded)
-	case errors.Is(err, context.Canceled):
-		cause = context.Canceled
-	case errors.As(err, &network):
-		cause = network
-	case errors.As(err, &certificate):
-		cause = certificate
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		cause = fmt.Errorf("the connection was closed: %w", io.ErrUnexpectedEOF)
-	}
-	return &Error{Cause: cause}
-}
+func unanswered(err error) *Error { return &Error{Cause: httpx.Unanswered(err)} }

@@ -129,6 +129,7 @@ func (h handler) decide(ctx context.Context, d *delivery) outcome {
 		Tag:         d.push.Tag,
 		Digest:      d.digest,
 		PerDelivery: h.Images == nil || d.route.OncePer == route.OncePerDelivery,
+		QueuedAt:    d.message.PublishedAt,
 	})
 	switch {
 	case errors.Is(err, ledger.ErrDuplicate):

@@ -349,6 +349,32 @@ func TestARetryThatWorks(t *testing.T) {
 	w.deliver(t, "d1", "acme/api", "1.4.0").is(t, 200, "ignored", "duplicate")
 }
 
+// Of six webhooks for one push, one dies: the others must not die after it, and
+// a push that comes later is another attempt.
+func TestWhatWaitedForAFailureIsNoNewAttempt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pipelines.errs = []error{&gitlab.Error{Status: 404, Reason: "not_found"}}
+	deliver := func(id string, queued time.Time) answer {
+		t.Helper()
+		data := []byte(`{"id":"` + id + `","repository":"acme/api","tag":"1.4.0"}`)
+		body, err := json.Marshal(map[string]any{"message": map[string]any{"data": data, "publishTime": queued}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.post(t, string(body))
+	}
+	before := time.Now().Add(-time.Second)
+	deliver("d1", before).is(t, 200, "dead", "not_found")
+	for _, id := range []string{"d1", "d2", "d3"} {
+		deliver(id, before).is(t, 200, "ignored", "duplicate")
+	}
+	deliver("d4", time.Now().Add(time.Second)).is(t, 200, "triggered", "")
+	if len(w.queue.data) != 1 {
+		t.Errorf("%d dead letters", len(w.queue.data))
+	}
+}
+
 func TestOncePerDigest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -54,6 +54,8 @@ type Push struct {
 	// is one current promotion for each route, repository and tag, and a push
 	// that finds its digest under way or done is a duplicate.
 	PerDelivery bool
+	// QueuedAt is when the push was queued, or queued again; zero means now.
+	QueuedAt time.Time
 }
 
 // Promotion is the record of one image on its way.
@@ -110,9 +112,9 @@ var (
 // Ledger keeps promotions. Every method is atomic and safe for concurrent use,
 // from several processes where the ledger is shared by them.
 type Ledger interface {
-	// Claim starts a promotion, or takes over one that failed, fell silent or
-	// whose lease ran out. It returns ErrDuplicate or ErrInProgress where
-	// there is nothing to start.
+	// Claim starts a promotion, or takes over one that fell silent, whose lease
+	// ran out, or that failed before the push was queued. It returns
+	// ErrDuplicate or ErrInProgress where there is nothing to start.
 	Claim(context.Context, Push) (Claim, error)
 	// Triggered records the pipeline that the claimant created.
 	Triggered(ctx context.Context, c Claim, pipelineURL string) error
@@ -173,7 +175,7 @@ func (p Promotion) accepts(r Report) bool {
 }
 
 // claimable says whether a push may start a promotion that is there already.
-func (p Promotion) claimable(now, leaseEnds time.Time) error {
+func (p Promotion) claimable(by Push, now, leaseEnds time.Time) error {
 	switch p.State {
 	case Claimed:
 		if now.Before(leaseEnds) {
@@ -185,6 +187,12 @@ func (p Promotion) claimable(now, leaseEnds time.Time) error {
 		}
 	case Promoted, Skipped:
 		return ErrDuplicate
+	case Failed:
+		// A push that waited while the promotion was under way is one of those
+		// that it was started for, and no new attempt.
+		if !by.QueuedAt.IsZero() && by.QueuedAt.Before(p.UpdatedAt) {
+			return ErrDuplicate
+		}
 	}
 	return nil
 }

@@ -133,6 +133,21 @@ var conformance = []struct {
 			t.Errorf("the failed one is %s", got)
 		}
 	}},
+	{"a push that waited while a promotion failed is no new attempt", func(t *testing.T, l ledger.Ledger) {
+		waited := push("2", digestA)
+		waited.QueuedAt = time.Now()
+		time.Sleep(time.Second)
+		must(t, l.Settle(t.Context(), claim(t, l, push("1", digestA)), ledger.Failed, "not_found"))
+		_, err := l.Claim(t.Context(), waited)
+		wantErr(t, err, ledger.ErrDuplicate)
+		own := waited
+		own.ID = "1"
+		_, err = l.Claim(t.Context(), own)
+		wantErr(t, err, ledger.ErrDuplicate)
+		time.Sleep(time.Second)
+		own.QueuedAt = time.Now() // replayed
+		claim(t, l, own)
+	}},
 	{"what was settled as failed is started again by its own delivery", func(t *testing.T, l ledger.Ledger) {
 		must(t, l.Settle(t.Context(), claim(t, l, push("1", digestA)), ledger.Failed, "not_found"))
 		claim(t, l, push("1", digestA))

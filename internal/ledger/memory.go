@@ -56,7 +56,7 @@ func (m *Memory) Claim(_ context.Context, p Push) (Claim, error) {
 	now := time.Now()
 	current := m.promotions[m.current[p.key()]]
 	if current != nil && (p.PerDelivery || current.Digest == p.Digest) {
-		if err := current.claimable(now, current.leaseEnds); err != nil {
+		if err := current.claimable(p, now, current.leaseEnds); err != nil {
 			return Claim{}, err
 		}
 		if current.ID != p.ID {

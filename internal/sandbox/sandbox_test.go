@@ -290,10 +290,13 @@ func TestGitLabFailsInEveryWay(t *testing.T) {
 	} {
 		image := fmt.Sprintf("acme/api:4.0.%d", i)
 		b.GitLab.Fail(c.failure)
-		b.buildOneArch(image)
+		b.build(image) // six webhooks, one dead letter
 		b.wait(1, "dead letter", image, c.reason, "")
+		b.settle()
+		if n := b.count("trigger", image, "push given up", ""); n != 1 {
+			t.Errorf("%s: %d dead letters", c.reason, n)
+		}
 	}
-	b.settle()
 }
 
 func TestSlackLimits(t *testing.T) {

@@ -42,7 +42,6 @@ type Promotions interface {
 	Get(ctx context.Context, id string) (ledger.Promotion, error)
 	Report(context.Context, ledger.Report) (ledger.Telling, error)
 	Told(context.Context, ledger.Telling, ledger.Message) error
-	Untold(context.Context, ledger.Telling) error
 }
 
 // IDTokens checks the id token of a GitLab job.
@@ -173,13 +172,16 @@ func (h handler) tellPromotion(ctx context.Context, found route.Route, rep repor
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
 	defer cancel()
-	ref, outcome, err := h.say(ctx, found.Slack.Channel, slack.Ref{Channel: p.Message.Channel, TS: p.Message.TS}, m)
-	if err != nil {
-		h.record(ctx, p, h.Promotions.Untold(ctx, telling))
-		return ref, "", err
+	message := p.Message
+	ref, outcome, err := h.say(ctx, found.Slack.Channel, slack.Ref{Channel: message.Channel, TS: message.TS}, m)
+	if ref.TS != "" { // also where only the reply failed: the next report must not post again
+		message.Channel, message.TS = ref.Channel, ref.TS
 	}
-	h.record(ctx, p, h.Promotions.Told(ctx, telling, ledger.Message{Channel: ref.Channel, TS: ref.TS, Tells: p.State}))
-	return ref, outcome, nil
+	if err == nil {
+		message.Tells = p.State
+	}
+	h.record(ctx, p, h.Promotions.Told(ctx, telling, message))
+	return ref, outcome, err
 }
 
 // report waits while another report of the same promotion is told to Slack.
@@ -206,22 +208,25 @@ func (h handler) report(ctx context.Context, r ledger.Report) (ledger.Telling, e
 }
 
 // say posts a message, or updates the one that ref names. A failure also
-// replies in its thread: an update alone pings nobody.
+// replies in its thread: an update alone pings nobody. Where only the reply
+// fails, the message is returned with the error.
 func (h handler) say(ctx context.Context, channel string, ref slack.Ref, m slack.Message) (slack.Ref, string, error) {
-	outcome := "posted"
-	var err error
-	if ref.TS != "" {
-		outcome = "updated"
-		ref, err = h.Slack.Update(ctx, ref, m)
-	}
-	if ref.TS == "" || slack.IsGone(err) {
-		outcome = "posted"
-		ref, err = h.Slack.Post(ctx, channel, m)
-	}
+	ref, outcome, err := h.show(ctx, channel, ref, m)
 	if err == nil && m.Status == slack.Failure {
 		err = h.Slack.Reply(ctx, ref, m)
 	}
 	return ref, outcome, err
+}
+
+func (h handler) show(ctx context.Context, channel string, ref slack.Ref, m slack.Message) (slack.Ref, string, error) {
+	if ref.TS != "" {
+		updated, err := h.Slack.Update(ctx, ref, m)
+		if !slack.IsGone(err) {
+			return updated, "updated", err
+		}
+	}
+	posted, err := h.Slack.Post(ctx, channel, m)
+	return posted, "posted", err
 }
 
 func (h handler) message(rep report) slack.Message {

@@ -501,6 +501,41 @@ func TestWhatSlackRefusedIsToldByTheNextReport(t *testing.T) {
 	}
 }
 
+func TestAnUpdateThatFailsPostsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.promotion("d1", "acme/api", "acme/api", digestA)
+	first := w.ok(w.report("status", "running", "repository", "acme/api", "delivery_id", "d1"))
+	for _, f := range []slacktest.Failure{{Status: 503}, {Code: "is_archived"}} {
+		w.slack.Fail(f)
+		if a := w.report("status", "success", "repository", "acme/api", "delivery_id", "d1"); a.status < 500 {
+			t.Errorf("got %d", a.status)
+		}
+	}
+	again := w.ok(w.report("status", "success", "repository", "acme/api", "delivery_id", "d1"))
+	if top, _ := w.messages(); len(top) != 1 || again.ts != first.ts {
+		t.Errorf("Slack shows %+v", top)
+	}
+}
+
+func TestAReplyThatFailsIsMadeUpFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.promotion("d1", "acme/api", "acme/api", digestA)
+	w.slack.OnMessage(func(m slacktest.Message) {
+		if m.ThreadTS == "" && len(w.slack.Calls()) == 1 {
+			w.slack.Fail(slacktest.Failure{Status: 503}) // the reply to come
+		}
+	})
+	if a := w.report("status", "failure", "repository", "acme/api", "delivery_id", "d1"); a.status != 503 {
+		t.Fatalf("got %d", a.status)
+	}
+	w.ok(w.report("status", "failure", "repository", "acme/api", "delivery_id", "d1"))
+	if top, replies := w.messages(); len(top) != 1 || len(replies) != 1 {
+		t.Errorf("Slack shows %+v and replies %+v", top, replies)
+	}
+}
+
 func TestAMessageThatWasDeletedIsPostedAnew(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -129,10 +129,9 @@ type Ledger interface {
 	// ErrInProgress while another is telling Slack, ErrUnknown where there is
 	// no such promotion.
 	Report(context.Context, Report) (Telling, error)
-	// Told records what Slack was told, and gives back the lease.
+	// Told records which message there is and what it tells, and gives back
+	// the lease. Where Slack could not be told that is what it was before.
 	Told(context.Context, Telling, Message) error
-	// Untold gives back the lease: Slack could not be told.
-	Untold(context.Context, Telling) error
 	// Get returns a promotion, or ErrUnknown.
 	Get(ctx context.Context, id string) (Promotion, error)
 }

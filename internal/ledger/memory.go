@@ -176,23 +176,13 @@ func (m *Memory) Report(_ context.Context, rep Report) (Telling, error) {
 
 // Told implements Ledger.
 func (m *Memory) Told(_ context.Context, t Telling, message Message) error {
-	return m.endTelling(t, func(r *record) { r.Message = message })
-}
-
-// Untold implements Ledger.
-func (m *Memory) Untold(_ context.Context, t Telling) error {
-	return m.endTelling(t, func(*record) {})
-}
-
-func (m *Memory) endTelling(t Telling, f func(*record)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.promotions[t.Promotion.ID]
 	if r == nil || r.tellToken != t.token {
 		return ErrStale
 	}
-	f(r)
-	r.tellEnds = time.Time{}
+	r.Message, r.tellEnds = message, time.Time{}
 	return nil
 }
 

@@ -18,6 +18,7 @@ run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -f
 
 test: ## run every test
 	go test $(RACE) ./...
+	@scripts/terraform-test.sh
 	@scripts/not-run.sh
 
 lint: ## look for mistakes without running anything
@@ -25,6 +26,7 @@ lint: ## look for mistakes without running anything
 
 fmt: ## format everything
 	gofmt -w .
+	@! command -v terraform > /dev/null || terraform fmt -recursive terraform
 
 fuzz: ## fuzz each decoder for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

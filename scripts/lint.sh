@@ -29,17 +29,18 @@ fi
 
 echo "== shellcheck"
 if command -v shellcheck > /dev/null; then
-	shellcheck scripts/*.sh .ci/run || failed=1
+	shellcheck scripts/*.sh terraform/*.sh .ci/run || failed=1
 else
 	not_run "shellcheck is not installed"
 fi
 
-if [ -d terraform ]; then
-	echo "== terraform fmt"
-	if command -v terraform > /dev/null; then
-		terraform fmt -check -recursive terraform || failed=1
-	else
-		not_run "terraform is not installed"
-	fi
+echo "== terraform fmt"
+if command -v terraform > /dev/null; then
+	terraform fmt -check -recursive terraform || failed=1
+else
+	not_run "terraform is not installed"
 fi
+
+echo "== tables of terraform/README.md"
+terraform/tables.sh --check || failed=1
 exit $failed

@@ -21,8 +21,10 @@ type Tokens struct {
 	sums [][sha256.Size]byte
 }
 
-// placeholder finds the values that people leave from an example.
-var placeholder = regexp.MustCompile(`(?i)^[<{\[$]|change[-_ ]?me|replace[-_ ]?(me|this)|your[-_ ]|example|placeholder|insert[-_ ]|x{6,}|\*{6,}`)
+// Placeholder matches the values that people leave from an example.
+const Placeholder = `(?i)^[<{\[$]|change[-_ ]?me|replace[-_ ]?(me|this)|your[-_ ]|example|placeholder|insert[-_ ]|x{6,}|\*{6,}`
+
+var placeholder = regexp.MustCompile(Placeholder)
 
 // ParseTokens reads one token a line. Its error says which line is wrong and
 // why, without the token.

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -83,25 +85,25 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// copySource copies what is deployed: no tests, no command, no sandbox.
+// copySource copies what terraform/source.tf deploys, by its own lists.
 func copySource(from, to string) error {
-	left := map[string]bool{"cmd": true, "internal/e2e": true, "internal/sandbox": true}
+	config, err := os.ReadFile(filepath.Join(from, "terraform", "source.tf"))
+	if err != nil {
+		return err
+	}
+	included, excluded := patterns(config, "source_included"), patterns(config, "source_excluded")
+	if len(included) == 0 || len(excluded) == 0 {
+		return errors.New("terraform/source.tf has no lists of what is deployed")
+	}
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
+		if err != nil || entry.IsDir() {
 			return err
 		}
 		name, err := filepath.Rel(from, path)
 		if err != nil {
 			return err
 		}
-		slash := filepath.ToSlash(name)
-		if entry.IsDir() {
-			if left[slash] || slash != "." && strings.HasPrefix(entry.Name(), ".") || strings.HasSuffix(slash, "test") || entry.Name() == "testdata" {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if slash != "go.mod" && slash != "go.sum" && (filepath.Ext(slash) != ".go" || strings.HasSuffix(slash, "_test.go")) {
+		if slash := filepath.ToSlash(name); !matchAny(included, slash) || matchAny(excluded, slash) {
 			return nil
 		}
 		data, err := os.ReadFile(path)
@@ -114,6 +116,54 @@ func copySource(from, to string) error {
 		}
 		return os.WriteFile(target, data, 0o600)
 	})
+}
+
+// patterns reads a list of Terraform's fileset patterns.
+func patterns(config []byte, name string) []*regexp.Regexp {
+	list := regexp.MustCompile(`(?m)^\s+` + name + `\s+= \[(.*)\]$`).FindSubmatch(config)
+	if list == nil {
+		return nil
+	}
+	var found []*regexp.Regexp
+	for _, m := range regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(string(list[1]), -1) {
+		p := regexp.QuoteMeta(m[1])
+		p = strings.NewReplacer(`\*\*/`, `(?:.*/)?`, `\*\*`, `.*`, `\*`, `[^/]*`).Replace(p)
+		found = append(found, regexp.MustCompile("^"+p+"$"))
+	}
+	return found
+}
+
+func matchAny(patterns []*regexp.Regexp, name string) bool {
+	return slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(name) })
+}
+
+func TestWhatIsDeployed(t *testing.T) {
+	t.Parallel()
+	to := t.TempDir()
+	if err := copySource("../..", to); err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	err := filepath.WalkDir(to, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			name, _ := filepath.Rel(to, path)
+			files = append(files, filepath.ToSlash(name))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"go.mod", "go.sum", "hubrelay.go", "functions/webhook/webhook.go", "internal/gitlab/gitlab.go"} {
+		if !slices.Contains(files, want) {
+			t.Errorf("%s is not deployed", want)
+		}
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") || strings.Contains(file, "test/") || strings.Contains(file, "sandbox") || strings.HasPrefix(file, "cmd/") {
+			t.Errorf("%s is deployed", file)
+		}
+	}
 }
 
 // process is one function, running.

@@ -1,0 +1,97 @@
+package notify_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/getto-systems/hubrelay/functions/notify"
+	"github.com/getto-systems/hubrelay/internal/auth"
+	"github.com/getto-systems/hubrelay/internal/gcplog"
+	"github.com/getto-systems/hubrelay/internal/ledger"
+	"github.com/getto-systems/hubrelay/internal/route"
+	"github.com/getto-systems/hubrelay/internal/slack"
+)
+
+// brokenLedger knows one promotion, and fails where it is told to.
+type brokenLedger struct{ get, report, told error }
+
+var known = ledger.Promotion{
+	Push:  ledger.Push{ID: "d1", Route: "acme/api", Repository: "acme/api", Tag: "1.4.0"},
+	State: ledger.Running,
+}
+
+func (l brokenLedger) Get(context.Context, string) (ledger.Promotion, error) { return known, l.get }
+
+func (l brokenLedger) Report(context.Context, ledger.Report) (ledger.Telling, error) {
+	return ledger.Telling{Promotion: known, Needed: true}, l.report
+}
+
+func (l brokenLedger) Told(context.Context, ledger.Telling, ledger.Message) error { return l.told }
+
+// poster is a Slack that takes everything.
+type poster struct{ posts int }
+
+func (p *poster) Post(context.Context, string, slack.Message) (slack.Ref, error) {
+	p.posts++
+	return slack.Ref{Channel: "C1", TS: "1.1"}, nil
+}
+
+func (p *poster) Update(_ context.Context, r slack.Ref, _ slack.Message) (slack.Ref, error) {
+	return r, nil
+}
+
+func (p *poster) Reply(context.Context, slack.Ref, slack.Message) error { return nil }
+
+func TestALedgerThatIsAway(t *testing.T) {
+	t.Parallel()
+	away := errors.New("away")
+	for _, c := range []struct {
+		name   string
+		ledger brokenLedger
+		status int
+		posts  int
+		logged string
+	}{
+		{"when a promotion is looked up", brokenLedger{get: away}, 503, 0, "request failed"},
+		{"when a report is recorded", brokenLedger{report: away}, 503, 0, "request failed"},
+		{"while another report is being told, without end", brokenLedger{report: ledger.ErrInProgress}, 503, 0, "request failed"},
+		{"when Slack was told: that stands", brokenLedger{told: away}, 200, 1, "ledger not updated"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				table, err := route.Parse(routes)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tokens, err := auth.ParseTokens(staticToken)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var (
+					log bytes.Buffer
+					say poster
+				)
+				h := notify.New(notify.Notify{Routes: table, Tokens: tokens, Promotions: c.ledger, Slack: &say}, gcplog.New(&log, "p"))
+				r := httptest.NewRequest("POST", "/", strings.NewReader(form("status", "running", "repository", "acme/api", "delivery_id", "d1")))
+				r.Header.Set("Authorization", "Bearer "+staticToken)
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				if w.Code != c.status || say.posts != c.posts || !strings.Contains(log.String(), c.logged) {
+					t.Errorf("got %d %s, %d posts, log %s", w.Code, w.Body, say.posts, log.String())
+				}
+				if c.status == 503 && w.Header().Get("Retry-After") == "" {
+					t.Error("no Retry-After")
+				}
+				if strings.Contains(w.Body.String(), "away\"") {
+					t.Errorf("the cause shows in %s", w.Body)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,44 @@
+output "webhook_url" {
+  description = "Where Docker Hub's webhook goes: append / and a token, and paste it into the repository's Webhooks. Without a token it is no secret."
+  value       = google_cloudfunctions2_function.this["webhook"].service_config[0].uri
+}
+
+output "notify_url" {
+  description = "Where pipelines report to."
+  value       = google_cloudfunctions2_function.this["notify"].service_config[0].uri
+}
+
+output "notify_audience" {
+  description = "The aud of the id token with which a pipeline reports."
+  value       = local.notify_audience
+}
+
+output "dashboard_url" {
+  description = "The dashboard, in Google's console."
+  value       = "https://console.cloud.google.com/monitoring/dashboards/builder/${element(split("/", google_monitoring_dashboard.this.id), 3)}?project=${var.project_id}"
+}
+
+output "dead_letter_subscription" {
+  description = "Where dead letters wait to be replayed."
+  value       = google_pubsub_subscription.dead_letters.id
+}
+
+output "pushes_topic" {
+  description = "Where pushes are queued, and dead letters are replayed to."
+  value       = google_pubsub_topic.pushes.id
+}
+
+output "ledger" {
+  description = "The record of promotions, as the setting LEDGER names it."
+  value       = "firestore:projects/${var.project_id}/databases/${google_firestore_database.ledger.name}"
+}
+
+output "commands" {
+  description = "What to do next, to be pasted into a shell."
+  value = {
+    ready        = "curl --fail ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/ready ${google_cloudfunctions2_function.this["notify"].service_config[0].uri}/ready"
+    smoke_test   = "go run ./cmd/hubrelay push ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/TOKEN REPOSITORY:TAG"
+    logs         = "gcloud logging read 'resource.type=cloud_run_revision AND resource.labels.service_name=~\"^${var.name}-\" AND jsonPayload.outcome:*' --project ${var.project_id} --limit 20 --format 'table(timestamp, resource.labels.service_name, jsonPayload.outcome, jsonPayload.reason, jsonPayload.repository, jsonPayload.tag)'"
+    dead_letters = "gcloud pubsub subscriptions pull ${google_pubsub_subscription.dead_letters.name} --project ${var.project_id} --limit 20"
+  }
+}

@@ -1,0 +1,741 @@
+# Terraform accepts and refuses the same routes as the functions do. The tables
+# in tests/routes are read by both: here, and by a test of internal/route.
+
+mock_provider "google" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+mock_provider "archive" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  project_id            = "acme-hubrelay"
+  region                = "europe-west1"
+  webhook_tokens        = ["canary-webhook-0123456789abcdef"]
+  gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
+  slack_bot_token       = "xoxb-canary-0123456789"
+}
+
+run "what_the_functions_accept" {
+  command = plan
+
+  variables {
+    routes = jsondecode(file("tests/routes/accepted.json"))
+  }
+
+  assert {
+    condition     = toset(keys(jsondecode(google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables["ROUTES"]))) == toset(keys(var.routes))
+    error_message = "A route is lost on its way."
+  }
+}
+
+run "key_upper_case" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_upper_case.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_empty" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_empty.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_with_a_tag" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_with_a_tag.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_with_a_trailing_slash" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_with_a_trailing_slash.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_with_an_open_bracket" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_with_an_open_bracket.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_with_an_empty_bracket" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_with_an_empty_bracket.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_with_a_trailing_backslash" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_with_a_trailing_backslash.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_is_a_glob_without_a_slash" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_is_a_glob_without_a_slash.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_is_a_glob_with_two_slashes" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_is_a_glob_with_two_slashes.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_too_long" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_too_long.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "project_empty" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/project_empty.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "project_without_a_group" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/project_without_a_group.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "project_with_another_placeholder" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/project_with_another_placeholder.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "project_with_a_nested_placeholder" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/project_with_a_nested_placeholder.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "project_with_an_open_placeholder" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/project_with_an_open_placeholder.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "project_zero" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/project_zero.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "project_is_a_url" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/project_is_a_url.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "ref_with_a_space" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/ref_with_a_space.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "ref_with_a_colon" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/ref_with_a_colon.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "pass_unknown" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/pass_unknown.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "once_per_unknown" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/once_per_unknown.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "latest_with_a_space" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/latest_with_a_space.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "latest_too_long" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/latest_too_long.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "channel_empty" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/channel_empty.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "channel_with_a_space" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/channel_with_a_space.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "channel_too_long" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/channel_too_long.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "channel_too_long_in_bytes" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/channel_too_long_in_bytes.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "tag_empty" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/tag_empty.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "tag_with_an_open_bracket" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/tag_with_an_open_bracket.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "tag_with_a_trailing_backslash" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/tag_with_a_trailing_backslash.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "tag_range_without_an_end" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/tag_range_without_an_end.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "constraint_empty" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/constraint_empty.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "constraint_is_no_version" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/constraint_is_no_version.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "constraint_with_an_empty_alternative" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/constraint_with_an_empty_alternative.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "constraint_with_a_wrong_operator" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/constraint_with_a_wrong_operator.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "constraint_range_without_a_comma" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/constraint_range_without_a_comma.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "constraint_too_long" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/constraint_too_long.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "constraint_with_too_many_alternatives" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/constraint_with_too_many_alternatives.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "inputs_too_many" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/inputs_too_many.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "input_too_large" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/input_too_large.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "input_with_a_space" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/input_with_a_space.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "input_that_hubrelay_sends" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/input_that_hubrelay_sends.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "inputs_that_differ_in_case" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/inputs_that_differ_in_case.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "variable_with_a_hyphen" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/variable_with_a_hyphen.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "no_routes" {
+  command = plan
+
+  variables {
+    routes = {}
+  }
+
+  assert {
+    condition     = alltrue([for name in ["trigger", "notify"] : google_cloudfunctions2_function.this[name].service_config[0].environment_variables["ROUTES"] == "{}"])
+    error_message = "No routes are not an empty table."
+  }
+}
+
+run "one_route" {
+  command = plan
+
+  variables {
+    routes = {
+      "acme/api" = {
+        gitlab = { project = "acme/images/api" }
+        slack  = { channel = "C0123456789" }
+      }
+    }
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables["ROUTES"] == "{\"acme/api\":{\"gitlab\":{\"project\":\"acme/images/api\"},\"slack\":{\"channel\":\"C0123456789\"}}}"
+    error_message = "What nobody wrote is not left to the functions."
+  }
+}
+
+run "a_route_with_everything" {
+  command = plan
+
+  variables {
+    routes = {
+      "acme/api" = {
+        gitlab      = { project = "acme/images/api", ref = "trunk", pass = "variables" }
+        slack       = { channel = "C0123456789" }
+        tags        = { include = ["v*"], exclude = ["*-rc*"] }
+        latest      = "stable"
+        once_per    = "delivery"
+        skip_signed = true
+        inputs      = { severity = "low" }
+      }
+    }
+  }
+
+  assert {
+    condition = jsondecode(google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables["ROUTES"])["acme/api"] == {
+      gitlab      = { project = "acme/images/api", ref = "trunk", pass = "variables" }
+      slack       = { channel = "C0123456789" }
+      tags        = { include = ["v*"], exclude = ["*-rc*"] }
+      latest      = "stable"
+      once_per    = "delivery"
+      skip_signed = true
+      inputs      = { severity = "low" }
+    }
+    error_message = "A field is lost on its way."
+  }
+}
+
+run "a_hundred_routes" {
+  command = plan
+
+  variables {
+    routes = { for n in range(100) : "acme/service-number-${n}" => {
+      gitlab = { project = "acme/images/service-number-${n}" }
+      tags   = { include = ["v*", "semver:>=1.2"], exclude = ["*-rc*"] }
+      slack  = { channel = "C0123456789" }
+    } }
+  }
+
+  assert {
+    condition     = length(jsondecode(google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["ROUTES"])) == 100
+    error_message = "A route is lost on its way."
+  }
+}
+
+run "more_routes_than_an_environment_holds" {
+  command = plan
+
+  variables {
+    routes = { for n in range(400) : "acme/service-number-${n}" => {
+      gitlab = { project = "acme/images/service-number-${n}" }
+      slack  = { channel = "C0123456789" }
+    } }
+  }
+
+  expect_failures = [google_cloudfunctions2_function.this["trigger"], google_cloudfunctions2_function.this["notify"]]
+}

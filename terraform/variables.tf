@@ -1,0 +1,492 @@
+# Where hubrelay runs.
+
+variable "project_id" {
+  description = "ID of the Google Cloud project that hubrelay runs in."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id must be the ID of a project, such as acme-hubrelay, and neither its name nor its number: gcloud projects list shows it."
+  }
+}
+
+variable "region" {
+  description = "Region of everything: https://cloud.google.com/functions/docs/locations. One of Tier 1 costs less."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region must be a region, such as europe-west1, and not a zone or a multi-region: gcloud functions regions list shows them."
+  }
+}
+
+variable "name" {
+  description = "What the names of all resources start with. Give another one to a second hubrelay in the same project."
+  type        = string
+  default     = "hubrelay"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{2,20}[a-z0-9]$", var.name))
+    error_message = "name must have 4 to 22 lower-case letters, digits and hyphens, and start with a letter: service accounts have 30 characters, of which hubrelay needs 8."
+  }
+}
+
+variable "ledger_location" {
+  description = "Location of the Firestore database, where that is to be another than the region, or the region has no Firestore: https://cloud.google.com/firestore/docs/locations. It cannot be changed later."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ledger_location == null ? true : can(regex("^(?:[a-z]+-[a-z]+[0-9]+|nam[0-9]+|eur[0-9]+)$", var.ledger_location))
+    error_message = "ledger_location must be a location of Firestore, such as europe-west1, eur3 or nam5, or null for the region."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Keeps Firestore from deleting the ledger. Set it to false and apply before terraform destroy."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+# What hubrelay does.
+
+variable "routes" {
+  description = <<-EOT
+    Who gets which pipeline and channel, by repository (`acme/api`) or glob (`acme/*`; `*` alone is every repository). An exact key wins, then the longest glob.
+
+    - `gitlab.project`: a path, in which `{namespace}` and `{name}` may stand, or an ID
+    - `gitlab.ref`: the branch that the pipeline runs on, `main` where it is left out
+    - `gitlab.pass`: whether the pipeline is told by `inputs` (left out: these) or `variables`
+    - `slack.channel`: the ID of the channel that hears of it
+    - `tags.include`, `tags.exclude`: globs over the whole tag, or `semver:` and a constraint; no `include` is every tag
+    - `latest`: the moving tag, `latest` where it is left out
+    - `once_per`: `digest` (left out: this) starts one pipeline for what a tag points to, `delivery` one for every webhook
+    - `skip_signed`: start none for an image that has a cosign signature
+    - `inputs`: what the pipeline is told besides
+
+    Terraform drops a field that it does not know without a word. So look at `ROUTES` in the plan: a field that is not there was misspelt.
+  EOT
+  type = map(object({
+    gitlab = object({
+      project = string
+      ref     = optional(string, "")
+      pass    = optional(string, "")
+    })
+    slack = object({
+      channel = string
+    })
+    tags = optional(object({
+      include = optional(list(string), [])
+      exclude = optional(list(string), [])
+    }), {})
+    latest      = optional(string, "")
+    once_per    = optional(string, "")
+    skip_signed = optional(bool, false)
+    inputs      = optional(map(string), {})
+  }))
+  nullable = false
+
+  # Each rule stands twice below, to be checked and to name who breaks it: a
+  # validation cannot use a local value that is made of its own variable.
+
+  validation {
+    condition     = alltrue([for route in var.routes : try(route.gitlab, null) != null && try(route.slack, null) != null])
+    error_message = "Every route needs gitlab and slack. Mend ${join(", ", [for key, route in var.routes : key if try(route.gitlab, null) == null || try(route.slack, null) == null])}."
+  }
+
+  validation {
+    condition     = alltrue([for key in keys(var.routes) : can(regex(local.grammar.key, key))])
+    error_message = "The keys of routes must be repositories, such as acme/api, globs, such as acme/*, or * for every repository. Mend ${join(", ", [for key in keys(var.routes) : key if !can(regex(local.grammar.key, key))])}."
+  }
+
+  validation {
+    condition     = alltrue([for key in keys(var.routes) : key == "*" || !can(regex(local.grammar.wild, key)) || length(split("/", key)) == 2])
+    error_message = "A glob over repositories must have one slash, for a * stops there: write acme/*, or * for every repository. Mend ${join(", ", [for key in keys(var.routes) : key if can(regex(local.grammar.wild, key)) && length(split("/", key)) != 2])}."
+  }
+
+  validation {
+    condition     = alltrue([for key in keys(var.routes) : length(key) <= 255 || can(regex(local.grammar.wild, key))])
+    error_message = "The name of a repository has 255 characters at most. Mend ${join(", ", [for key in keys(var.routes) : key if length(key) > 255])}."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : can(regex(local.grammar.project, replace(route.gitlab.project, "/\\{(?:namespace|name)\\}/", "n")))])
+    error_message = "gitlab.project must be the path of a project, such as acme/images/api or acme/images/{name} (only {namespace} and {name} may stand there), or its ID. Mend ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.project, replace(route.gitlab.project, "/\\{(?:namespace|name)\\}/", "n")))])}."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : can(regex(local.grammar.ref, route.gitlab.ref))])
+    error_message = "gitlab.ref must be the name of a branch or tag, such as main. Mend ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.ref, route.gitlab.ref))])}."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : try(contains(["", "inputs", "variables"], route.gitlab.pass), false)])
+    error_message = "gitlab.pass must be inputs or variables. Mend ${join(", ", [for key, route in var.routes : key if !try(contains(["", "inputs", "variables"], route.gitlab.pass), false)])}."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : try(contains(["", "digest", "delivery"], route.once_per), false)])
+    error_message = "once_per must be digest or delivery. Mend ${join(", ", [for key, route in var.routes : key if !try(contains(["", "digest", "delivery"], route.once_per), false)])}."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : can(regex(local.grammar.tag, route.latest))])
+    error_message = "latest must be a tag: letters, digits, '_', '.' and '-', 128 at most. Mend ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.tag, route.latest))])}."
+  }
+
+  # 107 characters of base64 without padding are 80 bytes, which is what the
+  # functions allow.
+  validation {
+    condition     = alltrue([for route in var.routes : can(regex(local.grammar.channel, route.slack.channel)) && try(length(trim(base64encode(route.slack.channel), "=")) <= 107, false)])
+    error_message = "slack.channel must be the ID of a channel, such as C0123456789, which Slack shows at the end of the channel's details. Look at ${join(", ", [for key, route in var.routes : "${key} (${try(coalesce(route.slack.channel), "none")})"])}."
+  }
+
+  validation {
+    condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : can(regex(startswith(pattern, "semver:") ? local.grammar.constraint : local.grammar.glob, pattern))])
+    error_message = "tags.include and tags.exclude must hold globs, such as v*, or semver: and a constraint, such as semver:>=1.2. Mend ${join(", ", [for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : jsonencode(pattern) if !can(regex(startswith(pattern, "semver:") ? local.grammar.constraint : local.grammar.glob, pattern))])}."
+  }
+
+  validation {
+    condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : try(!startswith(pattern, "semver:") || length(pattern) <= 512 + length("semver:") && length(split("||", pattern)) <= 32, true)])
+    error_message = "A version constraint in tags.include or tags.exclude must have 512 characters and 32 alternatives at most: make several of it."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : try(length(route.inputs) <= 16, true)])
+    error_message = "inputs must be 16 at most, for GitLab takes 20 and hubrelay adds four. Mend ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 16, false)])}."
+  }
+
+  # 1364 characters of base64 are 1023 bytes.
+  validation {
+    condition     = alltrue([for value in flatten([for route in var.routes : try(values(route.inputs), [])]) : try(length(base64encode(value)) <= 1364, true)])
+    error_message = "inputs must have values of 1023 bytes at most, for GitLab refuses one of 1 KB. Look at the inputs of ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 0, false)])}."
+  }
+
+  validation {
+    condition     = alltrue([for name in flatten([for route in var.routes : try(keys(route.inputs), [])]) : can(regex(local.grammar.input, name)) && !contains(local.grammar.reserved, lower(name))])
+    error_message = "inputs must have names of letters, digits, '_' and '-', and none that hubrelay itself sends (${join(", ", local.grammar.reserved)}). Mend ${join(", ", [for name in flatten([for route in var.routes : try(keys(route.inputs), [])]) : name if !can(regex(local.grammar.input, name)) || contains(local.grammar.reserved, lower(name))])}."
+  }
+
+  validation {
+    condition     = alltrue([for name in flatten([for route in var.routes : try(keys(route.inputs), []) if try(route.gitlab.pass, "") == "variables"]) : !strcontains(name, "-")])
+    error_message = "The name of a variable has no '-': with gitlab.pass = \"variables\", rename ${join(", ", [for name in flatten([for route in var.routes : try(keys(route.inputs), []) if try(route.gitlab.pass, "") == "variables"]) : name if strcontains(name, "-")])}."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : try(length(distinct([for name in keys(route.inputs) : lower(name)])) == length(route.inputs), true)])
+    error_message = "inputs must have names that differ in more than case. Mend ${join(", ", [for key, route in var.routes : key if try(length(distinct([for name in keys(route.inputs) : lower(name)])) < length(route.inputs), false)])}."
+  }
+}
+
+variable "gitlab_url" {
+  description = "Base URL of GitLab. Its id tokens must name the same URL as their issuer."
+  type        = string
+  default     = "https://gitlab.com"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^https://[^/?#@\\s]+(?:/[^?#\\s]*)?$", var.gitlab_url))
+    error_message = "gitlab_url must start with https://, or trigger tokens would travel in the clear, and have no user, query or fragment: https://gitlab.example.com."
+  }
+}
+
+variable "registry" {
+  description = "Base URL of the registry where tags are resolved to digests; `off` resolves none, and every webhook starts a pipeline."
+  type        = string
+  default     = "https://registry-1.docker.io"
+  nullable    = false
+
+  validation {
+    condition     = var.registry == "off" || can(regex("^https://[^/?#@\\s]+/?$", var.registry))
+    error_message = "registry must be a base URL such as https://registry-1.docker.io, without path, user or query, or off."
+  }
+
+  validation {
+    condition     = var.registry != "off" || alltrue([for route in var.routes : try(!route.skip_signed, true)])
+    error_message = "registry is off, but to skip signed images hubrelay must ask the registry. Give it a URL, or take skip_signed out of: ${join(", ", [for key, route in var.routes : key if try(route.skip_signed, false)])}."
+  }
+}
+
+variable "language" {
+  description = "Language of the Slack messages: `en` or `ja`."
+  type        = string
+  default     = "en"
+  nullable    = false
+
+  validation {
+    condition     = contains(["en", "ja"], var.language)
+    error_message = "language must be en or ja."
+  }
+}
+
+variable "default_channel" {
+  description = "ID of the Slack channel that hears of dead letters that no route matches. Without it, only the alert tells of them."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.default_channel == null ? true : can(regex(local.grammar.channel, var.default_channel)) && length(var.default_channel) <= 80
+    error_message = "default_channel must be the ID of a channel, such as C0123456789, or null."
+  }
+}
+
+# Secrets. Each value is ephemeral: it has to be given to every plan and apply,
+# and is kept by neither.
+
+variable "webhook_tokens" {
+  description = "Tokens that Docker Hub's webhook URL may end in, all of them valid, so that one can be rotated. Make one by `openssl rand -hex 24`."
+  type        = list(string)
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+
+  validation {
+    condition     = (var.webhook_tokens == null) == (var.existing_secrets.webhook_tokens != null)
+    error_message = "Set webhook_tokens, for instance by export TF_VAR_webhook_tokens='[\"'$(openssl rand -hex 24)'\"]', or name a secret of yours in existing_secrets.webhook_tokens; one of the two."
+  }
+
+  validation {
+    condition     = var.webhook_tokens == null ? true : length(var.webhook_tokens) > 0
+    error_message = "webhook_tokens must hold a token, or nobody could call the webhook: make one by openssl rand -hex 24."
+  }
+
+  validation {
+    condition = alltrue([for token in coalesce(var.webhook_tokens, []) :
+      try(length(token), 0) >= 20 && try(length(token), 0) <= local.longest_token
+      && can(regex("^[A-Za-z0-9._~-]+$", token)) && !can(regex(local.placeholder, token)) && length(distinct(split("", token))) > 1
+    ])
+    error_message = "Each of webhook_tokens must have 20 to 128 characters that may stand in a URL (letters, digits, '.', '_', '~', '-') and be no placeholder: make one by openssl rand -hex 24."
+  }
+}
+
+variable "gitlab_trigger_tokens" {
+  description = "Pipeline trigger tokens of GitLab (Settings, CI/CD), by the key of a route; `*` is for all routes that have none of their own."
+  type        = map(string)
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+
+  validation {
+    condition     = (var.gitlab_trigger_tokens == null) == (var.existing_secrets.gitlab_trigger_tokens != null)
+    error_message = "Set gitlab_trigger_tokens, for instance by export TF_VAR_gitlab_trigger_tokens='{\"*\" = \"glptt-…\"}', or name a secret of yours in existing_secrets.gitlab_trigger_tokens; one of the two."
+  }
+
+  validation {
+    condition     = alltrue([for token in try(values(var.gitlab_trigger_tokens), []) : try(length(token), 0) > 0 && !can(regex(local.placeholder, token))])
+    error_message = "gitlab_trigger_tokens must hold real tokens: make one in the GitLab project, under Settings, CI/CD, Pipeline trigger tokens."
+  }
+
+  validation {
+    condition = var.gitlab_trigger_tokens == null ? true : (
+      alltrue([for key in keys(var.routes) : contains(keys(var.gitlab_trigger_tokens), key) || contains(keys(var.gitlab_trigger_tokens), "*")])
+      && alltrue([for key in keys(var.gitlab_trigger_tokens) : key == "*" || contains(keys(var.routes), key)])
+    )
+    error_message = "gitlab_trigger_tokens must have a token for each of the routes ${join(", ", keys(var.routes))}, or one for \"*\", and none for anything else."
+  }
+}
+
+variable "slack_bot_token" {
+  description = "Bot token of the Slack app, with the scope `chat:write`. Where `alert_slack_channel` is set, Google's alerts use it, too."
+  type        = string
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+
+  validation {
+    condition     = (var.slack_bot_token == null) == (var.existing_secrets.slack_bot_token != null && var.alert_slack_channel == null)
+    error_message = "Set slack_bot_token, for instance by export TF_VAR_slack_bot_token=xoxb-…, or name a secret of yours in existing_secrets.slack_bot_token; one of the two, unless alert_slack_channel is set, which needs the token itself."
+  }
+
+  validation {
+    condition     = var.slack_bot_token == null ? true : can(regex("^xoxb-[A-Za-z0-9-]{8,}$", var.slack_bot_token)) && !can(regex(local.placeholder, var.slack_bot_token))
+    error_message = "slack_bot_token must be a bot token, which starts with xoxb-: the Slack app shows it under OAuth & Permissions."
+  }
+}
+
+variable "notify_tokens" {
+  description = "Tokens for pipelines that cannot have an id token, all of them valid; each may report for every route. To use them, set `secret_versions.notify_tokens` to 1."
+  type        = list(string)
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+
+  validation {
+    condition     = (var.notify_tokens != null) == (var.existing_secrets.notify_tokens == null && var.secret_versions.notify_tokens > 0)
+    error_message = "Set notify_tokens and secret_versions.notify_tokens together: a version of 1 or more says that there are tokens, 0 that there are none. With a secret of yours in existing_secrets.notify_tokens, leave notify_tokens out."
+  }
+
+  validation {
+    condition = var.notify_tokens == null ? true : length(var.notify_tokens) > 0 && alltrue([for token in var.notify_tokens :
+      try(length(token), 0) >= 20 && can(regex("^\\S+$", token)) && !can(regex(local.placeholder, token)) && length(distinct(split("", token))) > 1
+    ])
+    error_message = "Each of notify_tokens must have 20 characters or more, without spaces, and be no placeholder: make one by openssl rand -hex 24."
+  }
+}
+
+variable "registry_auth" {
+  description = "A Docker `config.json` with the credentials for private repositories. To use it, set `secret_versions.registry_auth` to 1."
+  type        = string
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+
+  validation {
+    condition     = (var.registry_auth != null) == (var.existing_secrets.registry_auth == null && var.secret_versions.registry_auth > 0)
+    error_message = "Set registry_auth and secret_versions.registry_auth together: a version of 1 or more says that there are credentials, 0 that there are none. With a secret of yours in existing_secrets.registry_auth, leave registry_auth out."
+  }
+
+  validation {
+    condition     = var.registry_auth == null ? true : can(keys(jsondecode(var.registry_auth).auths)) && !can(jsondecode(var.registry_auth).credsStore) && !can(jsondecode(var.registry_auth).credHelpers)
+    error_message = "registry_auth must be a Docker config.json that holds the credentials itself, such as {\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"BASE64 OF USER:TOKEN\"}}}."
+  }
+}
+
+variable "secret_versions" {
+  description = "Counts the values of each secret: add one whenever you change it, or the new value goes nowhere. 0 means that there is no such secret."
+  type = object({
+    webhook_tokens        = optional(number, 1)
+    gitlab_trigger_tokens = optional(number, 1)
+    slack_bot_token       = optional(number, 1)
+    notify_tokens         = optional(number, 0)
+    registry_auth         = optional(number, 0)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for version in values(var.secret_versions) : version >= 0 && floor(version) == version])
+    error_message = "secret_versions must be whole numbers: add one whenever you change a secret."
+  }
+
+  validation {
+    condition     = alltrue([for name in ["webhook_tokens", "gitlab_trigger_tokens", "slack_bot_token"] : var.secret_versions[name] >= 1])
+    error_message = "secret_versions of webhook_tokens, gitlab_trigger_tokens and slack_bot_token must be 1 or more: hubrelay does not run without them."
+  }
+}
+
+variable "existing_secrets" {
+  description = "Secrets of your own in Secret Manager, in place of those that Terraform makes, each as `projects/P/secrets/S/versions/N`. Their values have the form that the settings of the functions have: one token a line, or JSON. To rotate one, name its next version."
+  type = object({
+    webhook_tokens        = optional(string)
+    gitlab_trigger_tokens = optional(string)
+    slack_bot_token       = optional(string)
+    notify_tokens         = optional(string)
+    registry_auth         = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for secret in values(var.existing_secrets) : secret == null ? true : can(regex("^projects/[a-z0-9-]+/secrets/[A-Za-z0-9_-]+/versions/[1-9][0-9]*$", secret))])
+    error_message = "existing_secrets must be named in full, projects/P/secrets/S/versions/N, with the number of a version and not latest: so a rotation is a deploy that can be taken back."
+  }
+}
+
+# How it is reached, how large it is, and who hears when it fails.
+
+variable "public_access" {
+  description = "Lets everybody call Webhook and Notify, which check tokens themselves. Where Domain Restricted Sharing forbids that, set it to false and see docs/operations.md."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "max_delivery_attempts" {
+  description = "How often a push is delivered to Trigger before it becomes a dead letter. With the waits of 10 to 600 s between deliveries, 20 are some two hours."
+  type        = number
+  default     = 20
+  nullable    = false
+
+  validation {
+    condition     = var.max_delivery_attempts >= 5 && var.max_delivery_attempts <= 100 && floor(var.max_delivery_attempts) == var.max_delivery_attempts
+    error_message = "max_delivery_attempts must be a whole number from 5 to 100, which is what Pub/Sub takes."
+  }
+}
+
+variable "sizes" {
+  description = "How large the functions are: cpu, memory, requests at once in an instance, seconds for a request, and instances at most. Few instances of Trigger are easy on GitLab: it makes instances × concurrency pipelines at once, and the queue holds the rest."
+  type = object({
+    webhook = optional(object({
+      cpu         = optional(number, 1)
+      memory      = optional(string, "256Mi")
+      concurrency = optional(number, 80)
+      timeout     = optional(number, 30)
+      instances   = optional(number, 5)
+    }), {})
+    trigger = optional(object({
+      cpu         = optional(number, 1)
+      memory      = optional(string, "256Mi")
+      concurrency = optional(number, 5)
+      timeout     = optional(number, 90)
+      instances   = optional(number, 2)
+    }), {})
+    notify = optional(object({
+      cpu         = optional(number, 1)
+      memory      = optional(string, "256Mi")
+      concurrency = optional(number, 80)
+      timeout     = optional(number, 60)
+      instances   = optional(number, 3)
+    }), {})
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for size in values(var.sizes) : size.cpu >= 0.08 && size.cpu <= 8])
+    error_message = "cpu in sizes must be from 0.08 to 8: https://cloud.google.com/run/docs/configuring/services/cpu."
+  }
+
+  validation {
+    condition     = alltrue([for size in values(var.sizes) : can(regex("^[1-9][0-9]*(?:Mi|Gi)$", size.memory))])
+    error_message = "memory in sizes must be a number of Mi or Gi, such as 256Mi."
+  }
+
+  validation {
+    condition     = alltrue([for size in values(var.sizes) : size.concurrency >= 1 && size.concurrency <= 1000])
+    error_message = "concurrency in sizes must be from 1 to 1000."
+  }
+
+  validation {
+    condition     = alltrue([for size in values(var.sizes) : size.timeout >= 1 && size.timeout <= 3600]) && var.sizes.webhook.timeout >= 15 && var.sizes.trigger.timeout >= 75 && var.sizes.notify.timeout >= 50
+    error_message = "timeout in sizes must leave the functions time to answer, which bound what they do themselves: webhook 15 s, trigger 75 s and notify 50 s at least, 3600 s at most."
+  }
+
+  validation {
+    condition     = alltrue([for size in values(var.sizes) : size.instances >= 1 && size.instances <= 1000])
+    error_message = "instances in sizes must be from 1 to 1000."
+  }
+}
+
+variable "alerts" {
+  description = "Raises alerts for dead letters, a backlog, errors, and bursts of bad tokens. Each is explained in docs/operations.md."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "alert_channels" {
+  description = "Notification channels of Cloud Monitoring that hear of alerts, each as `projects/P/notificationChannels/N`. Without any, incidents are seen in the console only."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for channel in var.alert_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", channel))])
+    error_message = "alert_channels must be named in full, projects/P/notificationChannels/N: gcloud beta monitoring channels list shows them."
+  }
+}
+
+variable "alert_slack_channel" {
+  description = "Name of a Slack channel that hears of alerts, such as `#ops`, by `slack_bot_token`; the bot has to be invited. The alerts come from Google, so they come also when hubrelay does not work."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alert_slack_channel == null ? true : can(regex("^#[^\\s#]{1,79}$", var.alert_slack_channel))
+    error_message = "alert_slack_channel must be the name of a channel with its #, such as #ops, or null."
+  }
+}

@@ -1,0 +1,144 @@
+package hubrelay
+
+// What terraform/ and the code must agree on, read from both, without
+// Terraform. Its own tests are in terraform/tests.
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getto-systems/hubrelay/internal/auth"
+	"github.com/getto-systems/hubrelay/internal/route"
+	"github.com/getto-systems/hubrelay/internal/sandbox"
+)
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// captures returns the sorted distinct first groups of a pattern.
+func captures(pattern, text string) []string {
+	found := map[string]bool{}
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		found[m[1]] = true
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+func TestEntryPointsAreDeployed(t *testing.T) {
+	t.Parallel()
+	registered := captures(`register\("([A-Za-z]+)"`, read(t, "hubrelay.go"))
+	deployed := captures(`entry_point = "([A-Za-z]+)"`, read(t, "terraform/functions.tf"))
+	if len(registered) != 3 || !slices.Equal(registered, deployed) {
+		t.Errorf("registered are %v, deployed %v", registered, deployed)
+	}
+}
+
+// notYetRead are settings that terraform/ makes for what Notify is to do with
+// dead letters.
+var notYetRead = []string{"DEFAULT_CHANNEL", "PUSH_AUDIENCE", "PUSH_ISSUER", "PUSH_SERVICE_ACCOUNT"}
+
+func TestSettingsAreThoseOfTerraform(t *testing.T) {
+	t.Parallel()
+	functions, secrets := read(t, "terraform/functions.tf"), read(t, "terraform/secrets.tf")
+	for _, name := range []string{"webhook", "trigger", "notify"} {
+		block := regexp.MustCompile(`(?s)    ` + name + ` = \{\n.*?      environment = \{\n(.*?)\n      \}`).FindStringSubmatch(functions)
+		if block == nil {
+			t.Fatalf("terraform/functions.tf has no environment for %s", name)
+		}
+		set := captures(`(?m)^\s+([A-Z_]+)\s+=`, block[1])
+		set = append(set, captures(`(?m)^    ([A-Z_]+) = \{\n      function = "`+name+`"`, secrets)...)
+
+		var code strings.Builder
+		files, err := filepath.Glob("functions/" + name + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				code.WriteString(read(t, file))
+			}
+		}
+		wanted := captures(`(?:r\.(?:String|Required|Secret|URL|OneOf)\(|env\.Parse\(r, )"([A-Z_]+)"`, code.String())
+		for _, setting := range wanted {
+			if !slices.Contains(set, setting) {
+				t.Errorf("%s reads %s, which terraform/ does not set", name, setting)
+			}
+		}
+		for _, setting := range set {
+			if !slices.Contains(wanted, setting) && !slices.Contains(notYetRead, setting) {
+				t.Errorf("terraform/ sets %s for %s, which does not read it", setting, name)
+			}
+		}
+	}
+}
+
+func TestTheSandboxDeliversAsDeployed(t *testing.T) {
+	t.Parallel()
+	attempts := regexp.MustCompile(`(?s)variable "max_delivery_attempts" \{.*?default\s+= (\d+)\n`).FindStringSubmatch(read(t, "terraform/variables.tf"))
+	if attempts == nil || attempts[1] != fmt.Sprint(sandbox.MaxDeliveryAttempts) {
+		t.Errorf("terraform/ delivers %v times, the sandbox %d", attempts, sandbox.MaxDeliveryAttempts)
+	}
+	pubsub := read(t, "terraform/pubsub.tf")
+	for name, want := range map[string]string{
+		"minimum_backoff": fmt.Sprintf("%.0fs", sandbox.Deployed.Min.Seconds()),
+		"maximum_backoff": fmt.Sprintf("%.0fs", sandbox.Deployed.Max.Seconds()),
+	} {
+		if got := captures(name+` = "([0-9a-z]+)"`, pubsub); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s is %v in terraform/, %s in the sandbox", name, got, want)
+		}
+	}
+}
+
+// refusedByType are refused by the types of Terraform's variables, so that no
+// validation and no test of Terraform's has them.
+var refusedByType = []string{"gitlab_missing", "project_missing", "slack_missing"}
+
+func TestRoutesAreAcceptedAndRefusedAlike(t *testing.T) {
+	t.Parallel()
+	if _, err := route.Parse(read(t, "terraform/tests/routes/accepted.json")); err != nil {
+		t.Errorf("Terraform accepts what hubrelay refuses: %v", err)
+	}
+	refused, err := filepath.Glob("terraform/tests/routes/refused/*.json")
+	if err != nil || len(refused) < 40 {
+		t.Fatalf("%d tables to be refused, %v", len(refused), err)
+	}
+	tests := read(t, "terraform/tests/routes.tftest.hcl")
+	for _, file := range refused {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		if _, err := route.Parse(read(t, file)); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+		if !strings.Contains(tests, name) && !slices.Contains(refusedByType, name) {
+			t.Errorf("%s is not among Terraform's tests", name)
+		}
+	}
+}
+
+func TestTokensAreCheckedAlike(t *testing.T) {
+	t.Parallel()
+	m := regexp.MustCompile(`(?m)^  placeholder = "(.*)"$`).FindStringSubmatch(read(t, "terraform/grammar.tf"))
+	if m == nil {
+		t.Fatal("terraform/grammar.tf has no placeholder")
+	}
+	if theirs := strings.ReplaceAll(m[1], `\\`, `\`); theirs != auth.Placeholder {
+		t.Errorf("placeholders are %s in terraform/, %s here", theirs, auth.Placeholder)
+	}
+	if least := fmt.Sprintf("try(length(token), 0) >= %d", auth.MinToken); strings.Count(read(t, "terraform/variables.tf"), least) != 2 {
+		t.Errorf("terraform/variables.tf does not say %q of both kinds of tokens", least)
+	}
+	if !strings.Contains(read(t, "terraform/secrets.tf"), `join("\n", var.webhook_tokens)`) {
+		t.Error("terraform/ does not write one token a line")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -203,18 +204,23 @@ func TestUnansweredTellsNoURL(t *testing.T) {
 	t.Cleanup(hanging.Close)
 	breaking := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	t.Cleanup(breaking.Close)
-	encrypted := httptest.NewTLSServer(nil)
+	encrypted := httptest.NewUnstartedServer(nil)
+	encrypted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	encrypted.StartTLS()
 	t.Cleanup(encrypted.Close)
-	for url, want := range map[string]string{
-		hanging.URL:          "no answer in time",
-		breaking.URL:         "the connection was closed",
-		encrypted.URL:        "certificate",
-		"http://127.0.0.1:1": "connection refused",
-		"http://\x7f":        "no answer that can be read",
+	for _, c := range []struct {
+		url, want string
+		timeout   time.Duration
+	}{
+		{hanging.URL, "no answer in time", 50 * time.Millisecond},
+		{breaking.URL, "the connection was closed", time.Minute},
+		{encrypted.URL, "certificate", time.Minute},
+		{"http://127.0.0.1:1", "connection refused", time.Minute},
+		{"http://\x7f", "no answer that can be read", time.Minute},
 	} {
-		_, err := httpx.NewClient(200 * time.Millisecond).Get(url + "/canary?canary")
-		if got := httpx.Unanswered(err); !strings.Contains(got.Error(), want) || strings.Contains(got.Error(), "canary") {
-			t.Errorf("%s: got %v, want %q", url, got, want)
+		_, err := httpx.NewClient(c.timeout).Get(c.url + "/canary?canary")
+		if got := httpx.Unanswered(err); !strings.Contains(got.Error(), c.want) || strings.Contains(got.Error(), "canary") {
+			t.Errorf("%s: got %v, want %q", c.url, got, c.want)
 		}
 	}
 }

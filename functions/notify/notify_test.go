@@ -77,13 +77,13 @@ func newWorld(t *testing.T, change map[string]string) *world {
 	settings := map[string]string{
 		"ROUTES": routes, "SLACK_BOT_TOKEN": botToken, "SLACK_API_URL": slackServer.URL + "/api/",
 		"NOTIFY_TOKENS": staticToken, "OIDC_ISSUER": gitlabServer.URL, "OIDC_AUDIENCE": audience,
-		"LEDGER": "memory:" + t.Name(),
+		"LEDGER": "memory:" + gitlabServer.URL,
 	}
 	for name, value := range change {
 		settings[name] = value
 	}
 	var err error
-	w.ledger, err = ledger.Open("memory:" + t.Name())
+	w.ledger, err = ledger.Open("memory:" + gitlabServer.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

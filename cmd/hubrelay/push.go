@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -50,7 +49,7 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 	req.Header.Set("Content-Type", "application/json")
 	res, err := httpx.NewClient(pushTimeout).Do(req)
 	if err != nil {
-		return fmt.Errorf("send the webhook: %w", withoutURL(err))
+		return fmt.Errorf("send the webhook: %w", httpx.Unanswered(err)) // err has the URL, whose path is a secret
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
@@ -62,14 +61,4 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 		return errors.New("the push was not accepted")
 	}
 	return nil
-}
-
-// withoutURL takes the URL out of an error of net/http, for its path is a
-// secret.
-func withoutURL(err error) error {
-	var withURL *url.Error
-	if errors.As(err, &withURL) {
-		return withURL.Err
-	}
-	return err
 }

@@ -163,9 +163,7 @@ func (p Promotion) accepts(r Report) bool {
 		return false
 	}
 	switch r.State {
-	case Running:
-		return !p.State.Done()
-	case Failed:
+	case Running, Failed:
 		return !p.State.Done()
 	case Promoted, Skipped:
 		return !p.State.Done() || p.State == Failed

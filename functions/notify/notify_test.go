@@ -41,7 +41,7 @@ type world struct {
 	t       *testing.T
 	gitlab  *gitlabtest.Server
 	slack   *slacktest.Server
-	ledger  ledger.Ledger
+	ledger  *ledger.Ledger
 	log     lockedBuffer
 	handler http.Handler
 }

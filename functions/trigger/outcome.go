@@ -3,6 +3,7 @@ package trigger
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/getto-systems/hubrelay/internal/httpx"
 )
@@ -15,7 +16,8 @@ type outcome struct {
 	Hint        string `json:"hint,omitempty"`
 	PipelineURL string `json:"pipeline_url,omitempty"`
 
-	cause error
+	cause  error
+	spread time.Duration // within which the answer is given, at random
 }
 
 func ignored(reason string) outcome { return outcome{Outcome: "ignored", Reason: reason} }
@@ -34,7 +36,7 @@ func (d *delivery) answer(o outcome) httpx.Answer {
 		a.Message = "push ignored"
 	case "retry":
 		a.Status, a.Message, a.Level = http.StatusServiceUnavailable, "push put off", slog.LevelWarn
-		if o.cause == nil { // another delivery is at it: all is well
+		if o.cause == nil { // it is another's turn: all is well
 			a.Level = slog.LevelInfo
 		}
 	case "dead":

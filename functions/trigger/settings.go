@@ -20,7 +20,7 @@ import (
 )
 
 // FromEnv wires Trigger from its settings: ROUTES, GITLAB_TRIGGER_TOKENS,
-// GITLAB_URL, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH and LEDGER.
+// GITLAB_API_TOKENS, GITLAB_URL, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH and LEDGER.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
 	log := gcplog.FromContext(ctx)
 	r := env.New(getenv)
@@ -32,6 +32,12 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	}
 	if err := checkTokens(t.Routes, t.Tokens); err != nil && t.Tokens != nil {
 		r.Mistake("GITLAB_TRIGGER_TOKENS", err)
+	}
+	if r.String("GITLAB_API_TOKENS", "") != "" {
+		t.APITokens = env.Parse(r, "GITLAB_API_TOKENS", parseTokens)
+		if err := checkKeys(t.Routes, t.APITokens); err != nil {
+			r.Mistake("GITLAB_API_TOKENS", err)
+		}
 	}
 	for _, rt := range t.Routes.All() {
 		if rt.SkipSigned && t.Images == nil {
@@ -92,13 +98,21 @@ func parseTokens(text string) (Tokens, error) {
 // checkTokens says which routes have no token, and which tokens no route.
 func checkTokens(routes route.Table, tokens Tokens) error {
 	var mistakes []error
-	known := map[string]bool{route.Everything: true}
 	for _, r := range routes.All() {
-		known[r.Key] = true
 		if tokens.Of(r.Key).IsZero() {
 			mistakes = append(mistakes, fmt.Errorf("route %q has no token, and there is none for %q", r.Key, route.Everything))
 		}
 	}
+	return errors.Join(append(mistakes, checkKeys(routes, tokens))...)
+}
+
+// checkKeys says which tokens have no route.
+func checkKeys(routes route.Table, tokens Tokens) error {
+	known := map[string]bool{route.Everything: true}
+	for _, r := range routes.All() {
+		known[r.Key] = true
+	}
+	var mistakes []error
 	for _, key := range slices.Sorted(maps.Keys(tokens)) {
 		if !known[key] {
 			mistakes = append(mistakes, fmt.Errorf("%q is not the key of a route", key))

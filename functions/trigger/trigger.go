@@ -3,6 +3,7 @@
 package trigger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -32,13 +33,16 @@ const claimTime = ledger.Lease - 10*time.Second
 type Claims interface {
 	Claim(context.Context, ledger.Push) (ledger.Claim, error)
 	Triggered(ctx context.Context, c ledger.Claim, pipelineURL string) error
-	Release(ctx context.Context, c ledger.Claim, reason string) error
+	Release(ctx context.Context, c ledger.Claim, reason string, uncertain bool) error
 	Settle(ctx context.Context, c ledger.Claim, s ledger.State, reason string) error
+	PutOff(ctx context.Context, p ledger.Push, reason string) error
 }
 
-// Pipelines creates one pipeline, with one request.
+// Pipelines creates one pipeline, with one request, and finds one that may be
+// there.
 type Pipelines interface {
 	CreatePipeline(context.Context, gitlab.Request) (gitlab.Pipeline, error)
+	FindPipeline(context.Context, gitlab.Search) (p gitlab.Pipeline, found bool, err error)
 }
 
 // Images says what a tag is now, and whether it is signed.
@@ -56,6 +60,7 @@ type DeadLetters interface {
 type Trigger struct {
 	Routes      route.Table
 	Tokens      Tokens
+	APITokens   Tokens // of routes whose pipelines can be looked for
 	Images      Images // nil: digests are not resolved, and every delivery is promoted
 	Claims      Claims
 	Pipelines   Pipelines
@@ -65,13 +70,14 @@ type Trigger struct {
 // New returns the handler of a push subscription. It answers 200 for what is
 // settled, and 503 for what Pub/Sub shall deliver again.
 func New(t Trigger, log *slog.Logger) http.Handler {
-	h := handler{t, log}
+	h := handler{t, newPace(), log}
 	return httpx.Serve(log, h.deliver)
 }
 
 type handler struct {
 	Trigger
-	log *slog.Logger
+	pace *pace
+	log  *slog.Logger
 }
 
 // delivery is one message on its way through the decisions, with what is
@@ -97,7 +103,11 @@ func (h handler) deliver(r *http.Request) (httpx.Answer, error) {
 	if err != nil {
 		return d.answer(h.giveUp(ctx, d, "malformed", "Publish messages with the webhook, or as docs/architecture.md describes them.", err)), nil
 	}
-	return d.answer(h.decide(ctx, d)), nil
+	o := h.decide(ctx, d)
+	if o.spread > 0 {
+		spread(ctx, o.spread)
+	}
+	return d.answer(o), nil
 }
 
 // decide finds out whether the push is to be promoted, and promotes it.
@@ -115,22 +125,21 @@ func (h handler) decide(ctx context.Context, d *delivery) outcome {
 	case !d.route.Allows(d.push.Tag):
 		return ignored("tag_rules")
 	}
+	end, none := h.pace.turn(ctx, d.route.GitLab.Project)
+	if none != nil {
+		return *none
+	}
+	defer end()
 	if h.Images != nil {
 		digest, err := h.Images.Digest(ctx, d.push.Repository, d.push.Tag)
 		if err != nil {
-			return retry(imageReason(err), err)
+			o := retry(imageReason(err), err)
+			h.record(ctx, d, h.Claims.PutOff(ctx, h.claimed(d), o.Reason))
+			return o
 		}
 		d.digest = digest
 	}
-	claim, err := h.Claims.Claim(ctx, ledger.Push{
-		ID:          d.push.ID,
-		Route:       d.route.Key,
-		Repository:  d.push.Repository,
-		Tag:         d.push.Tag,
-		Digest:      d.digest,
-		PerDelivery: h.Images == nil || d.route.OncePer == route.OncePerDelivery,
-		QueuedAt:    d.message.PublishedAt,
-	})
+	claim, err := h.Claims.Claim(ctx, h.claimed(d))
 	switch {
 	case errors.Is(err, ledger.ErrDuplicate):
 		return ignored("duplicate")
@@ -145,6 +154,20 @@ func (h handler) decide(ctx context.Context, d *delivery) outcome {
 	return h.promote(ctx, d, claim)
 }
 
+// claimed is what the ledger is to know of a delivery.
+func (h handler) claimed(d *delivery) ledger.Push {
+	return ledger.Push{
+		ID:          d.push.ID,
+		Route:       d.route.Key,
+		Repository:  d.push.Repository,
+		Tag:         d.push.Tag,
+		Digest:      d.digest,
+		PerDelivery: h.Images == nil || d.route.OncePer == route.OncePerDelivery,
+		QueuedAt:    d.message.PublishedAt,
+		Replayed:    d.message.Attributes[pubsub.ReplayedAttribute] != "",
+	}
+}
+
 // promote creates the pipeline of a push that was claimed, and tells the
 // ledger what became of the claim.
 func (h handler) promote(ctx context.Context, d *delivery, claim ledger.Claim) outcome {
@@ -152,7 +175,7 @@ func (h handler) promote(ctx context.Context, d *delivery, claim ledger.Claim) o
 		signed, err := h.Images.Signed(ctx, d.push.Repository, d.digest)
 		if err != nil {
 			o := retry(imageReason(err), err)
-			h.record(ctx, d, h.Claims.Release(ctx, claim, o.Reason))
+			h.record(ctx, d, h.Claims.Release(ctx, claim, o.Reason, false))
 			return o
 		}
 		if signed {
@@ -160,7 +183,7 @@ func (h handler) promote(ctx context.Context, d *delivery, claim ledger.Claim) o
 			return ignored("signed")
 		}
 	}
-	pipeline, err := h.create(ctx, d)
+	pipeline, err := h.create(ctx, d, claim)
 	if err == nil {
 		h.record(ctx, d, h.Claims.Triggered(ctx, claim, pipeline.URL))
 		return outcome{Outcome: "triggered", PipelineURL: pipeline.URL}
@@ -169,12 +192,22 @@ func (h handler) promote(ctx context.Context, d *delivery, claim ledger.Claim) o
 	if o.Outcome == "dead" {
 		h.record(ctx, d, h.Claims.Settle(ctx, claim, ledger.Failed, o.Reason))
 	} else {
-		h.record(ctx, d, h.Claims.Release(ctx, claim, o.Reason))
+		h.record(ctx, d, h.Claims.Release(ctx, claim, o.Reason, mayExist(err)))
 	}
 	return o
 }
 
-func (h handler) create(ctx context.Context, d *delivery) (gitlab.Pipeline, error) {
+// create creates the pipeline of a delivery, or finds the one that an earlier
+// attempt may have left: GitLab knows no idempotency key.
+func (h handler) create(ctx context.Context, d *delivery, claim ledger.Claim) (gitlab.Pipeline, error) {
+	if token := h.APITokens.Of(d.route.Key); claim.Uncertain && !token.IsZero() {
+		p, found, err := h.Pipelines.FindPipeline(ctx, gitlab.Search{
+			Project: d.route.GitLab.Project, Token: token, Name: gitlab.PipelineName(d.push.ID),
+		})
+		if err != nil || found {
+			return p, err
+		}
+	}
 	request := gitlab.Request{
 		Project: d.route.GitLab.Project,
 		Ref:     d.route.GitLab.Ref,
@@ -189,13 +222,26 @@ func (h handler) create(ctx context.Context, d *delivery) (gitlab.Pipeline, erro
 	return h.Pipelines.CreatePipeline(ctx, request)
 }
 
+// mayExist tells whether there may be a pipeline in spite of an error.
+func mayExist(err error) bool {
+	var refusal *gitlab.Error
+	return !errors.As(err, &refusal) || refusal.Ambiguous
+}
+
 // refused decides what follows from an error of GitLab.
 func (h handler) refused(ctx context.Context, d *delivery, err error) outcome {
 	var refusal *gitlab.Error
 	if !errors.As(err, &refusal) {
 		return retry("gitlab_unavailable", err)
 	}
-	if refusal.Temporary() {
+	switch {
+	case refusal.Reason == gitlab.RateLimited:
+		wait := cmp.Or(refusal.RetryAfter, maxSpread)
+		h.pace.pause(d.route.GitLab.Project, wait)
+		o := retry(refusal.Reason, err)
+		o.spread = wait
+		return o
+	case refusal.Temporary():
 		return retry(refusal.Reason, err)
 	}
 	return h.giveUp(ctx, d, refusal.Reason, refusal.Hint, err)

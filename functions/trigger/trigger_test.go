@@ -48,6 +48,10 @@ type pipelines struct {
 	errs     []error
 	requests []gitlab.Request
 	during   func(context.Context) // runs while the pipeline is created
+
+	left      string // by an attempt that nobody heard of the end of
+	searchErr error
+	searches  []gitlab.Search
 }
 
 func (p *pipelines) CreatePipeline(ctx context.Context, r gitlab.Request) (gitlab.Pipeline, error) {
@@ -61,6 +65,11 @@ func (p *pipelines) CreatePipeline(ctx context.Context, r gitlab.Request) (gitla
 		return gitlab.Pipeline{}, err
 	}
 	return gitlab.Pipeline{URL: "https://gitlab.example/p/1"}, nil
+}
+
+func (p *pipelines) FindPipeline(_ context.Context, s gitlab.Search) (gitlab.Pipeline, bool, error) {
+	p.searches = append(p.searches, s)
+	return gitlab.Pipeline{URL: p.left}, p.left != "", p.searchErr
 }
 
 type images struct {
@@ -95,7 +104,7 @@ func (q *queue) Publish(_ context.Context, data []byte, attributes map[string]st
 
 // brokenLedger fails in what it is told to fail in.
 type brokenLedger struct {
-	ledger.Ledger
+	*ledger.Ledger
 	claim, record error
 }
 
@@ -113,18 +122,18 @@ func (l brokenLedger) Triggered(ctx context.Context, c ledger.Claim, url string)
 	return l.Ledger.Triggered(ctx, c, url)
 }
 
-func (l brokenLedger) Release(ctx context.Context, c ledger.Claim, reason string) error {
+func (l brokenLedger) Release(ctx context.Context, c ledger.Claim, reason string, uncertain bool) error {
 	if l.record != nil {
 		return l.record
 	}
-	return l.Ledger.Release(ctx, c, reason)
+	return l.Ledger.Release(ctx, c, reason, uncertain)
 }
 
 // world is Trigger with all that is around it.
 type world struct {
 	pipelines *pipelines
 	images    *images
-	ledger    ledger.Ledger
+	ledger    trigger.Claims
 	queue     *queue
 	registry  bool
 	log       bytes.Buffer
@@ -239,7 +248,7 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		}, status: 503, outcome: "retry", reason: "not_in_registry"},
 		{name: "the registry fails in a way of its own", prepare: func(_ *testing.T, w *world) { w.images.err = errors.New("x") },
 			status: 503, outcome: "retry", reason: "registry_unavailable"},
-		{name: "the ledger fails", prepare: func(_ *testing.T, w *world) { w.ledger = brokenLedger{w.ledger, errors.New("away"), nil} },
+		{name: "the ledger fails", prepare: func(_ *testing.T, w *world) { w.ledger = brokenLedger{w.ledger.(*ledger.Ledger), errors.New("away"), nil} },
 			status: 503, outcome: "retry", reason: "ledger_unavailable"},
 		{name: "GitLab fails", prepare: func(_ *testing.T, w *world) { w.pipelines.errs = []error{later} },
 			status: 503, outcome: "retry", reason: "gitlab_unavailable", requests: 1},
@@ -529,6 +538,10 @@ func BenchmarkDeliver(b *testing.B) {
 }
 
 type instant struct{}
+
+func (instant) FindPipeline(context.Context, gitlab.Search) (gitlab.Pipeline, bool, error) {
+	return gitlab.Pipeline{}, false, nil
+}
 
 func (instant) CreatePipeline(context.Context, gitlab.Request) (gitlab.Pipeline, error) {
 	return gitlab.Pipeline{URL: "https://gitlab.example/p/1"}, nil

@@ -155,7 +155,7 @@ var (
 	repository = regexp.MustCompile(`^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$`)
 	tag        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 	algorithm  = regexp.MustCompile(`^[a-z0-9]+(?:[.+_-][a-z0-9]+)*$`)
-	word       = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	word       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 )
 
 // Lengths, in characters.

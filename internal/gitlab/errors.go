@@ -34,6 +34,7 @@ const (
 	NotFound           = "not_found"           // no such project, or another token
 	PipelineInvalid    = "pipeline_invalid"    // stored, but it failed to be created
 	Redirected         = "redirected"          // the API is somewhere else
+	SearchRefused      = "search_refused"      // the API token may not list pipelines
 )
 
 const (
@@ -153,6 +154,20 @@ func (a answer) refusal(r Request) *Error {
 	}
 	if e.Status == http.StatusBadRequest && e.Reason == RateLimited {
 		e.RetryAfter = max(e.RetryAfter, pipelineWindow)
+	}
+	return e
+}
+
+// notFound makes an Error of an answer to a search other than 200.
+func (a answer) notFound(s Search) *Error {
+	e := &Error{Status: a.status, Reason: Unavailable, Message: shorten(redact(a.words(), s.Token)), RetryAfter: a.retryAfter()}
+	switch {
+	case a.status == http.StatusTooManyRequests:
+		e.Reason = RateLimited
+	case a.status < http.StatusInternalServerError && a.status != http.StatusRequestTimeout:
+		e.Reason = SearchRefused
+		e.Hint = "Set an access token of " + s.Project + " with the scope read_api in GITLAB_API_TOKENS, or none; " +
+			"and look whether a pipeline of this push is there before you replay it."
 	}
 	return e
 }

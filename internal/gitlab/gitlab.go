@@ -101,16 +101,23 @@ func (c *Client) CreatePipeline(ctx context.Context, r Request) (Pipeline, error
 }
 
 func (c *Client) create(ctx context.Context, r Request) (Pipeline, error) {
+	got, err := c.do(ctx, http.MethodPost, "projects/"+api.PathEscape(r.Project)+"/trigger/pipeline",
+		body{r.Token.Reveal(), r.Ref, r.Variables, r.Inputs})
+	if err != nil {
+		return Pipeline{}, err
+	}
+	return got.pipeline(r)
+}
+
+// do makes one request. Where there is no answer the error is an *Error.
+func (c *Client) do(ctx context.Context, method, path string, body any, options ...api.RequestOptionFunc) (*answer, error) {
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	path := "projects/" + api.PathEscape(r.Project) + "/trigger/pipeline"
-	req, err := c.api.NewRequest(http.MethodPost, path,
-		body{r.Token.Reveal(), r.Ref, r.Variables, r.Inputs},
-		[]api.RequestOptionFunc{api.WithContext(ctx)})
+	req, err := c.api.NewRequest(method, path, body, append(options, api.WithContext(ctx)))
 	if err != nil {
-		return Pipeline{}, fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
 	// The library's own reading of an answer takes any 2xx for a success, and
 	// drops the body of a 404 and the failure to read one.
@@ -122,9 +129,59 @@ func (c *Client) create(ctx context.Context, r Request) (Pipeline, error) {
 	})
 	_, err = c.api.Do(req, nil)
 	if got == nil {
-		return Pipeline{}, unanswered(err, connected.Load())
+		return nil, unanswered(err, connected.Load())
 	}
-	return got.pipeline(r)
+	return got, nil
+}
+
+// PipelineName is what a pipeline of a delivery calls itself, by workflow:name
+// in the project's .gitlab-ci.yml. It is how one is found again.
+func PipelineName(deliveryID string) string { return "hubrelay " + deliveryID }
+
+// Search asks for a pipeline that was created by trigger.
+type Search struct {
+	Project string
+	Token   env.Secret // access token with the scope read_api
+	Name    string
+}
+
+// FindPipeline looks for the newest pipeline of a name, by exactly one HTTP
+// request. A refusal, or no answer, is an *Error. The token is in no error.
+func (c *Client) FindPipeline(ctx context.Context, s Search) (p Pipeline, found bool, err error) {
+	p, found, err = c.find(ctx, s)
+	if err != nil {
+		return Pipeline{}, false, fmt.Errorf("find pipeline in %s: %w", s.Project, err)
+	}
+	return p, found, nil
+}
+
+func (c *Client) find(ctx context.Context, s Search) (Pipeline, bool, error) {
+	trigger := "trigger"
+	got, err := c.do(ctx, http.MethodGet, "projects/"+api.PathEscape(s.Project)+"/pipelines",
+		&api.ListProjectPipelinesOptions{Name: &s.Name, Source: &trigger}, api.WithToken(api.PrivateToken, s.Token.Reveal()))
+	if err != nil {
+		return Pipeline{}, false, err
+	}
+	if got.status != http.StatusOK {
+		return Pipeline{}, false, got.notFound(s)
+	}
+	var list []struct {
+		ID     int    `json:"id"`
+		Name   string `json:"name"`
+		WebURL string `json:"web_url"`
+	}
+	if got.err == nil {
+		got.err = json.Unmarshal(got.body, &list)
+	}
+	if got.err != nil {
+		return Pipeline{}, false, &Error{Status: got.status, Reason: Unavailable, Cause: fmt.Errorf("read the answer: %w", httpx.Unanswered(got.err))}
+	}
+	for _, p := range list {
+		if p.Name == s.Name { // a GitLab that knows no names lists all
+			return Pipeline{ID: p.ID, URL: pageURL(p.WebURL, s.Token)}, true, nil
+		}
+	}
+	return Pipeline{}, false, nil
 }
 
 // answer is GitLab's answer, and what went wrong while it was read.

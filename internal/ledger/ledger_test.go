@@ -22,8 +22,15 @@ func push(id, digest string) ledger.Push {
 	return ledger.Push{ID: id, Route: "acme/*", Repository: "acme/api", Tag: "1.4.0", Digest: digest}
 }
 
+// fixture is a ledger and the time that it lives in.
+type fixture struct {
+	*ledger.Ledger
+	now  func() time.Time
+	pass func(time.Duration)
+}
+
 // claim, and the like, say what a test takes for granted.
-func claim(t *testing.T, l ledger.Ledger, p ledger.Push) ledger.Claim {
+func claim(t *testing.T, l fixture, p ledger.Push) ledger.Claim {
 	t.Helper()
 	c, err := l.Claim(t.Context(), p)
 	if err != nil {
@@ -46,14 +53,14 @@ func wantErr(t *testing.T, got, want error) {
 	}
 }
 
-func state(t *testing.T, l ledger.Ledger, id string) ledger.State {
+func state(t *testing.T, l fixture, id string) ledger.State {
 	t.Helper()
 	p, err := l.Get(t.Context(), id)
 	must(t, err)
 	return p.State
 }
 
-func report(t *testing.T, l ledger.Ledger, id string, s ledger.State) ledger.Telling {
+func report(t *testing.T, l fixture, id string, s ledger.State) ledger.Telling {
 	t.Helper()
 	telling, err := l.Report(t.Context(), ledger.Report{ID: id, State: s})
 	if err != nil {
@@ -63,17 +70,17 @@ func report(t *testing.T, l ledger.Ledger, id string, s ledger.State) ledger.Tel
 }
 
 // untold gives back the lease to tell: Slack was not told.
-func untold(t *testing.T, l ledger.Ledger, telling ledger.Telling) {
+func untold(t *testing.T, l fixture, telling ledger.Telling) {
 	t.Helper()
 	must(t, l.Told(t.Context(), telling, telling.Promotion.Message))
 }
 
-// conformance is what every ledger does. Time passes by time.Sleep.
+// conformance is what a ledger does whatever its store.
 var conformance = []struct {
 	name string
-	test func(*testing.T, ledger.Ledger)
+	test func(*testing.T, fixture)
 }{
-	{"a push of what is on its way or done is a duplicate", func(t *testing.T, l ledger.Ledger) {
+	{"a push of what is on its way or done is a duplicate", func(t *testing.T, l fixture) {
 		c := claim(t, l, push("1", digestA))
 		must(t, l.Triggered(t.Context(), c, "https://gitlab.example/1"))
 		for _, s := range []ledger.State{ledger.Triggered, ledger.Running, ledger.Promoted} {
@@ -89,22 +96,22 @@ var conformance = []struct {
 			t.Errorf("the record is %+v", p)
 		}
 	}},
-	{"a skipped promotion is done", func(t *testing.T, l ledger.Ledger) {
+	{"a skipped promotion is done", func(t *testing.T, l fixture) {
 		must(t, l.Settle(t.Context(), claim(t, l, push("1", digestA)), ledger.Skipped, "signed"))
 		_, err := l.Claim(t.Context(), push("2", digestA))
 		wantErr(t, err, ledger.ErrDuplicate)
 	}},
-	{"while a lease runs another delivery waits, and then takes over", func(t *testing.T, l ledger.Ledger) {
+	{"while a lease runs another delivery waits, and then takes over", func(t *testing.T, l fixture) {
 		first := claim(t, l, push("1", digestA))
 		_, err := l.Claim(t.Context(), push("2", digestA))
 		wantErr(t, err, ledger.ErrInProgress)
 		_, err = l.Claim(t.Context(), push("1", digestA))
 		wantErr(t, err, ledger.ErrInProgress)
 
-		time.Sleep(ledger.Lease)
+		l.pass(ledger.Lease)
 		second := claim(t, l, push("2", digestA))
 		wantErr(t, l.Triggered(t.Context(), first, "late"), ledger.ErrStale)
-		wantErr(t, l.Release(t.Context(), first, "late"), ledger.ErrStale)
+		wantErr(t, l.Release(t.Context(), first, "late", false), ledger.ErrStale)
 		wantErr(t, l.Settle(t.Context(), first, ledger.Failed, "late"), ledger.ErrStale)
 		if got := state(t, l, "2"); got != ledger.Claimed {
 			t.Errorf("a late answer made it %s", got)
@@ -114,9 +121,9 @@ var conformance = []struct {
 		}
 		must(t, l.Triggered(t.Context(), second, "u"))
 	}},
-	{"the same delivery takes its own claim over, fenced", func(t *testing.T, l ledger.Ledger) {
+	{"the same delivery takes its own claim over, fenced", func(t *testing.T, l fixture) {
 		first := claim(t, l, push("1", digestA))
-		time.Sleep(ledger.Lease)
+		l.pass(ledger.Lease)
 		second := claim(t, l, push("1", digestA))
 		wantErr(t, l.Triggered(t.Context(), first, "late"), ledger.ErrStale)
 		must(t, l.Triggered(t.Context(), second, "u"))
@@ -124,14 +131,14 @@ var conformance = []struct {
 			t.Errorf("the record is %+v", p)
 		}
 	}},
-	{"a released claim is free at once, and remembers why", func(t *testing.T, l ledger.Ledger) {
-		must(t, l.Release(t.Context(), claim(t, l, push("1", digestA)), "gitlab_unavailable"))
+	{"a released claim is free at once, and remembers why", func(t *testing.T, l fixture) {
+		must(t, l.Release(t.Context(), claim(t, l, push("1", digestA)), "gitlab_unavailable", false))
 		if p, _ := l.Get(t.Context(), "1"); p.Reason != "gitlab_unavailable" || p.State != ledger.Claimed {
 			t.Errorf("the record is %+v", p)
 		}
 		claim(t, l, push("2", digestA))
 	}},
-	{"what failed is started again by a push", func(t *testing.T, l ledger.Ledger) {
+	{"what failed is started again by a push", func(t *testing.T, l fixture) {
 		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
 		report(t, l, "1", ledger.Failed)
 		claim(t, l, push("2", digestA))
@@ -139,10 +146,10 @@ var conformance = []struct {
 			t.Errorf("the failed one is %s", got)
 		}
 	}},
-	{"a push that waited while a promotion failed is no new attempt", func(t *testing.T, l ledger.Ledger) {
+	{"a push that waited while a promotion failed is no new attempt", func(t *testing.T, l fixture) {
 		waited := push("2", digestA)
-		waited.QueuedAt = time.Now()
-		time.Sleep(time.Second)
+		waited.QueuedAt = l.now()
+		l.pass(time.Second)
 		must(t, l.Settle(t.Context(), claim(t, l, push("1", digestA)), ledger.Failed, "not_found"))
 		_, err := l.Claim(t.Context(), waited)
 		wantErr(t, err, ledger.ErrDuplicate)
@@ -150,27 +157,27 @@ var conformance = []struct {
 		own.ID = "1"
 		_, err = l.Claim(t.Context(), own)
 		wantErr(t, err, ledger.ErrDuplicate)
-		time.Sleep(time.Second)
-		own.QueuedAt = time.Now() // replayed
+		l.pass(time.Second)
+		own.QueuedAt = l.now() // replayed
 		claim(t, l, own)
 	}},
-	{"what was settled as failed is started again by its own delivery", func(t *testing.T, l ledger.Ledger) {
+	{"what was settled as failed is started again by its own delivery", func(t *testing.T, l fixture) {
 		must(t, l.Settle(t.Context(), claim(t, l, push("1", digestA)), ledger.Failed, "not_found"))
 		claim(t, l, push("1", digestA))
 	}},
-	{"what fell silent is started again by a push", func(t *testing.T, l ledger.Ledger) {
+	{"what fell silent is started again by a push", func(t *testing.T, l fixture) {
 		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
-		time.Sleep(ledger.Silence - time.Second)
+		l.pass(ledger.Silence - time.Second)
 		_, err := l.Claim(t.Context(), push("2", digestA))
 		wantErr(t, err, ledger.ErrDuplicate)
 		report(t, l, "1", ledger.Running) // it lives: the clock starts anew
-		time.Sleep(2 * time.Second)
+		l.pass(2 * time.Second)
 		_, err = l.Claim(t.Context(), push("2", digestA))
 		wantErr(t, err, ledger.ErrDuplicate)
-		time.Sleep(ledger.Silence)
+		l.pass(ledger.Silence)
 		claim(t, l, push("2", digestA))
 	}},
-	{"a tag that moved, or moved back, is a new promotion", func(t *testing.T, l ledger.Ledger) {
+	{"a tag that moved, or moved back, is a new promotion", func(t *testing.T, l fixture) {
 		for i, digest := range []string{digestA, digestB, digestA} {
 			p := push(fmt.Sprint(i), digest)
 			must(t, l.Triggered(t.Context(), claim(t, l, p), "u"))
@@ -179,13 +186,13 @@ var conformance = []struct {
 			wantErr(t, err, ledger.ErrDuplicate)
 		}
 	}},
-	{"the same delivery may find the tag moved", func(t *testing.T, l ledger.Ledger) {
+	{"the same delivery may find the tag moved", func(t *testing.T, l fixture) {
 		first := claim(t, l, push("1", digestA))
 		second := claim(t, l, push("1", digestB))
 		wantErr(t, l.Triggered(t.Context(), first, "late"), ledger.ErrStale)
 		must(t, l.Triggered(t.Context(), second, "u"))
 	}},
-	{"other tags, repositories and routes are other promotions", func(t *testing.T, l ledger.Ledger) {
+	{"other tags, repositories and routes are other promotions", func(t *testing.T, l fixture) {
 		claim(t, l, push("1", digestA))
 		for i, change := range []func(*ledger.Push){
 			func(p *ledger.Push) { p.Tag = "1.4.1" },
@@ -197,7 +204,7 @@ var conformance = []struct {
 			claim(t, l, p)
 		}
 	}},
-	{"once per delivery, only the delivery counts", func(t *testing.T, l ledger.Ledger) {
+	{"once per delivery, only the delivery counts", func(t *testing.T, l fixture) {
 		for _, id := range []string{"1", "2"} {
 			p := push(id, digestA)
 			p.PerDelivery = true
@@ -207,7 +214,7 @@ var conformance = []struct {
 			wantErr(t, err, ledger.ErrDuplicate)
 		}
 	}},
-	{"a pipeline may report before Trigger has recorded it", func(t *testing.T, l ledger.Ledger) {
+	{"a pipeline may report before Trigger has recorded it", func(t *testing.T, l fixture) {
 		c := claim(t, l, push("1", digestA))
 		report(t, l, "1", ledger.Running)
 		must(t, l.Triggered(t.Context(), c, "u"))
@@ -215,7 +222,7 @@ var conformance = []struct {
 			t.Errorf("the record is %+v", p)
 		}
 	}},
-	{"reports that are late, repeated or of another digest change nothing", func(t *testing.T, l ledger.Ledger) {
+	{"reports that are late, repeated or of another digest change nothing", func(t *testing.T, l fixture) {
 		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
 		if telling := report(t, l, "1", ledger.Triggered); telling.Needed || telling.Promotion.State != ledger.Triggered {
 			t.Errorf("got %+v", telling)
@@ -241,7 +248,7 @@ var conformance = []struct {
 			}
 		}
 	}},
-	{"one at a time tells Slack, and each state once", func(t *testing.T, l ledger.Ledger) {
+	{"one at a time tells Slack, and each state once", func(t *testing.T, l fixture) {
 		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
 		running := report(t, l, "1", ledger.Running)
 		if !running.Needed {
@@ -265,10 +272,10 @@ var conformance = []struct {
 			t.Error("Slack is to be told twice")
 		}
 	}},
-	{"who lost the lease to tell changes nothing", func(t *testing.T, l ledger.Ledger) {
+	{"who lost the lease to tell changes nothing", func(t *testing.T, l fixture) {
 		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
 		first := report(t, l, "1", ledger.Running)
-		time.Sleep(ledger.TellLease)
+		l.pass(ledger.TellLease)
 		second := report(t, l, "1", ledger.Running)
 		if !second.Needed {
 			t.Fatal("the lease did not run out")
@@ -276,7 +283,7 @@ var conformance = []struct {
 		wantErr(t, l.Told(t.Context(), first, ledger.Message{TS: "late"}), ledger.ErrStale)
 		must(t, l.Told(t.Context(), second, ledger.Message{TS: "2.2", Tells: ledger.Running}))
 	}},
-	{"a promotion that starts again tells again", func(t *testing.T, l ledger.Ledger) {
+	{"a promotion that starts again tells again", func(t *testing.T, l fixture) {
 		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
 		must(t, l.Told(t.Context(), report(t, l, "1", ledger.Failed), ledger.Message{TS: "1.1", Tells: ledger.Failed}))
 		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u2"))
@@ -284,13 +291,13 @@ var conformance = []struct {
 			t.Errorf("got %+v", telling)
 		}
 	}},
-	{"what is not there is unknown", func(t *testing.T, l ledger.Ledger) {
+	{"what is not there is unknown", func(t *testing.T, l fixture) {
 		_, err := l.Report(t.Context(), ledger.Report{ID: "none", State: ledger.Running})
 		wantErr(t, err, ledger.ErrUnknown)
 		_, err = l.Get(t.Context(), "none")
 		wantErr(t, err, ledger.ErrUnknown)
 	}},
-	{"of many claimants at once one wins", func(t *testing.T, l ledger.Ledger) {
+	{"of many claimants at once one wins", func(t *testing.T, l fixture) {
 		var (
 			wg  sync.WaitGroup
 			won atomic.Int32
@@ -313,19 +320,22 @@ var conformance = []struct {
 	}},
 }
 
+// inMemory is for a bubble of synctest.
+func inMemory() fixture { return fixture{ledger.NewMemory(), time.Now, time.Sleep} }
+
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	for _, c := range conformance {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { c.test(t, ledger.NewMemory()) })
+			synctest.Test(t, func(t *testing.T) { c.test(t, inMemory()) })
 		})
 	}
 }
 
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
-	l := ledger.NewMemory()
+	l := inMemory()
 	const pushes = 10_001
 	for i := range pushes {
 		p := push(fmt.Sprint(i), digestA)
@@ -342,9 +352,9 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestPromotionsExpire(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := ledger.NewMemory()
+		l := inMemory()
 		claim(t, l, push("1", digestA))
-		time.Sleep(ledger.Retention + time.Second)
+		l.pass(ledger.Retention + time.Second)
 		p := push("2", digestA)
 		p.Tag = "other"
 		claim(t, l, p)

@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -50,10 +51,11 @@ func ParsePush(body []byte) (Message, error) {
 	}, nil
 }
 
-// Attributes that a dead letter has beside those of the message that died.
+// Attributes that hubrelay adds to those of a message.
 const (
-	ReasonAttribute = "reason" // a code of the outcome table in docs/architecture.md
-	HintAttribute   = "hint"   // what to mend, in words
+	ReasonAttribute   = "reason"      // of a dead letter: a code of the outcome table in docs/architecture.md
+	HintAttribute     = "hint"        // of a dead letter: what to mend, in words
+	ReplayedAttribute = "replayed_at" // of a dead letter that was queued again: when, in RFC 3339
 )
 
 // maxAttribute is how long the value of an attribute may be, in bytes.
@@ -61,15 +63,31 @@ const maxAttribute = 1024
 
 // DeadLetter returns the attributes with which a message is published as a
 // dead letter: its own, and why it is dead. A hint that Pub/Sub would not take
-// is left out.
+// is left out. What it carries of an earlier life as a dead letter goes.
 func (m Message) DeadLetter(reason, hint string) map[string]string {
-	attributes := maps.Clone(m.Attributes)
-	if attributes == nil {
-		attributes = map[string]string{}
+	attributes := map[string]string{ReasonAttribute: reason}
+	for name, value := range m.Attributes {
+		if name != ReasonAttribute && name != HintAttribute && name != ReplayedAttribute && !strings.HasPrefix(name, forwardedPrefix) {
+			attributes[name] = value
+		}
 	}
-	attributes[ReasonAttribute] = reason
 	if hint != "" && len(hint) <= maxAttribute {
 		attributes[HintAttribute] = hint
 	}
 	return attributes
+}
+
+// forwardedPrefix begins the attributes that Pub/Sub adds to what it gives up.
+// https://cloud.google.com/pubsub/docs/dead-letter-topics#track_delivery_attempts
+const forwardedPrefix = "CloudPubSubDeadLetterSource"
+
+// Death says why a dead letter is dead. Where Pub/Sub gave it up there is no
+// reason: one that it carries is of an earlier life, before it was replayed.
+// attempts is how often it was delivered then, 0 where Pub/Sub does not say.
+func (m Message) Death() (reason, hint string, attempts int) {
+	if m.Attributes[ReplayedAttribute] == "" && m.Attributes[ReasonAttribute] != "" {
+		return m.Attributes[ReasonAttribute], m.Attributes[HintAttribute], 0
+	}
+	attempts, _ = strconv.Atoi(m.Attributes[forwardedPrefix+"DeliveryCount"])
+	return "", "", attempts
 }

@@ -269,7 +269,6 @@ func TestGitLabFailsInEveryWay(t *testing.T) {
 	for i, f := range []gitlabtest.Failure{
 		{Status: 500}, {Status: 503}, {Status: 403}, {Reset: true},
 		{Status: 429, Header: http.Header{"Retry-After": {"1"}}, Body: "Retry later"},
-		{Status: 400, Body: `{"message":{"base":["Too many pipelines created in the last minute. Try again later."]}}`},
 		{Status: 400, Body: `{"message":{"base":["Reference not found"]}}`},
 	} {
 		image := fmt.Sprintf("acme/api:3.0.%d", i)

@@ -42,6 +42,9 @@ type Project struct {
 	NoJobs        bool     // the rules leave no job
 	InvalidYAML   bool     // a pipeline is stored, and fails to be created
 	Inputs        []string // that are declared; nil accepts any
+	// WorkflowName is workflow:name of .gitlab-ci.yml, in which $DELIVERY_ID
+	// stands for the variable, or the input delivery_id.
+	WorkflowName string
 
 	anyRef bool
 }
@@ -57,6 +60,7 @@ type Pipeline struct {
 	SHA       string
 	Status    string
 	Source    string
+	Name      string
 	WebURL    string
 	Inputs    map[string]any
 	Variables map[string]string
@@ -93,6 +97,7 @@ type Server struct {
 	mu         sync.Mutex
 	projects   []Project
 	anyToken   string
+	apiToken   string
 	onPipeline func(Pipeline)
 	pipelines  []Pipeline
 	lastID     int
@@ -114,6 +119,7 @@ type attempt struct {
 func New(baseURL string) *Server {
 	s := &Server{baseURL: baseURL, mux: http.NewServeMux(), lastIID: map[string]int{}}
 	s.mux.HandleFunc("POST /api/v4/projects/{id}/trigger/pipeline", s.trigger)
+	s.mux.HandleFunc("GET /api/v4/projects/{id}/pipelines", s.list)
 	s.mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
 	s.mux.HandleFunc("GET /oauth/discovery/keys", s.keys)
 	s.mux.HandleFunc("GET /{path...}", s.page)
@@ -155,6 +161,13 @@ func (s *Server) AnyProject(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.anyToken = token
+}
+
+// APIToken makes token one that may read every project.
+func (s *Server) APIToken(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apiToken = token
 }
 
 // OnPipeline has f called, in a goroutine of its own, for every pipeline that
@@ -307,7 +320,7 @@ func (s *Server) find(id string) (Project, bool) {
 	if s.anyToken == "" || !strings.Contains(id, "/") {
 		return Project{}, false
 	}
-	return Project{ID: projectID(id), Path: id, Token: s.anyToken, anyRef: true}, true
+	return Project{ID: projectID(id), Path: id, Token: s.anyToken, anyRef: true, WorkflowName: "hubrelay $DELIVERY_ID"}, true
 }
 
 // projectID gives a path an id that is the same every time.
@@ -369,6 +382,7 @@ func (s *Server) store(project Project, asked params, status string) Pipeline {
 		SHA:       commit(project.Path, asked.ref),
 		Status:    status,
 		Source:    "trigger",
+		Name:      strings.ReplaceAll(project.WorkflowName, "$DELIVERY_ID", asked.deliveryID()),
 		WebURL:    fmt.Sprintf("%s/%s/-/pipelines/%d", s.baseURL, project.Path, s.lastID),
 		Inputs:    asked.inputs,
 		Variables: asked.variables,
@@ -378,10 +392,47 @@ func (s *Server) store(project Project, asked params, status string) Pipeline {
 	return p
 }
 
-func (p Pipeline) json() any {
+// list answers what pipelines a project has, the newest first.
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token := r.Header.Get("PRIVATE-TOKEN")
+	project, ok := s.find(r.PathValue("id"))
+	switch {
+	case token != "" && token != s.apiToken:
+		writeJSON(w, http.StatusUnauthorized, map[string]any{"message": "401 Unauthorized"})
+		return
+	case token == "" || !ok:
+		writeJSON(w, http.StatusNotFound, map[string]any{"message": "404 Project Not Found"})
+		return
+	}
+	listed := []any{}
+	asked := r.URL.Query()
+	for _, p := range slices.Backward(s.pipelines) {
+		if p.Project == project.Path && matches(asked, "name", p.Name) && matches(asked, "source", p.Source) && matches(asked, "ref", p.Ref) {
+			listed = append(listed, p.json())
+		}
+	}
+	writeJSON(w, http.StatusOK, listed)
+}
+
+// matches tells whether a filter that is set asks for this value.
+func matches(asked url.Values, name, value string) bool {
+	return !asked.Has(name) || asked.Get(name) == value
+}
+
+func (p params) deliveryID() string {
+	if id, ok := p.inputs["delivery_id"].(string); ok {
+		return id
+	}
+	return p.variables["DELIVERY_ID"]
+}
+
+func (p Pipeline) json() map[string]any {
 	at := p.CreatedAt.Format("2006-01-02T15:04:05.000Z")
 	return map[string]any{
-		"id": p.ID, "iid": p.IID, "project_id": p.ProjectID, "sha": p.SHA, "ref": p.Ref, "status": p.Status,
+		"name": p.Name,
+		"id":   p.ID, "iid": p.IID, "project_id": p.ProjectID, "sha": p.SHA, "ref": p.Ref, "status": p.Status,
 		"source": p.Source, "created_at": at, "updated_at": at, "web_url": p.WebURL,
 		"before_sha": strings.Repeat("0", 40), "tag": false, "yaml_errors": nil,
 		"user":       map[string]any{"id": userID, "username": userLogin, "name": userLogin, "state": "active"},

@@ -1,0 +1,89 @@
+package trigger
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/gitlab"
+)
+
+const (
+	// atOnce is how many pipelines one instance creates at a time.
+	atOnce = 5
+	// turnTime is how long a delivery waits until it may ask GitLab.
+	turnTime = 20 * time.Second
+	// maxSpread bounds how long a delivery that GitLab has no room for is kept.
+	maxSpread = time.Minute
+	// maxPause bounds how long a project is left alone.
+	maxPause = 10 * time.Minute
+)
+
+// pace keeps an instance from asking GitLab for more than it gives.
+type pace struct {
+	turns chan struct{}
+
+	mu    sync.Mutex
+	until map[string]time.Time // by project: GitLab limits it until then
+}
+
+func newPace() *pace {
+	return &pace{turns: make(chan struct{}, atOnce), until: map[string]time.Time{}}
+}
+
+// turn waits until GitLab may be asked about a project, and returns what ends
+// the turn, or why there is none.
+func (p *pace) turn(ctx context.Context, project string) (end func(), none *outcome) {
+	if wait := p.paused(project); wait > 0 {
+		return nil, putOff(gitlab.RateLimited, wait)
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnTime)
+	defer cancel()
+	select {
+	case p.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, putOff("busy", turnTime)
+	}
+	if wait := p.paused(project); wait > 0 { // since the wait began
+		<-p.turns
+		return nil, putOff(gitlab.RateLimited, wait)
+	}
+	return func() { <-p.turns }, nil
+}
+
+// putOff is an outcome without an error: GitLab was not asked.
+func putOff(reason string, wait time.Duration) *outcome {
+	o := retry(reason, nil)
+	o.spread = wait
+	return &o
+}
+
+func (p *pace) paused(project string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wait := time.Until(p.until[project])
+	if wait <= 0 {
+		delete(p.until, project)
+	}
+	return wait
+}
+
+// pause leaves a project alone for a time.
+func (p *pace) pause(project string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until := time.Now().Add(min(d, maxPause)); until.After(p.until[project]) {
+		p.until[project] = until
+	}
+}
+
+// spread waits for a random part of a time: Pub/Sub's back-off has no jitter,
+// so what is refused together would come back together, for as long as it takes
+// to become dead letters.
+func spread(ctx context.Context, wait time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(rand.N(max(1, min(wait, maxSpread)))):
+	}
+}

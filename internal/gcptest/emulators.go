@@ -1,0 +1,91 @@
+// Package gcptest starts Google's own emulators for tests. They come with the
+// Google Cloud SDK.
+package gcptest
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startTime bounds how long an emulator may take to listen. They are Java
+// programs, and the machine may be busy.
+const startTime = 2 * time.Minute
+
+// PubSub starts an emulator of Pub/Sub and returns its host, for
+// PUBSUB_EMULATOR_HOST. Where there is none the test is skipped, and fails
+// where CI is set.
+func PubSub(t testing.TB) (host string) {
+	t.Helper()
+	return start(t, "beta", "emulators", "pubsub", "start", "--project=demo", "--data-dir="+t.TempDir())
+}
+
+// Firestore starts an emulator of Firestore and returns its host, for
+// FIRESTORE_EMULATOR_HOST. Where there is none the test is skipped, and fails
+// where CI is set.
+func Firestore(t testing.TB) (host string) {
+	t.Helper()
+	return start(t, "emulators", "firestore", "start")
+}
+
+func start(t testing.TB, args ...string) string {
+	t.Helper()
+	gcloud, err := exec.LookPath("gcloud")
+	if err != nil {
+		const why = "Google's emulators are not there: install the Google Cloud SDK with its components beta, pubsub-emulator and cloud-firestore-emulator"
+		if os.Getenv("CI") != "" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	host := freeAddress(t)
+	log, err := os.CreateTemp(t.TempDir(), "emulator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(gcloud, append(args, "--host-port="+host)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // gcloud leaves its Java behind
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-ended
+	})
+	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", host); err == nil {
+			_ = conn.Close()
+			return host
+		}
+		select {
+		case <-ended:
+			said, _ := os.ReadFile(log.Name())
+			t.Fatalf("gcloud %s ended:\n%s", strings.Join(args, " "), said)
+		default:
+		}
+	}
+	t.Fatalf("gcloud %s does not listen", strings.Join(args, " "))
+	return ""
+}
+
+// freeAddress returns an address that nobody listens at.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

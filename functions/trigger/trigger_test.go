@@ -104,7 +104,7 @@ func (q *queue) Publish(_ context.Context, data []byte, attributes map[string]st
 
 // brokenLedger fails in what it is told to fail in.
 type brokenLedger struct {
-	*ledger.Ledger
+	trigger.Claims
 	claim, record error
 }
 
@@ -112,21 +112,21 @@ func (l brokenLedger) Claim(ctx context.Context, p ledger.Push) (ledger.Claim, e
 	if l.claim != nil {
 		return ledger.Claim{}, l.claim
 	}
-	return l.Ledger.Claim(ctx, p)
+	return l.Claims.Claim(ctx, p)
 }
 
 func (l brokenLedger) Triggered(ctx context.Context, c ledger.Claim, url string) error {
 	if l.record != nil {
 		return l.record
 	}
-	return l.Ledger.Triggered(ctx, c, url)
+	return l.Claims.Triggered(ctx, c, url)
 }
 
 func (l brokenLedger) Release(ctx context.Context, c ledger.Claim, reason string, uncertain bool) error {
 	if l.record != nil {
 		return l.record
 	}
-	return l.Ledger.Release(ctx, c, reason, uncertain)
+	return l.Claims.Release(ctx, c, reason, uncertain)
 }
 
 // world is Trigger with all that is around it.
@@ -248,7 +248,7 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		}, status: 503, outcome: "retry", reason: "not_in_registry"},
 		{name: "the registry fails in a way of its own", prepare: func(_ *testing.T, w *world) { w.images.err = errors.New("x") },
 			status: 503, outcome: "retry", reason: "registry_unavailable"},
-		{name: "the ledger fails", prepare: func(_ *testing.T, w *world) { w.ledger = brokenLedger{w.ledger.(*ledger.Ledger), errors.New("away"), nil} },
+		{name: "the ledger fails", prepare: func(_ *testing.T, w *world) { w.ledger = brokenLedger{w.ledger, errors.New("away"), nil} },
 			status: 503, outcome: "retry", reason: "ledger_unavailable"},
 		{name: "GitLab fails", prepare: func(_ *testing.T, w *world) { w.pipelines.errs = []error{later} },
 			status: 503, outcome: "retry", reason: "gitlab_unavailable", requests: 1},

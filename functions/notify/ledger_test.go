@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/getto-systems/hubrelay/functions/notify"
 	"github.com/getto-systems/hubrelay/internal/auth"
@@ -28,24 +29,46 @@ var known = ledger.Promotion{
 func (l brokenLedger) Get(context.Context, string) (ledger.Promotion, error) { return known, l.get }
 
 func (l brokenLedger) Report(context.Context, ledger.Report) (ledger.Telling, error) {
-	return ledger.Telling{Promotion: known, Needed: true}, l.report
+	return ledger.Telling{Promotion: known, Tell: known.State, Needed: true}, l.report
+}
+
+func (l brokenLedger) Bury(context.Context, ledger.Letter) (ledger.Telling, error) {
+	return ledger.Telling{Promotion: known, Tell: ledger.Failed, Needed: true}, l.report
+}
+
+func (l brokenLedger) Silent(context.Context, time.Duration, int) ([]string, error) {
+	return []string{"d1", "d2"}, l.get
+}
+
+func (l brokenLedger) ReportSilence(context.Context, string, time.Duration) (ledger.Telling, error) {
+	return ledger.Telling{Promotion: known, Tell: ledger.Silent, Needed: true}, l.report
 }
 
 func (l brokenLedger) Told(context.Context, ledger.Telling, ledger.Message) error { return l.told }
 
-// poster is a Slack that takes everything.
-type poster struct{ posts int }
+// poster is a Slack that takes everything, unless it is told to fail.
+type poster struct {
+	posts, updates, replies int
+	err                     error
+}
 
 func (p *poster) Post(context.Context, string, slack.Message) (slack.Ref, error) {
+	if p.err != nil {
+		return slack.Ref{}, p.err
+	}
 	p.posts++
 	return slack.Ref{Channel: "C1", TS: "1.1"}, nil
 }
 
 func (p *poster) Update(_ context.Context, r slack.Ref, _ slack.Message) (slack.Ref, error) {
-	return r, nil
+	p.updates++
+	return r, p.err
 }
 
-func (p *poster) Reply(context.Context, slack.Ref, slack.Message) error { return nil }
+func (p *poster) Reply(context.Context, slack.Ref, slack.Message) error {
+	p.replies++
+	return p.err
+}
 
 func TestALedgerThatIsAway(t *testing.T) {
 	t.Parallel()

@@ -41,10 +41,13 @@ type Poster interface {
 type Promotions interface {
 	Get(ctx context.Context, id string) (ledger.Promotion, error)
 	Report(context.Context, ledger.Report) (ledger.Telling, error)
+	Bury(context.Context, ledger.Letter) (ledger.Telling, error)
+	Silent(ctx context.Context, after time.Duration, limit int) (ids []string, err error)
+	ReportSilence(ctx context.Context, id string, after time.Duration) (ledger.Telling, error)
 	Told(context.Context, ledger.Telling, ledger.Message) error
 }
 
-// IDTokens checks the id token of a GitLab job.
+// IDTokens checks the id token of a GitLab job, or of Google.
 type IDTokens interface {
 	Verify(ctx context.Context, token string, claims any) error
 }
@@ -57,12 +60,28 @@ type Notify struct {
 	Promotions Promotions // nil: callers keep the ts of their message themselves
 	Slack      Poster
 	Language   slack.Language
+
+	// What Google calls: Pub/Sub with dead letters, and the scheduler.
+	PushTokens     IDTokens // nil: nobody may
+	PushAccount    string   // the address of the service account that calls
+	DefaultChannel string   // of dead letters without a route; "" for none
+	SilentAfter    time.Duration
 }
 
-// New returns the handler that pipelines report to.
+// New returns the handler that pipelines report to, and Google.
 func New(n Notify, log *slog.Logger) http.Handler {
 	h := handler{n, log}
-	return httpx.Serve(log, h.receive)
+	return httpx.Serve(log, func(r *http.Request) (httpx.Answer, error) {
+		switch r.URL.Path {
+		case "/":
+			return h.receive(r)
+		case "/dead-letter":
+			return h.bury(r)
+		case "/silent":
+			return h.tellOfSilence(r)
+		}
+		return httpx.Answer{}, &httpx.Error{Status: http.StatusNotFound, Public: "there is nothing at this path; report to /"}
+	})
 }
 
 type handler struct {
@@ -76,9 +95,6 @@ type told struct {
 }
 
 func (h handler) receive(r *http.Request) (httpx.Answer, error) {
-	if r.URL.Path != "/" {
-		return httpx.Answer{}, &httpx.Error{Status: http.StatusNotFound, Public: "there is nothing at this path; report to /"}
-	}
 	ctx := r.Context()
 	who, err := h.identify(ctx, auth.Bearer(r.Header))
 	if err != nil {
@@ -109,7 +125,7 @@ func (h handler) receive(r *http.Request) (httpx.Answer, error) {
 		return answer, err
 	}
 	add("route", found.Key)
-	ref, outcome, err := h.tell(ctx, found, who, rep)
+	ref, outcome, err := h.tellReport(ctx, found, who, rep)
 	if err != nil {
 		return answer, slackError(err)
 	}
@@ -118,9 +134,9 @@ func (h handler) receive(r *http.Request) (httpx.Answer, error) {
 	return answer, nil
 }
 
-// tell brings record and message up to date. The outcome is posted, updated
-// or unchanged.
-func (h handler) tell(ctx context.Context, found route.Route, who caller, rep report) (slack.Ref, string, error) {
+// tellReport brings record and message up to date. The outcome is posted,
+// updated or unchanged.
+func (h handler) tellReport(ctx context.Context, found route.Route, who caller, rep report) (slack.Ref, string, error) {
 	// A release or a deploy is news of its own: it says nothing of how the
 	// promotion goes.
 	if h.Promotions != nil && rep.deliveryID != "" && rep.event == string(slack.Promote) {
@@ -157,28 +173,30 @@ func (h handler) tellPromotion(ctx context.Context, found route.Route, rep repor
 	if err != nil {
 		return slack.Ref{}, "", err
 	}
-	p = telling.Promotion
-	if !telling.Needed {
-		channel := p.Message.Channel
-		if channel == "" {
-			channel = found.Slack.Channel
-		}
-		return slack.Ref{Channel: channel, TS: p.Message.TS}, "unchanged", nil
-	}
 	m := h.message(rep)
-	m.Repository, m.Tag, m.Digest, m.PipelineURL = p.Repository, p.Tag, p.Digest, p.PipelineURL
-	if p.State != states[rep.status] {
-		m.Status, m.Text = statuses[p.State], "" // another report came in between
+	if telling.Tell != states[rep.status] {
+		m.Status, m.Text = statuses[telling.Tell], "" // another report came in between
 	}
+	return h.tell(ctx, found.Slack.Channel, telling, m)
+}
+
+// tell tells Slack of a promotion where that is needed, and the ledger what
+// Slack was told.
+func (h handler) tell(ctx context.Context, channel string, telling ledger.Telling, m slack.Message) (slack.Ref, string, error) {
+	p := telling.Promotion
+	if !telling.Needed {
+		return slack.Ref{Channel: cmp.Or(p.Message.Channel, channel), TS: p.Message.TS}, "unchanged", nil
+	}
+	m.Repository, m.Tag, m.Digest, m.PipelineURL = p.Repository, p.Tag, p.Digest, p.PipelineURL
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
 	defer cancel()
 	message := p.Message
-	ref, outcome, err := h.say(ctx, found.Slack.Channel, slack.Ref{Channel: message.Channel, TS: message.TS}, m)
+	ref, outcome, err := h.say(ctx, channel, slack.Ref{Channel: message.Channel, TS: message.TS}, m)
 	if ref.TS != "" { // also where only the reply failed: the next report must not post again
 		message.Channel, message.TS = ref.Channel, ref.TS
 	}
 	if err == nil {
-		message.Tells = p.State
+		message.Tells = telling.Tell
 	}
 	h.record(ctx, p, h.Promotions.Told(ctx, telling, message))
 	return ref, outcome, err
@@ -207,12 +225,12 @@ func (h handler) report(ctx context.Context, r ledger.Report) (ledger.Telling, e
 	}
 }
 
-// say posts a message, or updates the one that ref names. A failure also
+// say posts a message, or updates the one that ref names. Bad news also
 // replies in its thread: an update alone pings nobody. Where only the reply
 // fails, the message is returned with the error.
 func (h handler) say(ctx context.Context, channel string, ref slack.Ref, m slack.Message) (slack.Ref, string, error) {
 	ref, outcome, err := h.show(ctx, channel, ref, m)
-	if err == nil && m.Status == slack.Failure {
+	if err == nil && (m.Status == slack.Failure || outcome == "updated" && (m.Status == slack.Dead || m.Status == slack.Silent)) {
 		err = h.Slack.Reply(ctx, ref, m)
 	}
 	return ref, outcome, err

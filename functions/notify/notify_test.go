@@ -40,6 +40,7 @@ const routes = `{
 type world struct {
 	t       *testing.T
 	gitlab  *gitlabtest.Server
+	google  *gitlabtest.Server // only its issuer
 	slack   *slacktest.Server
 	ledger  *ledger.Ledger
 	log     lockedBuffer
@@ -103,6 +104,7 @@ func newWorld(t *testing.T, change map[string]string) *world {
 type answer struct {
 	status  int
 	header  http.Header
+	raw     string
 	body    map[string]string
 	channel string
 	ts      string

@@ -3,7 +3,9 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/getto-systems/hubrelay/internal/auth"
 	"github.com/getto-systems/hubrelay/internal/env"
@@ -14,8 +16,9 @@ import (
 )
 
 // FromEnv wires Notify from its settings: ROUTES, SLACK_BOT_TOKEN,
-// SLACK_API_URL, LANGUAGE, NOTIFY_TOKENS, OIDC_ISSUER, OIDC_AUDIENCE and
-// LEDGER.
+// SLACK_API_URL, LANGUAGE, NOTIFY_TOKENS, OIDC_ISSUER, OIDC_AUDIENCE,
+// PUSH_ISSUER, PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT, DEFAULT_CHANNEL,
+// SILENT_AFTER and LEDGER.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
 	r := env.New(getenv)
 	n := Notify{
@@ -34,6 +37,21 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	} else if audience == "" {
 		r.Mistake("OIDC_AUDIENCE", errors.New("or NOTIFY_TOKENS is required, or nobody could report"))
 	}
+	n.DefaultChannel = r.String("DEFAULT_CHANNEL", "")
+	pushIssuer, pushAudience := r.URL("PUSH_ISSUER", "https://accounts.google.com"), r.String("PUSH_AUDIENCE", "")
+	n.PushAccount = r.String("PUSH_SERVICE_ACCOUNT", "")
+	switch {
+	case pushAudience != "" && n.PushAccount == "":
+		r.Mistake("PUSH_SERVICE_ACCOUNT", errors.New("is required with PUSH_AUDIENCE, or any account of Google's could call"))
+	case pushAudience == "" && n.PushAccount != "":
+		r.Mistake("PUSH_AUDIENCE", errors.New("is required with PUSH_SERVICE_ACCOUNT"))
+	case pushAudience != "":
+		n.PushTokens = auth.NewVerifier(pushIssuer, pushAudience)
+	}
+	n.SilentAfter = time.Hour
+	if r.String("SILENT_AFTER", "") != "" {
+		n.SilentAfter = env.Parse(r, "SILENT_AFTER", parseSilence)
+	}
 	if r.String("LEDGER", "") != "" {
 		n.Promotions = env.Parse(r, "LEDGER", ledger.Open)
 	}
@@ -41,4 +59,13 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 		return nil, err
 	}
 	return New(n, gcplog.FromContext(ctx)), nil
+}
+
+// parseSilence reads how long a pipeline may be silent.
+func parseSilence(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Minute {
+		return 0, fmt.Errorf("%.50q is not a time of a minute or more, such as 1h or 90m", text)
+	}
+	return d, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"regexp"
 	"time"
 
@@ -20,9 +21,10 @@ import (
 // firestoreTimeout spans one operation, the client's own repetitions included.
 const firestoreTimeout = 10 * time.Second
 
-// firestoreAttempts is how often a transaction is tried that meets another:
-// six webhooks of one push meet at one document.
-const firestoreAttempts = 10
+// firestorePause is how long to wait before something is tried again that met
+// another: six webhooks of one push meet at one document. It doubles each time,
+// and a random part of it is waited.
+const firestorePause = 20 * time.Millisecond
 
 // The collections. Both have a TTL policy on the field expires_at, and
 // terraform/ledger.tf knows their names.
@@ -33,8 +35,21 @@ const (
 
 // firestoreStore keeps records in a Firestore database. The time is
 // Firestore's own, so that the clocks of those who share it do not matter.
+//
+// A transaction is optimistic: it reads without locks, and writes on the
+// condition that nobody has changed what it writes since it was read. Locks
+// would have six webhooks wait for each other, and then abort.
 type firestoreStore struct {
 	client *firestore.Client
+}
+
+// document is one of the collection promotions. Beside the record stands what
+// is searched for.
+type document struct {
+	Record    record    `firestore:"record"`
+	CreatedAt time.Time `firestore:"created_at"`
+	OpenSince time.Time `firestore:"open_since,omitempty"`
+	ExpiresAt time.Time `firestore:"expires_at"`
 }
 
 // pointer is a document of the collection current.
@@ -72,13 +87,38 @@ func (s *firestoreStore) pointer(key string) *firestore.DocumentRef {
 func (s *firestoreStore) update(ctx context.Context, f func(transaction) error) error {
 	ctx, cancel := context.WithTimeout(ctx, firestoreTimeout)
 	defer cancel()
-	err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-		return f(&firestoreTransaction{store: s, tx: tx, read: map[string]*record{}})
-	}, firestore.MaxAttempts(firestoreAttempts))
-	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
+	for pause := firestorePause; ; pause *= 2 {
+		err := s.try(ctx, f)
+		if err == nil {
+			return nil
+		}
+		switch status.Code(err) {
+		case codes.FailedPrecondition, codes.AlreadyExists, codes.NotFound, codes.Aborted:
+		default:
+			return fmt.Errorf("ledger: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("ledger: %w, after %w", ctx.Err(), err)
+		case <-time.After(rand.N(pause)):
+		}
 	}
-	return nil
+}
+
+// try reads, and then writes all that f puts, or nothing.
+func (s *firestoreStore) try(ctx context.Context, f func(transaction) error) error {
+	t := &firestoreTransaction{store: s, ctx: ctx, read: map[string]*record{}, updated: map[string]time.Time{}}
+	if err := f(t); err != nil || len(t.writes) == 0 {
+		return err
+	}
+	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
+		for _, write := range t.writes {
+			if err := write(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, firestore.MaxAttempts(1))
 }
 
 func (s *firestoreStore) get(ctx context.Context, id string) (*record, error) {
@@ -132,34 +172,47 @@ func (s *firestoreStore) all(ctx context.Context) iter.Seq2[*record, error] {
 }
 
 func readRecord(doc *firestore.DocumentSnapshot) (*record, error) {
-	var r record
-	if err := doc.DataTo(&r); err != nil {
+	var d document
+	if err := doc.DataTo(&d); err != nil {
 		return nil, fmt.Errorf("ledger: read %s: %w", doc.Ref.Path, err)
 	}
-	return &r, nil
+	return &d.Record, nil
 }
 
 type firestoreTransaction struct {
-	store  *firestoreStore
-	tx     *firestore.Transaction
-	read   map[string]*record
-	readAt time.Time
+	store   *firestoreStore
+	ctx     context.Context
+	read    map[string]*record
+	updated map[string]time.Time // by path: when what was read was written
+	readAt  time.Time
+	writes  []func(*firestore.Transaction) error
 }
 
 func (t *firestoreTransaction) now() time.Time { return t.readAt }
 
+// get reads documents; one that is not there does not exist, and is no error.
+func (t *firestoreTransaction) get(refs ...*firestore.DocumentRef) ([]*firestore.DocumentSnapshot, error) {
+	docs, err := t.store.client.GetAll(t.ctx, refs)
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range docs {
+		t.readAt = doc.ReadTime
+		if doc.Exists() {
+			t.updated[doc.Ref.Path] = doc.UpdateTime
+		}
+	}
+	return docs, nil
+}
+
 func (t *firestoreTransaction) current(key string) (string, error) {
-	doc, err := t.tx.Get(t.store.pointer(key))
-	if err != nil && status.Code(err) != codes.NotFound {
+	docs, err := t.get(t.store.pointer(key))
+	if err != nil || !docs[0].Exists() {
 		return "", err
 	}
-	t.readAt = doc.ReadTime
-	if !doc.Exists() {
-		return "", nil
-	}
 	var p pointer
-	if err := doc.DataTo(&p); err != nil {
-		return "", fmt.Errorf("read %s: %w", doc.Ref.Path, err)
+	if err := docs[0].DataTo(&p); err != nil {
+		return "", fmt.Errorf("read %s: %w", docs[0].Ref.Path, err)
 	}
 	return p.Promotion, nil
 }
@@ -172,12 +225,11 @@ func (t *firestoreTransaction) promotions(ids ...string) ([]*record, error) {
 			refs = append(refs, t.store.promotion(id))
 		}
 	}
-	docs, err := t.tx.GetAll(refs)
+	docs, err := t.get(refs...)
 	if err != nil {
 		return nil, err
 	}
 	for _, doc := range docs {
-		t.readAt = doc.ReadTime
 		if !doc.Exists() {
 			continue
 		}
@@ -192,10 +244,31 @@ func (t *firestoreTransaction) promotions(ids ...string) ([]*record, error) {
 	return found, nil
 }
 
-func (t *firestoreTransaction) put(r *record) error {
-	return t.tx.Set(t.store.promotion(r.ID), r)
+func (t *firestoreTransaction) put(r *record) {
+	var openSince any = r.OpenSince
+	if r.OpenSince.IsZero() {
+		openSince = firestore.Delete
+	}
+	t.write(t.store.promotion(r.ID), document{*r, r.CreatedAt, r.OpenSince, r.ExpiresAt}, []firestore.Update{
+		{Path: "record", Value: *r}, {Path: "created_at", Value: r.CreatedAt},
+		{Path: "open_since", Value: openSince}, {Path: "expires_at", Value: r.ExpiresAt},
+	})
 }
 
-func (t *firestoreTransaction) setCurrent(key string, r *record) error {
-	return t.tx.Set(t.store.pointer(key), pointer{Key: key, Promotion: r.ID, ExpiresAt: r.ExpiresAt})
+func (t *firestoreTransaction) setCurrent(key string, r *record) {
+	t.write(t.store.pointer(key), pointer{key, r.ID, r.ExpiresAt}, []firestore.Update{
+		{Path: "promotion", Value: r.ID}, {Path: "expires_at", Value: r.ExpiresAt},
+	})
+}
+
+// write creates a document that was not there, or updates the one that was
+// read, if it is still the same.
+func (t *firestoreTransaction) write(ref *firestore.DocumentRef, whole any, updates []firestore.Update) {
+	updated, ok := t.updated[ref.Path]
+	t.writes = append(t.writes, func(tx *firestore.Transaction) error {
+		if !ok {
+			return tx.Create(ref, whole)
+		}
+		return tx.Update(ref, updates, firestore.LastUpdateTime(updated))
+	})
 }

@@ -144,7 +144,7 @@ type store interface {
 	all(ctx context.Context) iter.Seq2[*record, error]
 }
 
-// transaction reads first and writes then.
+// transaction reads first and writes then. What it decides by, it writes.
 type transaction interface {
 	// now is the store's time, which those who share it agree on. It is known
 	// once something was read.
@@ -154,8 +154,8 @@ type transaction interface {
 	// promotions returns the records of IDs, nil for each that is not there;
 	// of the same ID always the same record.
 	promotions(ids ...string) ([]*record, error)
-	put(*record) error
-	setCurrent(key string, r *record) error
+	put(*record)
+	setCurrent(key string, r *record)
 }
 
 // record is a promotion and who may change it.
@@ -171,7 +171,7 @@ type record struct {
 
 	// OpenSince is when a promotion that is under way was last heard of. It is
 	// zero once it is done, or Slack was told that it is silent.
-	OpenSince time.Time `firestore:"open_since,omitempty"`
+	OpenSince time.Time `firestore:"open_since"`
 	ExpiresAt time.Time `firestore:"expires_at"`
 }
 
@@ -210,17 +210,14 @@ func (l *Ledger) Claim(ctx context.Context, p Push) (Claim, error) {
 			}
 			if current != own {
 				current.fence(now)
-				if err := tx.put(current); err != nil {
-					return err
-				}
+				tx.put(current)
 			}
 		}
 		r := own.restart(p, now)
 		claim = Claim{ID: p.ID, token: r.Token, Uncertain: r.Uncertain}
-		if err := tx.put(r); err != nil {
-			return err
-		}
-		return tx.setCurrent(p.key(), r)
+		tx.put(r)
+		tx.setCurrent(p.key(), r)
+		return nil
 	})
 	return claim, err
 }
@@ -307,7 +304,8 @@ func (l *Ledger) change(ctx context.Context, c Claim, f func(r *record, now time
 			return ErrStale
 		}
 		f(found[0], tx.now())
-		return tx.put(found[0])
+		tx.put(found[0])
+		return nil
 	})
 }
 
@@ -358,7 +356,8 @@ func (l *Ledger) PutOff(ctx context.Context, p Push, reason string) error {
 			return nil
 		}
 		r.Reason, r.UpdatedAt = reason, now
-		return tx.put(r)
+		tx.put(r)
+		return nil
 	})
 }
 
@@ -481,7 +480,8 @@ func (l *Ledger) tell(ctx context.Context, id string, f func(*record, time.Time)
 		if before != nil && *r == *before {
 			return nil
 		}
-		return tx.put(r)
+		tx.put(r)
+		return nil
 	})
 	if err == nil && inProgress {
 		err = ErrInProgress // what f changed stays so
@@ -508,7 +508,8 @@ func (l *Ledger) Told(ctx context.Context, t Telling, m Message) error {
 		if m.Tells == Silent {
 			r.OpenSince = time.Time{}
 		}
-		return tx.put(r)
+		tx.put(r)
+		return nil
 	})
 }
 

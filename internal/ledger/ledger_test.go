@@ -69,6 +69,15 @@ func report(t *testing.T, l fixture, id string, s ledger.State) ledger.Telling {
 	return telling
 }
 
+func bury(t *testing.T, l fixture, letter ledger.Letter) ledger.Telling {
+	t.Helper()
+	telling, err := l.Bury(t.Context(), letter)
+	if err != nil {
+		t.Fatalf("bury %s: %v", letter.ID, err)
+	}
+	return telling
+}
+
 // untold gives back the lease to tell: Slack was not told.
 func untold(t *testing.T, l fixture, telling ledger.Telling) {
 	t.Helper()
@@ -296,6 +305,189 @@ var conformance = []struct {
 		wantErr(t, err, ledger.ErrUnknown)
 		_, err = l.Get(t.Context(), "none")
 		wantErr(t, err, ledger.ErrUnknown)
+	}},
+	{"a dead letter makes its push failed, and is told once", func(t *testing.T, l fixture) {
+		letter := ledger.Letter{Push: push("1", ""), Reason: "not_found"}
+		telling := bury(t, l, letter)
+		if !telling.Needed || telling.Tell != ledger.Failed || telling.Promotion.State != ledger.Failed || telling.Promotion.Reason != "not_found" {
+			t.Fatalf("got %+v", telling)
+		}
+		_, err := l.Bury(t.Context(), letter)
+		wantErr(t, err, ledger.ErrInProgress)
+		untold(t, l, telling)
+		telling = bury(t, l, letter)
+		if !telling.Needed {
+			t.Fatal("what could not be told is forgotten")
+		}
+		must(t, l.Told(t.Context(), telling, ledger.Message{TS: "1.1", Tells: ledger.Failed}))
+		if bury(t, l, letter).Needed {
+			t.Error("Slack is to be told twice")
+		}
+	}},
+	{"a dead letter of a claim that still runs waits, unless its claimant sent it", func(t *testing.T, l fixture) {
+		c := claim(t, l, push("1", digestA))
+		l.pass(time.Second)
+		letter := ledger.Letter{Push: push("1", "")}
+		letter.QueuedAt = l.now()
+		_, err := l.Bury(t.Context(), letter)
+		wantErr(t, err, ledger.ErrInProgress)
+		letter.Reason = "not_found"
+		if !bury(t, l, letter).Needed {
+			t.Error("Slack is not to be told")
+		}
+		must(t, l.Settle(t.Context(), c, ledger.Failed, "not_found"))
+		if got := state(t, l, "1"); got != ledger.Failed {
+			t.Errorf("it is %s", got)
+		}
+	}},
+	{"what Pub/Sub gave up keeps its last reason", func(t *testing.T, l fixture) {
+		must(t, l.Release(t.Context(), claim(t, l, push("1", digestA)), "gitlab_unavailable", false))
+		if got := bury(t, l, ledger.Letter{Push: push("1", "")}); got.Promotion.Reason != "gitlab_unavailable" || got.Promotion.State != ledger.Failed {
+			t.Errorf("got %+v", got)
+		}
+		must(t, l.PutOff(t.Context(), push("2", ""), "not_in_registry"))
+		if got := bury(t, l, ledger.Letter{Push: push("2", "")}); got.Promotion.Reason != "not_in_registry" {
+			t.Errorf("got %+v", got)
+		}
+	}},
+	{"a dead letter of what is on its way or done, or of before a replay, changes nothing", func(t *testing.T, l fixture) {
+		letter := ledger.Letter{Push: push("1", ""), Reason: "not_found"}
+		letter.QueuedAt = l.now()
+		l.pass(time.Second)
+		c := claim(t, l, push("1", digestA))
+		for _, s := range []ledger.State{ledger.Claimed, ledger.Triggered, ledger.Running, ledger.Promoted} {
+			switch s {
+			case ledger.Triggered:
+				must(t, l.Triggered(t.Context(), c, "u"))
+			case ledger.Running, ledger.Promoted:
+				telling := report(t, l, "1", s)
+				must(t, l.Told(t.Context(), telling, ledger.Message{TS: "1.1", Tells: s}))
+			}
+			if bury(t, l, letter).Needed {
+				t.Errorf("Slack is to be told of one that is %s", s)
+			}
+			if got := state(t, l, "1"); got != s {
+				t.Errorf("it is %s, was %s", got, s)
+			}
+		}
+	}},
+	{"a replay starts what died, also before everybody knows", func(t *testing.T, l fixture) {
+		first := claim(t, l, push("1", digestA))
+		l.pass(time.Second)
+		replayed := push("1", digestA)
+		replayed.Replayed, replayed.QueuedAt = true, l.now()
+		l.pass(time.Second)
+		must(t, l.Settle(t.Context(), first, ledger.Failed, "not_found")) // after the replay was queued
+		again := replayed
+		again.Replayed = false
+		_, err := l.Claim(t.Context(), again)
+		wantErr(t, err, ledger.ErrDuplicate)
+		second := claim(t, l, replayed)
+		l.pass(time.Second)
+		must(t, l.Settle(t.Context(), second, ledger.Failed, "not_found"))
+		_, err = l.Claim(t.Context(), replayed) // delivered twice
+		wantErr(t, err, ledger.ErrDuplicate)
+	}},
+	{"a replay that fails again is told again", func(t *testing.T, l fixture) {
+		letter := ledger.Letter{Push: push("1", ""), Reason: "not_found"}
+		must(t, l.Told(t.Context(), bury(t, l, letter), ledger.Message{TS: "1.1", Tells: ledger.Failed}))
+		l.pass(time.Second)
+		replayed := push("1", digestA)
+		replayed.Replayed, replayed.QueuedAt = true, l.now()
+		must(t, l.Settle(t.Context(), claim(t, l, replayed), ledger.Failed, "not_found"))
+		if got := bury(t, l, letter); !got.Needed || got.Promotion.Message.TS != "1.1" {
+			t.Errorf("got %+v", got)
+		}
+	}},
+	{"a claim says where a pipeline may have been left", func(t *testing.T, l fixture) {
+		first := claim(t, l, push("1", digestA))
+		if first.Uncertain {
+			t.Error("the first is uncertain")
+		}
+		must(t, l.Release(t.Context(), first, "gitlab_unavailable", true))
+		second := claim(t, l, push("1", digestA))
+		if !second.Uncertain {
+			t.Error("after a release in doubt it is certain")
+		}
+		must(t, l.Release(t.Context(), second, "gitlab_rate_limited", false))
+		if c := claim(t, l, push("1", digestA)); !c.Uncertain {
+			t.Error("the doubt is forgotten")
+		} else {
+			must(t, l.Triggered(t.Context(), c, "u"))
+		}
+
+		other := push("2", digestB)
+		other.Tag = "2"
+		must(t, l.Release(t.Context(), claim(t, l, other), "gitlab_rate_limited", false))
+		if claim(t, l, other).Uncertain {
+			t.Error("after a refusal it is uncertain")
+		}
+		l.pass(ledger.Lease) // and the claimant is gone
+		if !claim(t, l, other).Uncertain {
+			t.Error("after a claimant that vanished it is certain")
+		}
+	}},
+	{"what is put off starts nothing and disturbs nobody", func(t *testing.T, l fixture) {
+		must(t, l.PutOff(t.Context(), push("1", ""), "not_in_registry"))
+		if p, _ := l.Get(t.Context(), "1"); p.State != ledger.Claimed || p.Reason != "not_in_registry" || p.Attempts != 0 {
+			t.Errorf("the record is %+v", p)
+		}
+		c := claim(t, l, push("1", digestA))
+		must(t, l.PutOff(t.Context(), push("1", ""), "registry_unavailable"))
+		must(t, l.Triggered(t.Context(), c, "u"))
+		must(t, l.PutOff(t.Context(), push("1", ""), "registry_unavailable"))
+		if p, _ := l.Get(t.Context(), "1"); p.State != ledger.Triggered || p.Reason != "" || p.Digest != digestA {
+			t.Errorf("the record is %+v", p)
+		}
+	}},
+	{"what reports nothing is found once it was told", func(t *testing.T, l fixture) {
+		must(t, l.Triggered(t.Context(), claim(t, l, push("1", digestA)), "u"))
+		telling, err := l.ReportSilence(t.Context(), "1", time.Hour)
+		must(t, err)
+		if telling.Needed {
+			t.Error("it is young")
+		}
+		l.pass(time.Hour)
+		telling, err = l.ReportSilence(t.Context(), "1", time.Hour)
+		must(t, err)
+		if !telling.Needed || telling.Tell != ledger.Silent || telling.Promotion.State != ledger.Triggered {
+			t.Fatalf("got %+v", telling)
+		}
+		if ids, err := l.Silent(t.Context(), -time.Second, 10); err != nil || len(ids) != 1 || ids[0] != "1" {
+			t.Errorf("open are %v, %v", ids, err)
+		}
+		must(t, l.Told(t.Context(), telling, ledger.Message{TS: "1.1", Tells: ledger.Silent}))
+		if ids, err := l.Silent(t.Context(), -time.Second, 10); err != nil || len(ids) != 0 {
+			t.Errorf("open are %v, %v", ids, err)
+		}
+		running := report(t, l, "1", ledger.Running)
+		if !running.Needed {
+			t.Error("that it lives is not told")
+		}
+		untold(t, l, running)
+		untold(t, l, report(t, l, "1", ledger.Promoted))
+		if ids, err := l.Silent(t.Context(), -time.Second, 10); err != nil || len(ids) != 0 {
+			t.Errorf("done, but open are %v, %v", ids, err)
+		}
+	}},
+	{"all are listed, the newest first", func(t *testing.T, l fixture) {
+		for _, id := range []string{"1", "2", "3"} {
+			p := push(id, digestA)
+			p.Tag = id
+			claim(t, l, p)
+			l.pass(time.Second)
+		}
+		var got []string
+		for p, err := range l.All(t.Context()) {
+			must(t, err)
+			got = append(got, p.ID+" "+p.Tag)
+		}
+		if fmt.Sprint(got) != "[3 3 2 2 1 1]" {
+			t.Errorf("got %v", got)
+		}
+		for range l.All(t.Context()) {
+			break
+		}
 	}},
 	{"of many claimants at once one wins", func(t *testing.T, l fixture) {
 		var (

@@ -113,7 +113,7 @@ func (t *memoryTransaction) promotions(ids ...string) ([]*record, error) {
 	return found, nil
 }
 
-func (t *memoryTransaction) put(r *record) error {
+func (t *memoryTransaction) put(r *record) {
 	if _, ok := t.records[r.ID]; !ok {
 		t.order = append(t.order, r.ID)
 	}
@@ -122,13 +122,9 @@ func (t *memoryTransaction) put(r *record) error {
 		t.forget(t.order[0])
 		t.order = t.order[1:]
 	}
-	return nil
 }
 
-func (t *memoryTransaction) setCurrent(key string, r *record) error {
-	t.currentOf[key] = r.ID
-	return nil
-}
+func (t *memoryTransaction) setCurrent(key string, r *record) { t.currentOf[key] = r.ID }
 
 func (m *memory) forget(id string) {
 	old := m.records[id]

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -41,6 +43,8 @@ const (
 	Success Status = "success"
 	Failure Status = "failure"
 	Skipped Status = "skipped"
+	Dead    Status = "dead"   // there is no pipeline, and none will come by itself
+	Silent  Status = "silent" // there is a pipeline, and nobody hears of it
 )
 
 // Message is what people read. A text that is "" is not shown. Whatever the
@@ -58,6 +62,12 @@ type Message struct {
 	Text        string // what the caller has to say; of 2,000 characters at most, or Slack may refuse it
 	PipelineURL string // no link where it is not http or https
 	DeliveryID  string
+
+	Reason   string        // of Dead: a code
+	Attempts int           // of Dead: after which it was given up; 0 where that is not known
+	Hint     string        // of Dead: what to mend
+	Command  string        // of Dead: what starts it again
+	Silence  time.Duration // of Silent
 }
 
 const (
@@ -77,7 +87,33 @@ func (m Message) blocks() []api.Block {
 	if facts := m.facts(); len(facts) > 0 {
 		blocks = append(blocks, api.NewContextBlock("", facts...))
 	}
+	blocks = append(blocks, sections(m.why())...)
 	return append(blocks, sections(escape(m.Text))...)
+}
+
+// why says of bad news what is known and what can be done.
+func (m Message) why() string {
+	w := m.words()
+	var lines []string
+	switch m.Status {
+	case Dead:
+		switch {
+		case m.Attempts > 0:
+			lines = append(lines, fmt.Sprintf(w.gaveUpAfter, m.Attempts))
+		case m.Hint == "":
+			lines = append(lines, w.gaveUp)
+		}
+		if m.Reason != "" {
+			lines = append(lines, fmt.Sprintf(w.reason, span(m.Reason)))
+		}
+		lines = append(lines, escape(m.Hint))
+		if m.Command != "" {
+			lines = append(lines, w.replay, "```"+strings.ReplaceAll(escape(line(m.Command)), "`", "'")+"```")
+		}
+	case Silent:
+		lines = append(lines, fmt.Sprintf(w.silence, m.Silence.Minutes()))
+	}
+	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), "\n")
 }
 
 func (m Message) replyFallback() string {

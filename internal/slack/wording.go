@@ -5,6 +5,8 @@ var emoji = map[Status]string{
 	Success: ":white_check_mark:",
 	Failure: ":x:",
 	Skipped: ":fast_forward:",
+	Dead:    ":rotating_light:",
+	Silent:  ":grey_question:",
 }
 
 // voices is in how many ways each thing is said: plainly, warmly and loudly.
@@ -14,9 +16,14 @@ const voices = 3
 
 // wording is how a language says it. {} stands for what it is about.
 type wording struct {
-	pipeline  string         // what the link is called
-	unnamed   string         // for what has no name
-	reply     [voices]string // asks somebody to look at a failure
+	pipeline string         // what the link is called
+	unnamed  string         // for what has no name
+	reply    [voices]string // asks somebody to look at a failure
+
+	gaveUpAfter, gaveUp string // of a dead letter that Pub/Sub gave up
+	reason, replay      string // of a dead letter
+	silence             string // in minutes
+
 	sentences map[Event]map[Status][voices]string
 }
 
@@ -29,8 +36,15 @@ var words = map[Language]wording{
 			"Could somebody have a look at {}, please?",
 			"Help! Who has a look at {}?",
 		},
+		gaveUpAfter: "I gave up after %d attempts.",
+		gaveUp:      "I gave up after many attempts.",
+		reason:      "The reason: %s",
+		replay:      "Once that is mended, this starts it again:",
+		silence:     "It has reported nothing for %.0f minutes. Perhaps its runner is gone, or it never ran.",
 		sentences: map[Event]map[Status][voices]string{
 			Promote: {
+				Dead:    {"There is no pipeline for {}.", "Sniff, I could not start a pipeline for {} …", "Argh, there is no pipeline for {}!"},
+				Silent:  {"The pipeline of {} is silent.", "I have not heard from the pipeline of {} for a while …", "Hello? The pipeline of {} does not answer!"},
 				Running: {"Signing {} …", "{} has arrived, let me sign it …", "On it! Signing {} …"},
 				Success: {"{} is signed.", "Phew, {} is built and signed.", "All done! {} is signed."},
 				Failure: {"{} could not be signed.", "Sniff, I could not sign {} …", "Argh, signing {} failed!"},
@@ -58,8 +72,15 @@ var words = map[Language]wording{
 			"だれか {} を見てくれるかな・・・？",
 			"たすけてー！ だれか {} を見てー",
 		},
+		gaveUpAfter: "%d 回ためして、あきらめました。",
+		gaveUp:      "なんどもためして、あきらめました。",
+		reason:      "りゆう: %s",
+		replay:      "なおったら、これでもう一度はじめられます:",
+		silence:     "もう %.0f 分、なにも知らせがありません。ランナーがいなくなったか、はじまらなかったのかもしれません。",
 		sentences: map[Event]map[Status][voices]string{
 			Promote: {
+				Dead:    {"{} のパイプラインを始められませんでした", "うぅ、{} のパイプラインを始められなかったよ・・・", "ぎゃー、{} のパイプラインがないよー"},
+				Silent:  {"{} のパイプラインから知らせがありません", "{} のパイプラインから、しばらく知らせがないよ・・・", "おーい、{} のパイプライン、返事してー"},
 				Running: {"{} に署名しています", "{} が届いたよ。いま署名しているね・・・", "よーし、{} に署名するよ！"},
 				Success: {"{} に署名しました", "ふう、{} をビルドして署名したよ", "{} の署名、おわったよ！"},
 				Failure: {"{} の署名に失敗しました", "うぅ、{} に署名できなかったよ・・・", "ぎゃー、{} の署名に失敗したー"},

@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	},
 	"functions/notify": {
 		"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpx",
-		"internal/ledger", "internal/route", "internal/slack",
+		"internal/ledger", "internal/pubsub", "internal/route", "internal/slack",
 	},
 
 	"internal/env":       nil,
@@ -49,12 +49,15 @@ var mayImport = map[string][]string{
 	// Fakes imitate the outside.
 	"internal/gitlab/gitlabtest": nil,
 	"internal/slack/slacktest":   nil,
+	"internal/gcptest":           nil,
 
 	"internal/sandbox": {
 		"functions/notify", "functions/trigger", "functions/webhook", "internal/dockerhub", "internal/env",
 		"internal/gcplog", "internal/gitlab/gitlabtest", "internal/pubsub", "internal/slack/slacktest",
 	},
-	"cmd/hubrelay": {"internal/dockerhub", "internal/env", "internal/httpx", "internal/sandbox"},
+	"cmd/hubrelay": {
+		"internal/dockerhub", "internal/env", "internal/httpx", "internal/ledger", "internal/pubsub", "internal/sandbox",
+	},
 }
 
 // onlyIn says where what speaks to the outside may be imported.

@@ -76,7 +76,7 @@ func local(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	fmt.Fprintf(out, welcome, s.URL, s.WebhookURL)
+	fmt.Fprintf(out, welcome, s.URL, s.WebhookURL, s.ReplayCommand)
 	<-ctx.Done()
 	return nil
 }
@@ -92,6 +92,10 @@ Push an image of your own to the registry (docker push works, too), or let the n
 
   curl -X POST %[1]s/build/acme/api:1.5.0
   curl -X POST %[1]s/fail
+
+What could not be done waits to be replayed (-apply does it):
+
+  %[3]s
 
 `
 

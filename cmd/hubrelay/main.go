@@ -1,4 +1,5 @@
-// Command hubrelay runs the whole system on one machine, and sends it pushes.
+// Command hubrelay runs the whole system on one machine, sends it pushes, and
+// tends one that is deployed.
 package main
 
 import (
@@ -18,6 +19,8 @@ Usage: hubrelay COMMAND [FLAGS]
 
   local                      run the whole system on this machine, with fakes
   push URL REPOSITORY:TAG    send the webhook that Docker Hub would send
+  replay                     show dead letters, and queue them again
+  status                     show the promotions of late
 
 hubrelay COMMAND -h tells more.
 `
@@ -39,8 +42,10 @@ func main() {
 // run is the command: args without the program's name.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, []string, io.Writer) error{
-		"local": local,
-		"push":  push,
+		"local":  local,
+		"push":   push,
+		"replay": replay,
+		"status": status,
 	}
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		_, err := io.WriteString(out, usage)

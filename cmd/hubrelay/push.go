@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
@@ -34,9 +33,9 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 	if flags.NArg() != 2 {
 		return errors.New("push takes a URL and REPOSITORY:TAG")
 	}
-	repository, tag, ok := strings.Cut(flags.Arg(1), ":")
-	if !ok {
-		return fmt.Errorf("%q is not REPOSITORY:TAG", flags.Arg(1))
+	repository, tag, err := dockerhub.SplitImage(flags.Arg(1))
+	if err != nil {
+		return err
 	}
 	body, err := dockerhub.Webhook(repository, tag, time.Now())
 	if err != nil {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -234,7 +235,7 @@ func (s *Sandbox) heardInSlack(m slacktest.Message) {
 
 // emoji are those that hubrelay uses, as Slack shows them.
 var emoji = strings.NewReplacer(
-	":hourglass_flowing_sand:", "⏳", ":white_check_mark:", "✅", ":x:", "❌", ":fast_forward:", "⏩",
+	":hourglass_flowing_sand:", "⏳", ":white_check_mark:", "✅", ":x:", "❌", ":fast_forward:", "⏩", ":rotating_light:", "🚨", ":grey_question:", "❔",
 	"&lt;", "<", "&gt;", ">", "&amp;", "&",
 )
 
@@ -261,4 +262,30 @@ func (s *Sandbox) anyProject() string {
 	token := secret("glptt")
 	s.GitLab.AnyProject(token)
 	return token
+}
+
+// googleToken makes the token with which Google calls Notify.
+func (s *Sandbox) googleToken() (string, error) {
+	return s.google.IDToken(gitlabtest.Claims{
+		Project: "none/none", Audience: pushAudience, Extra: map[string]any{"email": pushAccount, "email_verified": true},
+	})
+}
+
+// lookForSilence is the scheduler that calls Notify.
+func (s *Sandbox) lookForSilence(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, silenceStep)
+		token, err := s.googleToken()
+		if err != nil {
+			continue
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/notify/silent", nil)
+		if err != nil {
+			continue
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		if res, err := s.queue.http.Do(req); err == nil {
+			_ = res.Body.Close()
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,8 +43,12 @@ func (b Backoff) after(attempt int) time.Duration {
 type QueueConfig struct {
 	Topic, DeadLetterTopic string
 	Endpoint               string  // where messages are pushed to
+	DeadLetterEndpoint     string  // where dead letters are pushed to; "" for nowhere
 	Backoff                Backoff // as deployed where it is zero
 	MaxDeliveryAttempts    int     // as deployed where it is 0
+
+	// Token makes the token that a dead letter is pushed with.
+	Token func() (string, error)
 
 	Again func(m *pubsubapi.Message, wait time.Duration) // hears that a message will be delivered again; may be nil
 	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
@@ -52,13 +57,15 @@ type QueueConfig struct {
 // Queue is an embedded Pub/Sub with what it lacks: it pushes, and backs off.
 type Queue struct {
 	Addr string // for PUBSUB_EMULATOR_HOST
+	// DeadLetterSubscription is where dead letters wait to be replayed.
+	DeadLetterSubscription string
 
 	QueueConfig
-	server       *pstest.Server
-	client       *pubsubapi.Client
-	subscription string
-	watch        string
-	http         *http.Client
+	server  *pstest.Server
+	client  *pubsubapi.Client
+	trigger string // the subscription of Endpoint
+	notify  string // of DeadLetterEndpoint
+	http    *http.Client
 }
 
 // StartQueue makes the topics and their subscriptions. Nothing is delivered
@@ -74,10 +81,10 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 	if err != nil {
 		return nil, err
 	}
-	subscriptions := "projects/" + topic.Project + "/subscriptions/"
+	dead := strings.Replace(c.DeadLetterTopic, "/topics/", "/subscriptions/", 1)
 	q := &Queue{
-		QueueConfig: c, server: pstest.NewServer(),
-		subscription: subscriptions + "trigger", watch: subscriptions + "dead-letters",
+		QueueConfig: c, server: pstest.NewServer(), DeadLetterSubscription: dead,
+		trigger: "projects/" + topic.Project + "/subscriptions/trigger", notify: dead + "-notify",
 		http: &http.Client{Timeout: time.Minute},
 	}
 	defer func() {
@@ -97,10 +104,11 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 		}
 	}
 	for _, s := range []*pubsubpb.Subscription{
-		{Name: q.subscription, Topic: c.Topic, AckDeadlineSeconds: 60, DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{
+		{Name: q.trigger, Topic: c.Topic, AckDeadlineSeconds: 60, DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{
 			DeadLetterTopic: c.DeadLetterTopic, MaxDeliveryAttempts: int32(c.MaxDeliveryAttempts),
 		}},
-		{Name: q.watch, Topic: c.DeadLetterTopic, AckDeadlineSeconds: 60},
+		{Name: q.notify, Topic: c.DeadLetterTopic, AckDeadlineSeconds: 60},
+		{Name: q.DeadLetterSubscription, Topic: c.DeadLetterTopic, AckDeadlineSeconds: 60},
 	} {
 		if _, err := q.client.SubscriptionAdminClient.CreateSubscription(ctx, s); err != nil {
 			return nil, err
@@ -117,36 +125,22 @@ func (q *Queue) Close() {
 	_ = q.server.Close()
 }
 
-// Deliver pushes messages to the endpoint until ctx ends.
+// Deliver pushes messages to the endpoints until ctx ends.
 func (q *Queue) Deliver(ctx context.Context) {
 	var running sync.WaitGroup
-	running.Go(func() { _ = q.client.Subscriber(q.subscription).Receive(ctx, q.push) })
-	running.Go(func() {
-		_ = q.client.Subscriber(q.watch).Receive(ctx, func(_ context.Context, m *pubsubapi.Message) {
-			if q.Dead != nil {
-				q.Dead(m)
-			}
-			m.Ack()
-		})
-	})
+	running.Go(func() { _ = q.client.Subscriber(q.trigger).Receive(ctx, q.deliver) })
+	running.Go(func() { _ = q.client.Subscriber(q.notify).Receive(ctx, q.bury) })
 	running.Wait()
 }
 
-// push delivers one message as Google does: wrapped in JSON, with its attempt,
-// and again after a wait unless the answer acknowledges it.
-func (q *Queue) push(ctx context.Context, m *pubsubapi.Message) {
+// deliver delivers a push as Google does: with its attempt, and again after a
+// wait unless the answer acknowledges it.
+func (q *Queue) deliver(ctx context.Context, m *pubsubapi.Message) {
 	attempt := 1
 	if m.DeliveryAttempt != nil {
 		attempt = *m.DeliveryAttempt
 	}
-	body, err := json.Marshal(map[string]any{
-		"message": map[string]any{
-			"data": m.Data, "attributes": m.Attributes, "messageId": m.ID, "publishTime": m.PublishTime,
-		},
-		"subscription":    q.subscription,
-		"deliveryAttempt": attempt,
-	})
-	if err == nil && q.post(ctx, body) {
+	if q.post(ctx, q.Endpoint, "", q.trigger, m, attempt) {
 		m.Ack()
 		return
 	}
@@ -155,21 +149,57 @@ func (q *Queue) push(ctx context.Context, m *pubsubapi.Message) {
 		if q.Again != nil {
 			q.Again(m, wait)
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
+		pause(ctx, wait)
 	}
 	m.Nack()
 }
 
-// post tells whether the answer acknowledges the message.
-func (q *Queue) post(ctx context.Context, body []byte) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.Endpoint, bytes.NewReader(body))
+// bury delivers a dead letter. It has no policy that counts attempts.
+func (q *Queue) bury(ctx context.Context, m *pubsubapi.Message) {
+	if q.Dead != nil {
+		q.Dead(m)
+	}
+	for attempt := 1; q.DeadLetterEndpoint != "" && ctx.Err() == nil; attempt++ {
+		token, err := q.Token()
+		if err == nil && q.post(ctx, q.DeadLetterEndpoint, token, q.notify, m, 0) {
+			break
+		}
+		pause(ctx, q.Backoff.after(attempt))
+	}
+	m.Ack()
+}
+
+func pause(ctx context.Context, wait time.Duration) {
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
+}
+
+// post pushes a message, wrapped in JSON, and tells whether the answer
+// acknowledges it.
+func (q *Queue) post(ctx context.Context, endpoint, token, subscription string, m *pubsubapi.Message, attempt int) bool {
+	wrapped := map[string]any{
+		"message": map[string]any{
+			"data": m.Data, "attributes": m.Attributes, "messageId": m.ID, "publishTime": m.PublishTime,
+		},
+		"subscription": subscription,
+	}
+	if attempt > 0 {
+		wrapped["deliveryAttempt"] = attempt
+	}
+	body, err := json.Marshal(wrapped)
+	if err != nil {
+		return false
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(body))
 	if err != nil {
 		return false
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	res, err := q.http.Do(req)
 	if err != nil {
 		return false

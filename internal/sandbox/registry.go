@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
 )
 
 // localRegistry is a registry in memory that tells of every tag that is
@@ -77,7 +79,7 @@ func (l *localRegistry) tag(repository, tag string) (name.Tag, error) {
 
 // build pushes a new image of two architectures, and returns its digest.
 func (l *localRegistry) build(image string) (string, error) {
-	repository, tag, err := splitImage(image)
+	repository, tag, err := dockerhub.SplitImage(image)
 	if err != nil {
 		return "", err
 	}

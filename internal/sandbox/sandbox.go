@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,14 +38,21 @@ const Routes = `{
 // Seed is the image that is in the registry from the start.
 const Seed = "acme/api:1.4.0"
 
-// The topics of the embedded Pub/Sub.
+// The topics of the embedded Pub/Sub, named as terraform/ names them.
 const (
-	pushes      = "projects/sandbox/topics/pushes"
-	deadLetters = "projects/sandbox/topics/dead-letters"
+	pushes      = "projects/sandbox/topics/hubrelay-pushes"
+	deadLetters = "projects/sandbox/topics/hubrelay-dead-letters"
 )
 
-// audience is what the fake GitLab makes id tokens for.
-const audience = "hubrelay-sandbox"
+// What the id tokens of GitLab and of Google say.
+const (
+	audience     = "hubrelay-sandbox"
+	pushAudience = "hubrelay-sandbox/dead-letter"
+	pushAccount  = "hubrelay-push@sandbox.iam.gserviceaccount.com"
+)
+
+// silenceStep is how often silent promotions are looked for.
+const silenceStep = time.Minute
 
 // Config says how a sandbox differs from the usual one. Its zero value is fit
 // for use.
@@ -72,6 +78,10 @@ type Sandbox struct {
 	GitLab     *gitlabtest.Server
 	Slack      *slacktest.Server
 
+	// ReplayCommand shows the dead letters that wait.
+	ReplayCommand string
+
+	google   *gitlabtest.Server // of which only the issuer of tokens is used: the protocol is the same
 	events   *events
 	failures atomic.Int64 // of pipelines to come
 	registry *localRegistry
@@ -105,17 +115,20 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		URL:        url,
 		WebhookURL: url + "/webhook/" + token,
 		GitLab:     gitlabtest.New(url + "/gitlab"),
+		google:     gitlabtest.New(url + "/google"),
 		events:     &events{hear: c.Events},
 		stop:       cancel,
 	}
 	s.queue, err = StartQueue(ctx, QueueConfig{
 		Topic: pushes, DeadLetterTopic: deadLetters, Endpoint: url + "/trigger/", Backoff: c.Backoff,
+		DeadLetterEndpoint: url + "/notify/dead-letter", Token: s.googleToken,
 		Again: s.willDeliverAgain, Dead: s.sawDeadLetter,
 	})
 	if err != nil {
 		cancel()
 		return nil, err
 	}
+	s.ReplayCommand = fmt.Sprintf("PUBSUB_EMULATOR_HOST=%s go run ./cmd/hubrelay replay -subscription %s", s.queue.Addr, s.queue.DeadLetterSubscription)
 	s.registry = newRegistry(listener.Addr().String(), (&dockerHub{webhookURL: s.WebhookURL, events: s.events}).pushed)
 
 	slackToken := c.SlackBotToken
@@ -142,6 +155,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		return nil, err
 	}
 	s.running.Go(func() { s.queue.Deliver(ctx) })
+	s.running.Go(func() { s.lookForSilence(ctx) })
 	return s, nil
 }
 
@@ -162,6 +176,9 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 		"LANGUAGE":              c.Language,
 		"OIDC_ISSUER":           s.URL + "/gitlab",
 		"OIDC_AUDIENCE":         audience,
+		"PUSH_ISSUER":           s.URL + "/google",
+		"PUSH_AUDIENCE":         pushAudience,
+		"PUSH_SERVICE_ACCOUNT":  pushAccount,
 	}
 	if !c.SlackBotToken.IsZero() {
 		settings["SLACK_API_URL"] = ""
@@ -193,6 +210,7 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 		mux.Handle("/"+f.name+"/", http.StripPrefix("/"+f.name, h))
 	}
 	mux.Handle("/gitlab/", http.StripPrefix("/gitlab", s.GitLab))
+	mux.Handle("/google/", http.StripPrefix("/google", s.google))
 	mux.Handle("/slack/", http.StripPrefix("/slack", s.Slack))
 	mux.Handle("/v2/", s.registry)
 	mux.HandleFunc("POST /build/{image...}", s.build)
@@ -236,13 +254,4 @@ func secret(prefix string) string {
 	random := make([]byte, 16)
 	_, _ = rand.Read(random) // never fails
 	return prefix + "-" + hex.EncodeToString(random)
-}
-
-// splitImage reads REPOSITORY:TAG.
-func splitImage(image string) (repository, tag string, err error) {
-	repository, tag, ok := strings.Cut(image, ":")
-	if !ok {
-		return "", "", fmt.Errorf("%q is not REPOSITORY:TAG", image)
-	}
-	return repository, tag, nil
 }

@@ -45,10 +45,6 @@ func TestEntryPointsAreDeployed(t *testing.T) {
 	}
 }
 
-// notYetRead are settings that terraform/ makes for what Notify is to do with
-// dead letters.
-var notYetRead = []string{"DEFAULT_CHANNEL", "PUSH_AUDIENCE", "PUSH_ISSUER", "PUSH_SERVICE_ACCOUNT"}
-
 func TestSettingsAreThoseOfTerraform(t *testing.T) {
 	t.Parallel()
 	functions, secrets := read(t, "terraform/functions.tf"), read(t, "terraform/secrets.tf")
@@ -77,7 +73,7 @@ func TestSettingsAreThoseOfTerraform(t *testing.T) {
 			}
 		}
 		for _, setting := range set {
-			if !slices.Contains(wanted, setting) && !slices.Contains(notYetRead, setting) {
+			if !slices.Contains(wanted, setting) {
 				t.Errorf("terraform/ sets %s for %s, which does not read it", setting, name)
 			}
 		}
@@ -98,6 +94,15 @@ func TestTheSandboxDeliversAsDeployed(t *testing.T) {
 		if got := captures(name+` = "([0-9a-z]+)"`, pubsub); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s is %v in terraform/, %s in the sandbox", name, got, want)
 		}
+	}
+}
+
+// terraform/ lets Trigger have two instances, for each creates five pipelines at
+// a time.
+func TestGitLabIsAskedForTenPipelinesAtOnce(t *testing.T) {
+	t.Parallel()
+	if got := captures(`atOnce = (\d+)\n`, read(t, "functions/trigger/pace.go")); !slices.Equal(got, []string{"5"}) {
+		t.Errorf("an instance creates %v", got)
 	}
 }
 

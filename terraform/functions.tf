@@ -36,6 +36,7 @@ locals {
         LEDGER               = "firestore:projects/${var.project_id}/databases/${google_firestore_database.ledger.name}"
         SLACK_API_URL        = "https://slack.com/api/"
         DEFAULT_CHANNEL      = var.default_channel
+        SILENT_AFTER         = var.silent_after
         OIDC_ISSUER          = trimsuffix(var.gitlab_url, "/")
         OIDC_AUDIENCE        = local.notify_audience
         PUSH_ISSUER          = "https://accounts.google.com"

@@ -39,6 +39,7 @@ output "commands" {
     ready        = "curl --fail ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/ready ${google_cloudfunctions2_function.this["notify"].service_config[0].uri}/ready"
     smoke_test   = "go run ./cmd/hubrelay push ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/TOKEN REPOSITORY:TAG"
     logs         = "gcloud logging read 'resource.type=cloud_run_revision AND resource.labels.service_name=~\"^${var.name}-\" AND jsonPayload.outcome:*' --project ${var.project_id} --limit 20 --format 'table(timestamp, resource.labels.service_name, jsonPayload.outcome, jsonPayload.reason, jsonPayload.repository, jsonPayload.tag)'"
-    dead_letters = "gcloud pubsub subscriptions pull ${google_pubsub_subscription.dead_letters.name} --project ${var.project_id} --limit 20"
+    dead_letters = "go run ./cmd/hubrelay replay -subscription ${google_pubsub_subscription.dead_letters.id}"
+    status       = "go run ./cmd/hubrelay status -ledger firestore:projects/${var.project_id}/databases/${google_firestore_database.ledger.name}"
   }
 }

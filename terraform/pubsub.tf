@@ -112,10 +112,10 @@ resource "google_pubsub_subscription" "dead_letters_notify" {
   }
 }
 
-# Whose token Pub/Sub shows to Trigger and Notify. It may call Trigger, and
-# nothing else.
+# Whose token Pub/Sub and the scheduler show to Trigger and Notify. It may call
+# Trigger, and nothing else.
 resource "google_service_account" "push" {
   project      = local.project
   account_id   = "${var.name}-push"
-  display_name = "${var.name}: Pub/Sub, when it calls Trigger and Notify"
+  display_name = "${var.name}: Google, when it calls Trigger and Notify"
 }

@@ -17,6 +17,12 @@ locals {
       version  = var.secret_versions.gitlab_trigger_tokens
       existing = var.existing_secrets.gitlab_trigger_tokens
     }
+    GITLAB_API_TOKENS = {
+      function = "trigger"
+      id       = "${var.name}-gitlab-api-tokens"
+      version  = var.secret_versions.gitlab_api_tokens
+      existing = var.existing_secrets.gitlab_api_tokens
+    }
     REGISTRY_AUTH = {
       function = "trigger"
       id       = "${var.name}-registry-auth"
@@ -41,6 +47,7 @@ locals {
   secret_values = {
     WEBHOOK_TOKENS        = var.webhook_tokens == null ? null : join("\n", var.webhook_tokens)
     GITLAB_TRIGGER_TOKENS = var.gitlab_trigger_tokens == null ? null : jsonencode(var.gitlab_trigger_tokens)
+    GITLAB_API_TOKENS     = var.gitlab_api_tokens == null ? null : jsonencode(var.gitlab_api_tokens)
     REGISTRY_AUTH         = var.registry_auth
     SLACK_BOT_TOKEN       = var.slack_bot_token
     NOTIFY_TOKENS         = var.notify_tokens == null ? null : join("\n", var.notify_tokens)

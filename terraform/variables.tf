@@ -289,6 +289,26 @@ variable "gitlab_trigger_tokens" {
   }
 }
 
+variable "gitlab_api_tokens" {
+  description = "Access tokens with the scope `read_api`, by route, or `\"*\"` for the others: where GitLab has not answered, Trigger looks for the pipeline before it creates another. To use them, set `secret_versions.gitlab_api_tokens` to 1."
+  type        = map(string)
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+
+  validation {
+    condition     = (var.gitlab_api_tokens != null) == (var.existing_secrets.gitlab_api_tokens == null && var.secret_versions.gitlab_api_tokens > 0)
+    error_message = "Set gitlab_api_tokens and secret_versions.gitlab_api_tokens together: a version of 1 or more says that there are tokens, 0 that there are none. With a secret of yours in existing_secrets.gitlab_api_tokens, leave gitlab_api_tokens out."
+  }
+
+  validation {
+    condition = var.gitlab_api_tokens == null ? true : length(var.gitlab_api_tokens) > 0 && alltrue([for key, token in var.gitlab_api_tokens :
+      try(length(token), 0) > 0 && (key == "*" || contains(keys(var.routes), key))
+    ])
+    error_message = "Each of gitlab_api_tokens must belong to one of the routes ${join(", ", keys(var.routes))}, or to \"*\", and none may be empty."
+  }
+}
+
 variable "slack_bot_token" {
   description = "Bot token of the Slack app, with the scope `chat:write`. Where `alert_slack_channel` is set, Google's alerts use it, too."
   type        = string
@@ -351,6 +371,7 @@ variable "secret_versions" {
     webhook_tokens        = optional(number, 1)
     gitlab_trigger_tokens = optional(number, 1)
     slack_bot_token       = optional(number, 1)
+    gitlab_api_tokens     = optional(number, 0)
     notify_tokens         = optional(number, 0)
     registry_auth         = optional(number, 0)
   })
@@ -374,6 +395,7 @@ variable "existing_secrets" {
     webhook_tokens        = optional(string)
     gitlab_trigger_tokens = optional(string)
     slack_bot_token       = optional(string)
+    gitlab_api_tokens     = optional(string)
     notify_tokens         = optional(string)
     registry_auth         = optional(string)
   })
@@ -407,8 +429,20 @@ variable "max_delivery_attempts" {
   }
 }
 
+variable "silent_after" {
+  description = "How long a pipeline may report nothing until Slack hears of it, such as `1h` or `90m`."
+  type        = string
+  default     = "1h"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:[1-9][0-9]*h)?(?:[1-9][0-9]*m)?$", var.silent_after)) && var.silent_after != ""
+    error_message = "silent_after must be a time in hours and minutes, such as 1h, 90m or 1h30m."
+  }
+}
+
 variable "sizes" {
-  description = "How large the functions are: cpu, memory, requests at once in an instance, seconds for a request, and instances at most. Few instances of Trigger are easy on GitLab: it makes instances × concurrency pipelines at once, and the queue holds the rest."
+  description = "How large the functions are: cpu, memory, requests at once in an instance, seconds for a request, and instances at most. Few instances of Trigger are easy on GitLab: each creates five pipelines at a time, keeps some pushes waiting, and the queue holds the rest."
   type = object({
     webhook = optional(object({
       cpu         = optional(number, 1)
@@ -420,8 +454,8 @@ variable "sizes" {
     trigger = optional(object({
       cpu         = optional(number, 1)
       memory      = optional(string, "256Mi")
-      concurrency = optional(number, 5)
-      timeout     = optional(number, 90)
+      concurrency = optional(number, 80)
+      timeout     = optional(number, 180)
       instances   = optional(number, 2)
     }), {})
     notify = optional(object({
@@ -451,8 +485,8 @@ variable "sizes" {
   }
 
   validation {
-    condition     = alltrue([for size in values(var.sizes) : size.timeout >= 1 && size.timeout <= 3600]) && var.sizes.webhook.timeout >= 15 && var.sizes.trigger.timeout >= 75 && var.sizes.notify.timeout >= 50
-    error_message = "timeout in sizes must leave the functions time to answer, which bound what they do themselves: webhook 15 s, trigger 75 s and notify 50 s at least, 3600 s at most."
+    condition     = alltrue([for size in values(var.sizes) : size.timeout >= 1 && size.timeout <= 3600]) && var.sizes.webhook.timeout >= 15 && var.sizes.trigger.timeout >= 155 && var.sizes.notify.timeout >= 50
+    error_message = "timeout in sizes must leave the functions time to answer, which bound what they do themselves: webhook 15 s, trigger 155 s and notify 50 s at least, 3600 s at most."
   }
 
   validation {

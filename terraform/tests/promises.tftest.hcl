@@ -94,8 +94,8 @@ run "sizes_are_explicit_and_easy_on_gitlab" {
   }
   # GitLab.com makes 25 pipelines a minute for one project, user and commit.
   assert {
-    condition     = google_cloudfunctions2_function.this["trigger"].service_config[0].max_instance_count * google_cloudfunctions2_function.this["trigger"].service_config[0].max_instance_request_concurrency <= 10
-    error_message = "Trigger asks GitLab for more than ten pipelines at once."
+    condition     = google_cloudfunctions2_function.this["trigger"].service_config[0].max_instance_count <= 2
+    error_message = "Trigger asks GitLab for more than ten pipelines at once: each instance for five."
   }
 }
 
@@ -204,6 +204,27 @@ run "pushes_are_tried_again_and_then_kept" {
   assert {
     condition     = google_pubsub_subscription.trigger.push_config[0].oidc_token[0].audience == google_cloudfunctions2_function.this["trigger"].service_config[0].uri
     error_message = "Cloud Run refuses the token of another audience."
+  }
+}
+
+run "silence_is_looked_for" {
+  command = plan
+
+  variables {
+    silent_after = "90m"
+  }
+
+  assert {
+    condition     = google_cloud_scheduler_job.silence.http_target[0].uri == "https://mock-abcdefghij-ew.a.run.app/silent" && google_cloud_scheduler_job.silence.http_target[0].http_method == "POST"
+    error_message = "The scheduler does not call Notify."
+  }
+  assert {
+    condition     = google_cloud_scheduler_job.silence.http_target[0].oidc_token[0].service_account_email == google_service_account.push.email && google_cloud_scheduler_job.silence.http_target[0].oidc_token[0].audience == google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["PUSH_AUDIENCE"]
+    error_message = "The scheduler's token is not one that Notify takes."
+  }
+  assert {
+    condition     = google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["SILENT_AFTER"] == "90m"
+    error_message = "Notify does not know how long a pipeline may be silent."
   }
 }
 

@@ -29,14 +29,15 @@ run "no_secret_is_in_the_plan" {
   command = plan
 
   variables {
+    gitlab_api_tokens   = { "*" = "glpat-canary-0123456789abcdef" }
     notify_tokens       = ["canary-notify-0123456789abcdef"]
     registry_auth       = "{\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"Y2FuYXJ5OmNhbmFyeQ==\"}}}"
-    secret_versions     = { notify_tokens = 1, registry_auth = 1 }
+    secret_versions     = { gitlab_api_tokens = 1, notify_tokens = 1, registry_auth = 1 }
     alert_slack_channel = "#ops"
   }
 
   assert {
-    condition     = length(google_secret_manager_secret_version.managed) == 5
+    condition     = length(google_secret_manager_secret_version.managed) == 6
     error_message = "A secret is missing."
   }
   assert {

@@ -493,6 +493,91 @@ run "slack_bot_token_existing_but_needed_for_alerts" {
   expect_failures = [var.slack_bot_token]
 }
 
+run "gitlab_api_tokens_without_a_version" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_api_tokens = { "*" = "glpat-canary" }
+  }
+
+  expect_failures = [var.gitlab_api_tokens]
+}
+
+run "gitlab_api_tokens_of_a_version_missing" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    secret_versions = { gitlab_api_tokens = 1 }
+  }
+
+  expect_failures = [var.gitlab_api_tokens]
+}
+
+run "gitlab_api_tokens_without_a_route" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_api_tokens = { "nobody/*" = "glpat-canary" }
+    secret_versions   = { gitlab_api_tokens = 1 }
+  }
+
+  expect_failures = [var.gitlab_api_tokens]
+}
+
+run "silent_after_is_no_time" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    silent_after = "soon"
+  }
+
+  expect_failures = [var.silent_after]
+}
+
+run "silent_after_is_nothing" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    silent_after = "0h"
+  }
+
+  expect_failures = [var.silent_after]
+}
+
+run "silent_after_is_empty" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    silent_after = ""
+  }
+
+  expect_failures = [var.silent_after]
+}
+
 run "notify_tokens_without_a_version" {
   command = plan
 

@@ -455,7 +455,7 @@ variable "sizes" {
       cpu         = optional(number, 1)
       memory      = optional(string, "256Mi")
       concurrency = optional(number, 80)
-      timeout     = optional(number, 180)
+      timeout     = optional(number, 240)
       instances   = optional(number, 2)
     }), {})
     notify = optional(object({
@@ -485,8 +485,8 @@ variable "sizes" {
   }
 
   validation {
-    condition     = alltrue([for size in values(var.sizes) : size.timeout >= 1 && size.timeout <= 3600]) && var.sizes.webhook.timeout >= 15 && var.sizes.trigger.timeout >= 155 && var.sizes.notify.timeout >= 50
-    error_message = "timeout in sizes must leave the functions time to answer, which bound what they do themselves: webhook 15 s, trigger 155 s and notify 50 s at least, 3600 s at most."
+    condition     = alltrue([for size in values(var.sizes) : size.timeout >= 1 && size.timeout <= 3600]) && var.sizes.webhook.timeout >= 15 && var.sizes.trigger.timeout >= 215 && var.sizes.notify.timeout >= 50
+    error_message = "timeout in sizes must leave the functions time to answer, which bound what they do themselves: webhook 15 s, trigger 215 s and notify 50 s at least, 3600 s at most."
   }
 
   validation {

@@ -3,7 +3,6 @@ package trigger
 import (
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/getto-systems/hubrelay/internal/httpx"
 )
@@ -16,8 +15,7 @@ type outcome struct {
 	Hint        string `json:"hint,omitempty"`
 	PipelineURL string `json:"pipeline_url,omitempty"`
 
-	cause  error
-	spread time.Duration // within which the answer is given, at random
+	cause error
 }
 
 func ignored(reason string) outcome { return outcome{Outcome: "ignored", Reason: reason} }

@@ -14,8 +14,8 @@ const (
 	atOnce = 5
 	// turnTime is how long a delivery waits until it may ask GitLab.
 	turnTime = 20 * time.Second
-	// maxSpread bounds how long a delivery that GitLab has no room for is kept.
-	maxSpread = time.Minute
+	// maxWait bounds how long a delivery waits while GitLab limits its project.
+	maxWait = 2 * time.Minute
 	// maxPause bounds how long a project is left alone.
 	maxPause = 10 * time.Minute
 )
@@ -33,29 +33,30 @@ func newPace() *pace {
 }
 
 // turn waits until GitLab may be asked about a project, and returns what ends
-// the turn, or why there is none.
+// the turn, or why there is none. While GitLab limits the project it waits for
+// a random time: Pub/Sub's back-off has no jitter, so what is refused together
+// would come back together, for as long as it takes to become dead letters.
 func (p *pace) turn(ctx context.Context, project string) (end func(), none *outcome) {
 	if wait := p.paused(project); wait > 0 {
-		return nil, putOff(gitlab.RateLimited, wait)
+		sleep(ctx, rand.N(min(2*wait, maxWait)))
 	}
 	ctx, cancel := context.WithTimeout(ctx, turnTime)
 	defer cancel()
 	select {
 	case p.turns <- struct{}{}:
 	case <-ctx.Done():
-		return nil, putOff("busy", turnTime)
+		return nil, putOff("busy")
 	}
-	if wait := p.paused(project); wait > 0 { // since the wait began
+	if p.paused(project) > 0 { // still, or again
 		<-p.turns
-		return nil, putOff(gitlab.RateLimited, wait)
+		return nil, putOff(gitlab.RateLimited)
 	}
 	return func() { <-p.turns }, nil
 }
 
 // putOff is an outcome without an error: GitLab was not asked.
-func putOff(reason string, wait time.Duration) *outcome {
+func putOff(reason string) *outcome {
 	o := retry(reason, nil)
-	o.spread = wait
 	return &o
 }
 
@@ -78,12 +79,9 @@ func (p *pace) pause(project string, d time.Duration) {
 	}
 }
 
-// spread waits for a random part of a time: Pub/Sub's back-off has no jitter,
-// so what is refused together would come back together, for as long as it takes
-// to become dead letters.
-func spread(ctx context.Context, wait time.Duration) {
+func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(rand.N(max(1, min(wait, maxSpread)))):
+	case <-time.After(d):
 	}
 }

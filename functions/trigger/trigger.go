@@ -103,11 +103,7 @@ func (h handler) deliver(r *http.Request) (httpx.Answer, error) {
 	if err != nil {
 		return d.answer(h.giveUp(ctx, d, "malformed", "Publish messages with the webhook, or as docs/architecture.md describes them.", err)), nil
 	}
-	o := h.decide(ctx, d)
-	if o.spread > 0 {
-		spread(ctx, o.spread)
-	}
-	return d.answer(o), nil
+	return d.answer(h.decide(ctx, d)), nil
 }
 
 // decide finds out whether the push is to be promoted, and promotes it.
@@ -234,14 +230,10 @@ func (h handler) refused(ctx context.Context, d *delivery, err error) outcome {
 	if !errors.As(err, &refusal) {
 		return retry("gitlab_unavailable", err)
 	}
-	switch {
-	case refusal.Reason == gitlab.RateLimited:
-		wait := cmp.Or(refusal.RetryAfter, maxSpread)
-		h.pace.pause(d.route.GitLab.Project, wait)
-		o := retry(refusal.Reason, err)
-		o.spread = wait
-		return o
-	case refusal.Temporary():
+	if refusal.Reason == gitlab.RateLimited {
+		h.pace.pause(d.route.GitLab.Project, cmp.Or(refusal.RetryAfter, time.Minute))
+	}
+	if refusal.Temporary() {
 		return retry(refusal.Reason, err)
 	}
 	return h.giveUp(ctx, d, refusal.Reason, refusal.Hint, err)

@@ -136,6 +136,7 @@ type world struct {
 	ledger    trigger.Claims
 	queue     *queue
 	registry  bool
+	apiTokens trigger.Tokens
 	log       bytes.Buffer
 	handler   http.Handler
 }
@@ -184,6 +185,7 @@ func (w *world) post(t *testing.T, body string) answer {
 		settings := trigger.Trigger{
 			Routes:    table,
 			Tokens:    trigger.Tokens{"*": env.NewSecret("canary-default"), "acme/each": env.NewSecret("canary-each")},
+			APITokens: w.apiTokens,
 			Claims:    w.ledger,
 			Pipelines: w.pipelines, DeadLetters: w.queue,
 		}

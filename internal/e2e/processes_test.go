@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -26,6 +27,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/getto-systems/hubrelay/internal/gcptest"
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
@@ -39,6 +41,9 @@ const (
 	botToken     = "xoxb-" + canary + "-91ab"
 	notifyToken  = canary + "-notify-30e8c52d9f"
 	audience     = "https://notify.example"
+
+	pushAudience = audience + "/dead-letter"
+	pushAccount  = "hubrelay-push@demo.iam.gserviceaccount.com"
 )
 
 const routes = `{
@@ -52,6 +57,7 @@ const routes = `{
 type system struct {
 	t        *testing.T
 	gitlab   *gitlabtest.Server
+	google   *gitlabtest.Server // its issuer stands in for Google's: the protocol is the same
 	slack    *slacktest.Server
 	registry string // host and port
 	pubsub   *pubSub
@@ -61,12 +67,17 @@ type system struct {
 	answers                  bytes.Buffer // all that was answered to the tests
 }
 
-func newSystem(t *testing.T, newPubSub func(*testing.T, string) *pubSub) *system {
+// newSystem starts it. settings are Trigger's and Notify's, beside the usual.
+func newSystem(t *testing.T, newPubSub func(*testing.T, string) *pubSub, settings map[string]string) *system {
 	t.Helper()
 	s := &system{t: t, slack: slacktest.New(botToken)}
 	gitlabServer := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.gitlab.ServeHTTP(w, r) }))
 	s.gitlab = gitlabtest.New("http://" + gitlabServer.Listener.Addr().String())
 	gitlabServer.Start()
+	googleServer := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.google.ServeHTTP(w, r) }))
+	s.google = gitlabtest.New("http://" + googleServer.Listener.Addr().String())
+	googleServer.Start()
+	t.Cleanup(googleServer.Close)
 	slackServer := httptest.NewServer(s.slack)
 	registryServer := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(func() { gitlabServer.Close(); slackServer.Close(); registryServer.Close() })
@@ -81,20 +92,26 @@ func newSystem(t *testing.T, newPubSub func(*testing.T, string) *pubSub) *system
 	t.Cleanup(doorServer.Close)
 	s.door = door
 	s.pubsub = newPubSub(t, doorServer.URL)
-	s.trigger = start(t, "Trigger", map[string]string{
+	s.trigger = start(t, "Trigger", with(settings, map[string]string{
 		"ROUTES": routes, "GITLAB_TRIGGER_TOKENS": fmt.Sprintf(`{"*": %q}`, triggerToken), "GITLAB_URL": gitlabServer.URL,
-		"DEAD_LETTER_TOPIC": deadLetterTopic, "REGISTRY": registryServer.URL, "LEDGER": "memory:e2e",
+		"DEAD_LETTER_TOPIC": deadLetterTopic, "REGISTRY": registryServer.URL,
 		"PUBSUB_EMULATOR_HOST": s.pubsub.host, "GOOGLE_CLOUD_PROJECT": "demo",
-	})
+	}))
 	door.open(t, s.trigger.URL)
 	s.webhook = start(t, "Webhook", map[string]string{
 		"WEBHOOK_TOKENS": webhookToken, "TOPIC": topic, "PUBSUB_EMULATOR_HOST": s.pubsub.host, "GOOGLE_CLOUD_PROJECT": "demo",
 	})
-	s.notify = start(t, "Notify", map[string]string{
+	s.notify = start(t, "Notify", with(settings, map[string]string{
 		"ROUTES": routes, "SLACK_BOT_TOKEN": botToken, "SLACK_API_URL": slackServer.URL + "/api/", "NOTIFY_TOKENS": notifyToken,
 		"OIDC_ISSUER": gitlabServer.URL, "OIDC_AUDIENCE": audience, "GOOGLE_CLOUD_PROJECT": "demo",
-	})
+		"PUSH_ISSUER": googleServer.URL, "PUSH_AUDIENCE": pushAudience, "PUSH_SERVICE_ACCOUNT": pushAccount,
+	}))
 	return s
+}
+
+func with(more, settings map[string]string) map[string]string {
+	maps.Copy(settings, more)
+	return settings
 }
 
 // door stands before Trigger: a subscription has to know where to push before
@@ -247,18 +264,25 @@ func TestThreeProcesses(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		newPubSub func(*testing.T, string) *pubSub
+		settings  func(*testing.T) map[string]string
 	}{
-		{"with the embedded Pub/Sub", embedded},
-		{"with Google's emulator", emulator},
+		{"with the embedded Pub/Sub", embedded, func(*testing.T) map[string]string {
+			return map[string]string{"LEDGER": "memory:e2e"} // each process has its own
+		}},
+		{"with Google's emulators", emulator, func(t *testing.T) map[string]string {
+			return map[string]string{"LEDGER": "firestore:projects/demo/databases/e2e", "FIRESTORE_EMULATOR_HOST": gcptest.Firestore(t)}
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSystem(t, c.newPubSub)
+			s := newSystem(t, c.newPubSub, c.settings(t))
 			s.aPushBecomesAPipelineAndAMessage(t)
 			s.whatIsNotPromoted(t)
 			s.sixWebhooksAtOnce(t)
 			s.onceADelivery(t)
 			s.retriesAndDeadLetters(t)
+			s.deadLettersAreTold(t)
+			s.silenceIsLookedFor(t)
 			s.refusals(t)
 			s.noCanary()
 		})
@@ -393,6 +417,57 @@ func (s *system) dead(t *testing.T, repository, reason string) {
 	})
 }
 
+// googleToken is what Pub/Sub and the scheduler show.
+func (s *system) googleToken() string {
+	s.t.Helper()
+	token, err := s.google.IDToken(gitlabtest.Claims{
+		Project: "none/none", Audience: pushAudience, Extra: map[string]any{"email": pushAccount, "email_verified": true},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return token
+}
+
+// deadLettersAreTold pushes the dead letters to Notify, twice each.
+func (s *system) deadLettersAreTold(t *testing.T) {
+	for range 2 {
+		for _, m := range s.pubsub.deadLetters() {
+			body, err := json.Marshal(map[string]any{
+				"message":      map[string]any{"data": m.Data, "attributes": m.Attributes, "messageId": m.ID, "publishTime": m.PublishTime},
+				"subscription": "projects/demo/subscriptions/hubrelay-dead-letters-notify",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res, answer := s.post(s.notify.URL+"/dead-letter", s.googleToken(), string(body)); res.StatusCode != http.StatusOK {
+				t.Errorf("Notify answers %s: %s", res.Status, answer)
+			}
+		}
+	}
+	for image, reason := range map[string]string{"acme/gone:1.0.0": "not_found", "acme/missing:1.0.0": "gave up"} {
+		told := 0
+		for _, m := range s.slack.Messages() {
+			shown, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(m.Text, image) && strings.Contains(string(shown), reason) {
+				told++
+			}
+		}
+		if told != 1 {
+			t.Errorf("%s, %s: told %d times", image, reason, told)
+		}
+	}
+}
+
+func (s *system) silenceIsLookedFor(t *testing.T) {
+	if res, answer := s.post(s.notify.URL+"/silent", s.googleToken(), ""); res.StatusCode != http.StatusOK || strings.TrimSpace(answer) != `{"told":0}` {
+		t.Errorf("Notify answers %s: %s", res.Status, answer)
+	}
+}
+
 // refusals makes every kind of refusal, for the search for secrets.
 func (s *system) refusals(t *testing.T) {
 	for _, c := range []struct {
@@ -405,6 +480,8 @@ func (s *system) refusals(t *testing.T) {
 		{s.notify.URL, "wrong", "status=success", 401},
 		{s.notify.URL, notifyToken, "status=no", 400},
 		{s.notify.URL, notifyToken, "status=success&repository=nobody/x", 404},
+		{s.notify.URL + "/dead-letter", notifyToken, "{}", 401},
+		{s.notify.URL + "/silent", "", "", 401},
 	} {
 		if res, answer := s.post(c.url, c.bearer, c.body); res.StatusCode != c.status {
 			t.Errorf("got %s: %s", res.Status, answer)

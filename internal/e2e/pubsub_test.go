@@ -2,11 +2,7 @@ package e2e
 
 import (
 	"context"
-	"net"
-	"os"
-	"os/exec"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +10,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/getto-systems/hubrelay/internal/gcptest"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
@@ -70,35 +67,10 @@ func (p *pubSub) sawDead(m *pubsubapi.Message) {
 	p.dead = append(p.dead, m)
 }
 
-// emulator starts Google's emulator of Pub/Sub, which comes with the Google
-// Cloud SDK.
+// emulator starts Google's emulator of Pub/Sub.
 func emulator(t *testing.T, endpoint string) *pubSub {
 	t.Helper()
-	gcloud, err := exec.LookPath("gcloud")
-	if err != nil {
-		const why = "Google's Pub/Sub emulator is not there: install the Google Cloud SDK with its pubsub-emulator component"
-		if os.Getenv("CI") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	host := "127.0.0.1:" + freePort(t)
-	cmd := exec.Command(gcloud, "beta", "emulators", "pubsub", "start", "--host-port="+host, "--project=demo", "--data-dir="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // gcloud leaves its Java behind
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	})
-	eventually(t, "the emulator listens", func() error {
-		conn, err := net.Dial("tcp", host)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err
-	})
+	host := gcptest.PubSub(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	client, err := pubsubapi.NewClient(ctx, "demo", pubsub.EmulatorOptions(host)...)
 	if err != nil {

@@ -48,8 +48,12 @@ func Parse(body []byte, received time.Time) (Push, error) {
 	}
 	if err := json.Unmarshal(body, &raw); err != nil {
 		var wrongType *json.UnmarshalTypeError
-		if errors.As(err, &wrongType) && wrongType.Field != "" {
+		switch {
+		case !errors.As(err, &wrongType):
+		case wrongType.Field != "":
 			return Push{}, fmt.Errorf("%s is not an object", wrongType.Field)
+		default:
+			return Push{}, fmt.Errorf("the body is not a JSON object but a JSON %s", wrongType.Value)
 		}
 		return Push{}, fmt.Errorf("the body is not a JSON object: %w", err)
 	}
@@ -141,8 +145,8 @@ func id(repository, tag, pushedAt string) string {
 // string. What it cannot read is the zero time: the moment is for people.
 func moment(raw json.RawMessage) time.Time {
 	seconds, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
-	const year10000 = 253402300800 // RFC 3339 has four digits for a year
-	if err != nil || seconds < 0 || seconds >= year10000 {
+	const year10000 = 253402300800                            // RFC 3339 has four digits for a year
+	if err != nil || !(seconds >= 0 && seconds < year10000) { // NaN is neither
 		return time.Time{}
 	}
 	whole := int64(seconds)

@@ -71,6 +71,11 @@ func TestShapesSeenInTheWild(t *testing.T) {
 			dockerhub.Push{ID: id("acme/api", "v1", `"1417566161"`), Repository: "acme/api", Tag: "v1", PushedAt: time.Unix(1417566161, 0).UTC()},
 		},
 		{
+			"pushed_at is no number that could be a time",
+			`{"repository":{"repo_name":"acme/api"},"push_data":{"tag":"v1","pushed_at":"NaN"}}`,
+			dockerhub.Push{ID: id("acme/api", "v1", `"NaN"`), Repository: "acme/api", Tag: "v1"},
+		},
+		{
 			"pushed_at is beyond any calendar",
 			`{"repository":{"repo_name":"acme/api"},"push_data":{"tag":"v1","pushed_at":1e300}}`,
 			dockerhub.Push{ID: id("acme/api", "v1", "1e300"), Repository: "acme/api", Tag: "v1"},

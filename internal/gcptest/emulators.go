@@ -3,7 +3,9 @@
 package gcptest
 
 import (
+	"errors"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -29,7 +31,22 @@ func PubSub(t testing.TB) (host string) {
 // where CI is set.
 func Firestore(t testing.TB) (host string) {
 	t.Helper()
-	return start(t, "emulators", "firestore", "start")
+	host = start(t, "emulators", "firestore", "start")
+	// Its first write takes long, longer on a busy machine than a client waits.
+	write := `{"writes":[{"update":{"name":"projects/demo/databases/first/documents/first/write","fields":{}}}]}`
+	for end := time.Now().Add(startTime); ; time.Sleep(100 * time.Millisecond) {
+		res, err := http.Post("http://"+host+"/v1/projects/demo/databases/first/documents:commit", "application/json", strings.NewReader(write))
+		if err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return host
+			}
+			err = errors.New(res.Status)
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the emulator of Firestore takes no write: %v", err)
+		}
+	}
 }
 
 func start(t testing.TB, args ...string) string {

@@ -63,6 +63,77 @@ func refused(t *testing.T, err error) *gitlab.Error {
 	return refusal
 }
 
+func TestPipelineIsFound(t *testing.T) {
+	t.Parallel()
+	fake, c := start(t)
+	fake.AddProject(gitlabtest.Project{Path: "acme/images/api", Token: canary, WorkflowName: "hubrelay $DELIVERY_ID"})
+	fake.APIToken("glpat-canary")
+	search := gitlab.Search{Project: "acme/images/api", Token: env.NewSecret("glpat-canary"), Name: gitlab.PipelineName("d1")}
+	if p, found, err := c.FindPipeline(t.Context(), search); err != nil || found {
+		t.Fatalf("found %+v, %v", p, err)
+	}
+	for _, id := range []string{"d0", "d1", "d2"} {
+		r := request
+		r.Inputs = map[string]string{"delivery_id": id}
+		fake.Fail(gitlabtest.Failure{ResetAfter: true})
+		if _, err := c.CreatePipeline(t.Context(), r); err == nil || !refused(t, err).Ambiguous {
+			t.Fatalf("got %v", err)
+		}
+	}
+	want := fake.Pipelines()[1]
+	p, found, err := c.FindPipeline(t.Context(), search)
+	if err != nil || !found || p.ID != want.ID || p.URL != want.WebURL {
+		t.Errorf("found %+v, %t, %v, want %+v", p, found, err, want)
+	}
+
+	search.Token = env.NewSecret("glpat-canary-revoked")
+	_, _, err = c.FindPipeline(t.Context(), search)
+	if e := refused(t, err); e.Temporary() || e.Reason != gitlab.SearchRefused || !strings.Contains(e.Hint, "GITLAB_API_TOKENS") {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestAnswersToASearch(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name      string
+		status    int
+		body      string
+		found     bool
+		temporary bool
+	}{
+		{"a GitLab that knows no names", 200, `[{"id":1,"web_url":"https://gitlab.example/1"}]`, false, false},
+		{"the newest of that name", 200, `[{"id":3,"name":"x"},{"id":2,"name":"hubrelay d1"},{"id":1,"name":"hubrelay d1"}]`, true, false},
+		{"no list", 200, `{}`, false, true},
+		{"no JSON", 200, `<html>`, false, true},
+		{"away", 502, "", false, true},
+		{"limited", 429, "Retry later", false, true},
+		{"another project", 404, `{"message":"404 Project Not Found"}`, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Query().Get("name") != "hubrelay d1" || r.URL.Query().Get("source") != "trigger" || r.Header.Get("PRIVATE-TOKEN") != "glpat-canary" {
+					t.Errorf("asked for %s", r.URL)
+				}
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+			}))
+			defer server.Close()
+			p, found, err := client(t, server.URL).FindPipeline(t.Context(),
+				gitlab.Search{Project: "42", Token: env.NewSecret("glpat-canary"), Name: "hubrelay d1"})
+			switch {
+			case c.status == 200 && !c.temporary:
+				if err != nil || found != c.found || found && p.ID != 2 {
+					t.Errorf("found %+v, %t, %v", p, found, err)
+				}
+			case err == nil || refused(t, err).Temporary() != c.temporary:
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestPipelineIsCreated(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

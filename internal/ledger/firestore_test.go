@@ -45,19 +45,6 @@ func (s *clockedStream) RecvMsg(m any) error {
 	return err
 }
 
-// onEmulator returns a maker of ledgers, each in a database of its own, with a
-// clock that can be put forward.
-func onEmulator(t *testing.T) func(*testing.T) fixture {
-	t.Helper()
-	host := gcptest.Firestore(t)
-	var databases atomic.Int32
-	return func(t *testing.T) fixture {
-		c := &clock{}
-		name := fmt.Sprintf("projects/demo/databases/ledger-%d", databases.Add(1))
-		return fixture{open(t, host, name, c), c.now, c.pass}
-	}
-}
-
 func open(t *testing.T, host, name string, c *clock) *ledger.Ledger {
 	t.Helper()
 	conn, err := grpc.NewClient(host, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStreamInterceptor(c.intercept))
@@ -74,8 +61,13 @@ func open(t *testing.T, host, name string, c *clock) *ledger.Ledger {
 
 func TestFirestore(t *testing.T) {
 	t.Parallel()
-	newLedger := onEmulator(t)
-	for _, c := range conformance {
-		t.Run(c.name, func(t *testing.T) { c.test(t, newLedger(t)) })
+	host := gcptest.Firestore(t)
+	for i, c := range conformance {
+		t.Run(c.name, func(t *testing.T) {
+			clock := &clock{}
+			name := fmt.Sprintf("projects/demo/databases/ledger-%d", i)
+			c.test(t, fixture{open(t, host, name, clock), clock.now, clock.pass})
+		})
 	}
+	t.Run("claimants in several processes", func(t *testing.T) { claimInProcesses(t, host) })
 }

@@ -251,13 +251,16 @@ func (r *record) claimable(by Push, now time.Time) error {
 	return nil
 }
 
+// takenOver is the reason of a claim that was lost to another delivery.
+const takenOver = "taken_over"
+
 // fence makes sure that a claimant that lost its lease changes nothing more.
 func (r *record) fence(now time.Time) {
 	r.Token++
 	if !r.State.Done() {
 		r.Uncertain = r.Uncertain || r.abandoned()
 		r.set(Failed, now)
-		r.Reason = "taken_over"
+		r.Reason = takenOver
 	}
 }
 
@@ -387,14 +390,15 @@ func (l *Ledger) Report(ctx context.Context, rep Report) (Telling, error) {
 }
 
 // accepts tells whether a report moves a promotion on. A failed one may still
-// succeed, for jobs are retried by hand; what succeeded stays so.
+// succeed, for jobs are retried by hand; what succeeded stays so. One that was
+// taken over turns out to have a pipeline.
 func (r *record) accepts(rep Report) bool {
 	if rep.Digest != "" && r.Digest != "" && rep.Digest != r.Digest {
 		return false
 	}
 	switch rep.State {
 	case Running, Failed:
-		return !r.State.Done()
+		return !r.State.Done() || r.State == Failed && r.Reason == takenOver
 	case Promoted, Skipped:
 		return !r.State.Done() || r.State == Failed
 	}

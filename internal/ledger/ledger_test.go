@@ -140,6 +140,13 @@ var conformance = []struct {
 			t.Errorf("the record is %+v", p)
 		}
 	}},
+	{"one that was taken over turns out to have a pipeline", func(t *testing.T, l fixture) {
+		must(t, l.Release(t.Context(), claim(t, l, push("1", digestA)), "gitlab_unavailable", true))
+		claim(t, l, push("2", digestA))
+		if got := report(t, l, "1", ledger.Running); got.Tell != ledger.Running || got.Promotion.State != ledger.Running {
+			t.Errorf("got %+v", got)
+		}
+	}},
 	{"a released claim is free at once, and remembers why", func(t *testing.T, l fixture) {
 		must(t, l.Release(t.Context(), claim(t, l, push("1", digestA)), "gitlab_unavailable", false))
 		if p, _ := l.Get(t.Context(), "1"); p.Reason != "gitlab_unavailable" || p.State != ledger.Claimed {

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/getto-systems/hubrelay/internal/gcptest"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
 
@@ -21,7 +20,7 @@ const (
 	contentions = 30 // pushes that every process claims
 )
 
-// TestMain is also the process that TestClaimantsInSeveralProcesses starts.
+// TestMain is also the process that claimInProcesses starts.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("CLAIMANT"); name != "" {
 		claimAll(name)
@@ -53,9 +52,7 @@ func claimAll(name string) {
 	}
 }
 
-func TestClaimantsInSeveralProcesses(t *testing.T) {
-	t.Parallel()
-	host := gcptest.Firestore(t)
+func claimInProcesses(t *testing.T, host string) {
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package pubsub_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,32 @@ func TestDeadLetterKeepsTheAttributes(t *testing.T) {
 	for _, hint := range []string{"", strings.Repeat("x", 1025)} {
 		if diff := cmp.Diff(map[string]string{"reason": "malformed"}, pubsub.Message{}.DeadLetter("malformed", hint)); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+func TestWhyALetterIsDead(t *testing.T) {
+	t.Parallel()
+	live := pubsub.Message{Attributes: map[string]string{"id": "1"}}
+	dead := pubsub.Message{Attributes: live.DeadLetter("not_found", "Check it.")}
+	replayed := pubsub.Message{Attributes: maps.Clone(dead.Attributes)}
+	replayed.Attributes["replayed_at"] = "2026-11-22T10:00:00Z"
+	gaveUp := pubsub.Message{Attributes: maps.Clone(replayed.Attributes)}
+	gaveUp.Attributes["CloudPubSubDeadLetterSourceDeliveryCount"] = "20"
+	again := pubsub.Message{Attributes: gaveUp.DeadLetter("unauthorized", "")}
+	for name, c := range map[string]struct {
+		message      pubsub.Message
+		reason, hint string
+		attempts     int
+	}{
+		"Trigger gave it up":               {dead, "not_found", "Check it.", 0},
+		"Pub/Sub gave it up":               {gaveUp, "", "", 20},
+		"Pub/Sub gave it up, says nothing": {live, "", "", 0},
+		"an emulator, after a replay":      {replayed, "", "", 0},
+		"Trigger gave up a replay":         {again, "unauthorized", "", 0},
+	} {
+		if reason, hint, attempts := c.message.Death(); reason != c.reason || hint != c.hint || attempts != c.attempts {
+			t.Errorf("%s: got %q, %q, %d", name, reason, hint, attempts)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -90,6 +91,30 @@ func TestWhatPeopleRead(t *testing.T) {
 		{"nothing but a status", Message{Status: Skipped},
 			":fast_forward: an image needed nothing from me.",
 			[][]string{{"section", ":fast_forward: an image needed nothing from me."}}, nil},
+		{"a dead letter", Message{
+			Status: Dead, Repository: "acme/api", Tag: "1.4.0", DeliveryID: "b", Reason: "not_found", Hint: "Check the project <x>.",
+			Command: "go run ./cmd/hubrelay replay `-apply`",
+		},
+			":rotating_light: Sniff, I could not start a pipeline for acme/api:1.4.0 …",
+			[][]string{
+				{"section", ":rotating_light: Sniff, I could not start a pipeline for `acme/api:1.4.0` …"},
+				{"context", "`b`"},
+				{"section", "The reason: `not_found`\nCheck the project &lt;x&gt;.\nOnce that is mended, this starts it again:\n```go run ./cmd/hubrelay replay '-apply'```"},
+			}, nil},
+		{"one that Pub/Sub gave up", Message{Status: Dead, Language: Ja, Repository: "acme/api", Tag: "1.4.0", DeliveryID: "b", Attempts: 20, Reason: "not_in_registry"},
+			":rotating_light: うぅ、acme/api:1.4.0 のパイプラインを始められなかったよ・・・",
+			[][]string{
+				{"section", ":rotating_light: うぅ、`acme/api:1.4.0` のパイプラインを始められなかったよ・・・"},
+				{"context", "`b`"},
+				{"section", "20 回ためして、あきらめました。\nりゆう: `not_in_registry`"},
+			}, nil},
+		{"silence", Message{Status: Silent, Repository: "acme/api", Tag: "1.4.0", DeliveryID: "b", Silence: 90 * time.Minute},
+			":grey_question: I have not heard from the pipeline of acme/api:1.4.0 for a while …",
+			[][]string{
+				{"section", ":grey_question: I have not heard from the pipeline of `acme/api:1.4.0` for a while …"},
+				{"context", "`b`"},
+				{"section", "It has reported nothing for 90 minutes. Perhaps its runner is gone, or it never ran."},
+			}, nil},
 		{"a status that nobody knows", Message{Status: "<odd>", Repository: "a`b"},
 			":grey_question: a`b &lt;odd&gt;",
 			[][]string{{"section", ":grey_question: `a'b` &lt;odd&gt;"}}, nil},
@@ -167,7 +192,10 @@ func TestLanguagesDifferAndNothingIsEmpty(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for _, event := range []Event{Promote, Release, Deploy} {
-		for _, status := range []Status{Running, Success, Failure, Skipped} {
+		for _, status := range []Status{Running, Success, Failure, Skipped, Dead, Silent} {
+			if event != Promote && (status == Dead || status == Silent) {
+				continue
+			}
 			for _, language := range []Language{En, Ja} {
 				for i, way := range words[language].sentences[event][status] {
 					where := string(language) + " " + string(event) + " " + string(status)

@@ -462,7 +462,7 @@ variable "sizes" {
       cpu         = optional(number, 1)
       memory      = optional(string, "256Mi")
       concurrency = optional(number, 80)
-      timeout     = optional(number, 60)
+      timeout     = optional(number, 90)
       instances   = optional(number, 3)
     }), {})
   })
@@ -485,8 +485,8 @@ variable "sizes" {
   }
 
   validation {
-    condition     = alltrue([for size in values(var.sizes) : size.timeout >= 1 && size.timeout <= 3600]) && var.sizes.webhook.timeout >= 15 && var.sizes.trigger.timeout >= 215 && var.sizes.notify.timeout >= 50
-    error_message = "timeout in sizes must leave the functions time to answer, which bound what they do themselves: webhook 15 s, trigger 215 s and notify 50 s at least, 3600 s at most."
+    condition     = alltrue([for size in values(var.sizes) : size.timeout >= 1 && size.timeout <= 3600]) && var.sizes.webhook.timeout >= 15 && var.sizes.trigger.timeout >= 215 && var.sizes.notify.timeout >= 75
+    error_message = "timeout in sizes must leave the functions time to answer, which bound what they do themselves: webhook 15 s, trigger 215 s and notify 75 s at least, 3600 s at most."
   }
 
   validation {

@@ -336,7 +336,11 @@ func TestSilentPromotionsAreToldOnce(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		look(200, `{"told":1}`) // d2 fell silent, too
-		if _, err := l.Report(t.Context(), ledger.Report{ID: "d1", State: ledger.Running}); err != nil {
+		telling, err := l.Report(t.Context(), ledger.Report{ID: "d1", State: ledger.Running})
+		if err == nil {
+			err = l.Told(t.Context(), telling, ledger.Message{Channel: "C1", TS: "1.1", Tells: ledger.Running})
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)

@@ -2,6 +2,7 @@ package notify_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http/httptest"
@@ -49,7 +50,7 @@ func (l brokenLedger) Told(context.Context, ledger.Telling, ledger.Message) erro
 // poster is a Slack that takes everything, unless it is told to fail.
 type poster struct {
 	posts, updates, replies int
-	err                     error
+	err, replyErr           error
 }
 
 func (p *poster) Post(context.Context, string, slack.Message) (slack.Ref, error) {
@@ -67,7 +68,7 @@ func (p *poster) Update(_ context.Context, r slack.Ref, _ slack.Message) (slack.
 
 func (p *poster) Reply(context.Context, slack.Ref, slack.Message) error {
 	p.replies++
-	return p.err
+	return cmp.Or(p.replyErr, p.err)
 }
 
 func TestALedgerThatIsAway(t *testing.T) {
@@ -116,5 +117,28 @@ func TestALedgerThatIsAway(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// An error would have the caller report again, and so post again.
+func TestAReplyThatFailsDoesNotPostAgain(t *testing.T) {
+	t.Parallel()
+	table, err := route.Parse(routes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := auth.ParseTokens(staticToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	say := &poster{replyErr: &slack.Error{Status: 503}}
+	h := notify.New(notify.Notify{Routes: table, Tokens: tokens, Slack: say}, gcplog.New(&log, "p"))
+	r := httptest.NewRequest("POST", "/", strings.NewReader(form("status", "failure", "repository", "acme/api")))
+	r.Header.Set("Authorization", "Bearer "+staticToken)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "1.1") || !strings.Contains(log.String(), "reply not sent") {
+		t.Errorf("got %d %s, log %s", w.Code, w.Body, log.String())
 	}
 }

@@ -24,9 +24,9 @@ const maxBody = 64 << 10
 
 // Waits.
 const (
-	retryAfter = 10 * time.Second                 // where Slack does not say
-	tellTime   = ledger.TellLease - 5*time.Second // for what is done under the lease to tell
-	waitTime   = 20 * time.Second                 // for another report of the same promotion
+	retryAfter = 10 * time.Second                  // where Slack does not say
+	tellTime   = ledger.TellLease - 15*time.Second // for what is said under the lease to tell; the rest is the ledger's
+	waitTime   = 20 * time.Second                  // for another report of the same promotion
 	waitStep   = 200 * time.Millisecond
 )
 
@@ -143,7 +143,7 @@ func (h handler) tellReport(ctx context.Context, found route.Route, who caller, 
 		p, err := h.Promotions.Get(ctx, rep.deliveryID)
 		switch {
 		case err == nil:
-			return h.tellPromotion(ctx, found, rep, p)
+			return h.tellPromotion(ctx, found, who, rep, p)
 		case !errors.Is(err, ledger.ErrUnknown):
 			return slack.Ref{}, "", ledgerError(err)
 		}
@@ -159,12 +159,20 @@ func (h handler) tellReport(ctx context.Context, found route.Route, who caller, 
 	if m.Repository == "" {
 		m.Project = who.project.Path
 	}
-	return h.say(ctx, found.Slack.Channel, ref, m)
+	ref, outcome, err := h.say(ctx, found.Slack.Channel, ref, m)
+	if err != nil && ref.TS != "" { // an error would have the caller post the message anew
+		h.log.LogAttrs(ctx, slog.LevelError, "reply not sent", slog.String("repository", rep.repository), slog.String("error", err.Error()))
+		err = nil
+	}
+	return ref, outcome, err
 }
 
-// tellPromotion updates the record of a promotion, and its one message.
-func (h handler) tellPromotion(ctx context.Context, found route.Route, rep report, p ledger.Promotion) (slack.Ref, string, error) {
-	if p.Route != found.Key || rep.repository != "" && p.Repository != rep.repository {
+// tellPromotion updates the record of a promotion, and its one message. The
+// route of its repository says who may report, whatever the routes were when it
+// was started.
+func (h handler) tellPromotion(ctx context.Context, found route.Route, who caller, rep report, p ledger.Promotion) (slack.Ref, string, error) {
+	owner, ok := h.Routes.Find(p.Repository)
+	if !ok || who.isProject() && !owner.RunsIn(who.project) || rep.repository != "" && rep.repository != p.Repository {
 		return slack.Ref{}, "", &httpx.Error{Status: http.StatusForbidden, Public: "delivery_id is of another repository"}
 	}
 	telling, err := h.report(ctx, ledger.Report{
@@ -188,10 +196,11 @@ func (h handler) tell(ctx context.Context, channel string, telling ledger.Tellin
 		return slack.Ref{Channel: cmp.Or(p.Message.Channel, channel), TS: p.Message.TS}, "unchanged", nil
 	}
 	m.Repository, m.Tag, m.Digest, m.PipelineURL = p.Repository, p.Tag, p.Digest, p.PipelineURL
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
+	ctx = context.WithoutCancel(ctx) // the ledger bounds itself
+	saying, cancel := context.WithTimeout(ctx, tellTime)
 	defer cancel()
 	message := p.Message
-	ref, outcome, err := h.say(ctx, channel, slack.Ref{Channel: message.Channel, TS: message.TS}, m)
+	ref, outcome, err := h.say(saying, channel, slack.Ref{Channel: message.Channel, TS: message.TS}, m)
 	if ref.TS != "" { // also where only the reply failed: the next report must not post again
 		message.Channel, message.TS = ref.Channel, ref.TS
 	}

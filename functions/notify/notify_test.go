@@ -450,6 +450,53 @@ func TestAReportOfAnotherDigestChangesNothing(t *testing.T) {
 	}
 }
 
+// Of a glob, each repository has a project of its own.
+func TestAProjectReportsForItsOwnRepositoryOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"ROUTES": `{"acme/*": {"gitlab": {"project": "Acme/images/{name}"}, "slack": {"channel": "C0IMAGES"}}}`})
+	w.promotion("d1", "acme/api", "acme/*", digestA)
+	sibling := w.idToken(func(c *gitlabtest.Claims) { c.Project = "acme/images/web" })
+	for _, repository := range []string{"", "acme/api", "acme/web"} {
+		pairs := []string{"status", "success", "delivery_id", "d1"}
+		if repository != "" {
+			pairs = append(pairs, "repository", repository)
+		}
+		if got := w.post(sibling, form(pairs...)); got.status != http.StatusForbidden {
+			t.Errorf("repository %q: got %d %v", repository, got.status, got.body)
+		}
+	}
+	if got := w.state("d1"); got != ledger.Triggered {
+		t.Errorf("it is %s", got)
+	}
+	// GitLab writes its path in another way than the route does.
+	w.ok(w.post(w.idToken(nil), form("status", "success", "delivery_id", "d1")))
+}
+
+func TestAPromotionOutlivesItsRoute(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.promotion("d1", "acme/api", "acme/*", digestA) // while there was that glob
+	w.ok(w.post(w.idToken(nil), form("status", "success", "repository", "acme/api", "delivery_id", "d1")))
+	if got := w.state("d1"); got != ledger.Promoted {
+		t.Errorf("it is %s", got)
+	}
+}
+
+func TestAReportWithFieldsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	var form, object strings.Builder
+	for i := range 9000 {
+		fmt.Fprintf(&form, "%x&", i)
+		fmt.Fprintf(&object, `"%x":1,`, i)
+	}
+	for _, body := range []string{form.String(), "{" + object.String()[:60000] + `":1}`} {
+		if got := w.post(staticToken, body); got.status != http.StatusBadRequest || len(got.body["error"]) > 1000 {
+			t.Errorf("got %d, %d bytes", got.status, len(got.body["error"]))
+		}
+	}
+}
+
 func TestADeliveryOfAnotherRepositoryIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -22,6 +22,7 @@ const (
 	maxVersion   = 128
 	maxURL       = 2048
 	maxTimestamp = 32
+	maxFields    = 50 // of a report, known or not
 )
 
 // report is what a pipeline says, as it was sent.
@@ -104,6 +105,9 @@ func readFields(body string) (map[string]string, error) {
 		if err := json.Unmarshal([]byte(body), &raw); err != nil {
 			return nil, fmt.Errorf("the body is not JSON: %w", err)
 		}
+		if len(raw) > maxFields {
+			return nil, fmt.Errorf("there are %d fields; those that a report may have are %s", len(raw), strings.Join(names, ", "))
+		}
 		for _, name := range slices.Sorted(maps.Keys(raw)) {
 			var value string // stays "" for null
 			if err := json.Unmarshal(raw[name], &value); err != nil {
@@ -117,6 +121,9 @@ func readFields(body string) (map[string]string, error) {
 	form, err := url.ParseQuery(body)
 	if err != nil {
 		return nil, errors.New("the body is neither JSON nor a form")
+	}
+	if len(form) > maxFields {
+		return nil, fmt.Errorf("there are %d fields; those that a report may have are %s", len(form), strings.Join(names, ", "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(form)) {
 		if len(form[name]) > 1 {

@@ -47,7 +47,11 @@ func (d *delivery) answer(o outcome) httpx.Answer {
 		}
 	}
 	if o.cause != nil {
-		a.Attrs = append(a.Attrs, slog.String("error", o.cause.Error()))
+		text := o.cause.Error()
+		if o.Hint != "" {
+			text += ". " + o.Hint
+		}
+		a.Attrs = append(a.Attrs, slog.String("error", text))
 	}
 	return a
 }

@@ -30,11 +30,13 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 		Claims: env.Parse(r, "LEDGER", ledger.Open),
 		Images: images(r),
 	}
-	if err := checkTokens(t.Routes, t.Tokens); err != nil && t.Tokens != nil {
-		r.Mistake("GITLAB_TRIGGER_TOKENS", err)
-	}
 	if r.String("GITLAB_API_TOKENS", "") != "" {
 		t.APITokens = env.Parse(r, "GITLAB_API_TOKENS", parseTokens)
+	}
+	if r.Err() == nil { // else there would be mistakes that are none
+		if err := checkTokens(t.Routes, t.Tokens); err != nil {
+			r.Mistake("GITLAB_TRIGGER_TOKENS", err)
+		}
 		if err := checkKeys(t.Routes, t.APITokens); err != nil {
 			r.Mistake("GITLAB_API_TOKENS", err)
 		}

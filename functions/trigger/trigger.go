@@ -21,13 +21,13 @@ import (
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
-// maxBody bounds a delivery, in bytes: base64 of the largest message of
-// Pub/Sub, 10 MB, would be more, but what Webhook publishes is below 2 kB.
-const maxBody = 1 << 20
+// maxBody bounds a delivery, in bytes: 10 MB, the most that Pub/Sub takes, are
+// 14 MB in base64. What Webhook publishes is below 2 kB.
+const maxBody = 16 << 20
 
 // claimTime bounds what is done under a claim, so that it is over before the
-// claim's lease is.
-const claimTime = ledger.Lease - 10*time.Second
+// claim's lease is, and the ledger knows of it.
+const claimTime = ledger.Lease - 15*time.Second
 
 // Claims sees to it that a push is promoted once.
 type Claims interface {
@@ -129,7 +129,7 @@ func (h handler) decide(ctx context.Context, d *delivery) outcome {
 	if h.Images != nil {
 		digest, err := h.Images.Digest(ctx, d.push.Repository, d.push.Tag)
 		if err != nil {
-			o := retry(imageReason(err), err)
+			o := imageRetry(err)
 			h.record(ctx, d, h.Claims.PutOff(ctx, h.claimed(d), o.Reason))
 			return o
 		}
@@ -145,9 +145,7 @@ func (h handler) decide(ctx context.Context, d *delivery) outcome {
 		return retry("ledger_unavailable", err)
 	}
 	// Once it is claimed, a caller that hangs up must not leave it half done.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTime)
-	defer cancel()
-	return h.promote(ctx, d, claim)
+	return h.promote(context.WithoutCancel(ctx), d, claim)
 }
 
 // claimed is what the ledger is to know of a delivery.
@@ -167,10 +165,12 @@ func (h handler) claimed(d *delivery) ledger.Push {
 // promote creates the pipeline of a push that was claimed, and tells the
 // ledger what became of the claim.
 func (h handler) promote(ctx context.Context, d *delivery, claim ledger.Claim) outcome {
+	working, cancel := context.WithTimeout(ctx, claimTime) // the ledger bounds itself
+	defer cancel()
 	if d.route.SkipSigned {
-		signed, err := h.Images.Signed(ctx, d.push.Repository, d.digest)
+		signed, err := h.Images.Signed(working, d.push.Repository, d.digest)
 		if err != nil {
-			o := retry(imageReason(err), err)
+			o := imageRetry(err)
 			h.record(ctx, d, h.Claims.Release(ctx, claim, o.Reason, false))
 			return o
 		}
@@ -179,7 +179,7 @@ func (h handler) promote(ctx context.Context, d *delivery, claim ledger.Claim) o
 			return ignored("signed")
 		}
 	}
-	pipeline, err := h.create(ctx, d, claim)
+	pipeline, err := h.create(working, d, claim)
 	if err == nil {
 		h.record(ctx, d, h.Claims.Triggered(ctx, claim, pipeline.URL))
 		return outcome{Outcome: "triggered", PipelineURL: pipeline.URL}
@@ -234,7 +234,9 @@ func (h handler) refused(ctx context.Context, d *delivery, err error) outcome {
 		h.pace.pause(d.route.GitLab.Project, cmp.Or(refusal.RetryAfter, time.Minute))
 	}
 	if refusal.Temporary() {
-		return retry(refusal.Reason, err)
+		o := retry(refusal.Reason, err)
+		o.Hint = refusal.Hint
+		return o
 	}
 	return h.giveUp(ctx, d, refusal.Reason, refusal.Hint, err)
 }
@@ -256,13 +258,14 @@ func (h handler) record(ctx context.Context, d *delivery, err error) {
 	}
 }
 
-// imageReason is the code of an error of the registry.
-func imageReason(err error) string {
+// imageRetry decides what follows from an error of the registry.
+func imageRetry(err error) outcome {
+	o := retry(registry.Unavailable, err)
 	var refusal *registry.Error
 	if errors.As(err, &refusal) {
-		return refusal.Reason
+		o.Reason, o.Hint = refusal.Reason, refusal.Hint
 	}
-	return "registry_unavailable"
+	return o
 }
 
 // Tokens are the trigger tokens, by the key of a route; route.Everything is

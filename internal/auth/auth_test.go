@@ -1,6 +1,8 @@
 package auth_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -168,6 +170,44 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 	}
 	broken.Store(false)
 	if err := verify(rotated); err != nil {
-		t.Errorf("after it came back: %v", fmt.Sprint(err))
+		t.Errorf("after it came back: %v", err)
+	}
+}
+
+// Anybody can make a token of a key that is not known.
+func TestForgedTokensCostTheIssuerLittle(t *testing.T) {
+	t.Parallel()
+	gitlab, url, _ := issuer(t)
+	v := auth.NewVerifier(url, audience)
+	good := token(t, gitlab, gitlabtest.Claims{Project: "a/b"})
+	if err := v.Verify(t.Context(), good, new(struct{})); err != nil {
+		t.Fatal(err)
+	}
+	forger := gitlabtest.New(url)
+	began := time.Now()
+	for range 50 {
+		if err := v.Verify(t.Context(), token(t, forger, gitlabtest.Claims{Project: "a/b"}), new(struct{})); err == nil {
+			t.Fatal("a forged token is valid")
+		}
+		if err := v.Verify(t.Context(), good, new(struct{})); err != nil {
+			t.Fatalf("meanwhile a good one is not: %v", err)
+		}
+	}
+	if asked, most := gitlab.KeyRequests(), 20*(1+int(time.Since(began)/(10*time.Second))); asked > most {
+		t.Errorf("the issuer was asked %d times, want %d at most", asked, most)
+	}
+}
+
+func TestWhatAnIssuerSaysIsNotRepeatedAtLength(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 100_000))
+	}))
+	t.Cleanup(server.Close)
+	claimed := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"` + server.URL + `"}`))
+	err := auth.NewVerifier(server.URL, audience).Verify(t.Context(), "e30."+claimed+".x", new(struct{}))
+	if err == nil || len(err.Error()) > 1000 {
+		t.Errorf("got an error of %d bytes", len(fmt.Sprint(err)))
 	}
 }

@@ -9,15 +9,26 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/getto-systems/hubrelay/internal/httpx"
 )
 
-// issuerTimeout bounds one request to an issuer.
-const issuerTimeout = 5 * time.Second
+const (
+	// issuerTimeout bounds one request to an issuer.
+	issuerTimeout = 5 * time.Second
+	// An issuer is asked for its keys maxKeyRequests times within keyWindow at
+	// most: anybody can make tokens of keys that are not known.
+	maxKeyRequests = 20
+	keyWindow      = 10 * time.Second
+	// maxCause bounds what is told of an error of go-oidc, in bytes: it may
+	// hold the issuer's whole answer.
+	maxCause = 300
+)
 
 // ErrInvalid says that a token is not valid, whatever is asked.
 var ErrInvalid = errors.New("the id token is not valid")
@@ -30,8 +41,8 @@ type Verifier struct {
 	audience string
 	client   *http.Client
 
-	mu   sync.Mutex
-	keys oidc.KeySet // nil until the issuer was discovered
+	keys   atomic.Pointer[oidc.RemoteKeySet] // nil until the issuer was discovered
+	asking singleflight.Group
 }
 
 // NewVerifier asks nobody anything yet.
@@ -48,18 +59,18 @@ func (v *Verifier) Verify(ctx context.Context, token string, claims any) error {
 	}
 	keys, err := v.discover(ctx)
 	if err != nil {
-		return fmt.Errorf("ask %s for its keys: %w", v.issuer, err)
+		return fmt.Errorf("ask %s for its keys: %.*s", v.issuer, maxCause, err.Error())
 	}
 	recorder := &keyRecorder{KeySet: keys}
 	idToken, err := oidc.NewVerifier(v.issuer, recorder, &oidc.Config{ClientID: v.audience}).Verify(ctx, token)
 	switch {
 	case recorder.fetch != nil:
-		return fmt.Errorf("ask %s for its keys: %w", v.issuer, recorder.fetch)
+		return fmt.Errorf("ask %s for its keys: %.*s", v.issuer, maxCause, recorder.fetch.Error())
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fmt.Errorf("%w: %.*s", ErrInvalid, maxCause, err.Error())
 	}
 	if err := idToken.Claims(claims); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fmt.Errorf("%w: %.*s", ErrInvalid, maxCause, err.Error())
 	}
 	return nil
 }
@@ -82,26 +93,61 @@ func (v *Verifier) claimsIssuer(token string) bool {
 	return json.Unmarshal(payload, &claims) == nil && claims.Issuer == v.issuer
 }
 
-// discover finds where the issuer's keys are, once it succeeds.
+// discover finds where the issuer's keys are, once it succeeds. Those who ask
+// at once share one answer.
 func (v *Verifier) discover(ctx context.Context) (oidc.KeySet, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.keys != nil {
-		return v.keys, nil
+	if keys := v.keys.Load(); keys != nil {
+		return keys, nil
 	}
-	ctx = oidc.ClientContext(ctx, v.client)
-	provider, err := oidc.NewProvider(ctx, v.issuer)
+	asked := v.asking.DoChan("", func() (any, error) {
+		return nil, v.ask(context.WithoutCancel(ctx))
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case answer := <-asked:
+		return v.keys.Load(), answer.Err
+	}
+}
+
+func (v *Verifier) ask(ctx context.Context) error {
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, v.client), v.issuer)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var found struct {
 		KeysURL string `json:"jwks_uri"`
 	}
 	if err := provider.Claims(&found); err != nil {
-		return nil, err
+		return err
 	}
-	v.keys = oidc.NewRemoteKeySet(ctx, found.KeysURL) // outlives ctx: it keeps its values only
-	return v.keys, nil
+	seldom := *v.client
+	seldom.Transport = &limited{RoundTripper: v.client.Transport}
+	v.keys.Store(oidc.NewRemoteKeySet(oidc.ClientContext(ctx, &seldom), found.KeysURL))
+	return nil
+}
+
+// limited refuses to make more than maxKeyRequests within keyWindow.
+type limited struct {
+	http.RoundTripper
+
+	mu    sync.Mutex
+	began time.Time // the window
+	made  int       // requests in it
+}
+
+func (l *limited) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.mu.Lock()
+	if time.Since(l.began) > keyWindow {
+		l.began, l.made = time.Now(), 0
+	}
+	l.made++
+	tooMany := l.made > maxKeyRequests
+	l.mu.Unlock()
+	if tooMany {
+		return nil, errors.New("too many tokens of unknown keys came at once")
+	}
+	return l.RoundTripper.RoundTrip(r)
 }
 
 // keyRecorder keeps the error of fetching keys, which go-oidc reports in the

@@ -3,7 +3,7 @@ package dockerhub
 import (
 	"encoding/json"
 	"fmt"
-	"path"
+	"strings"
 	"time"
 )
 
@@ -16,8 +16,10 @@ func Webhook(repository, tag string, at time.Time) ([]byte, error) {
 	if err := CheckTag(tag); err != nil {
 		return nil, fmt.Errorf("tag %w", err)
 	}
-	namespace, name := path.Split(repository)
-	namespace = path.Clean(namespace)
+	namespace, name, ok := strings.Cut(repository, "/")
+	if !ok {
+		namespace, name = "library", repository // as Docker Hub calls what has none
+	}
 	return json.Marshal(map[string]any{
 		"callback_url": "https://registry.hub.docker.com/u/" + repository + "/hook/0/",
 		"push_data": map[string]any{

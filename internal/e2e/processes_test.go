@@ -525,7 +525,6 @@ func TestPubSubIsDown(t *testing.T) {
 	p := start(t, "Webhook", map[string]string{
 		"WEBHOOK_TOKENS": webhookToken, "TOPIC": topic, "PUBSUB_EMULATOR_HOST": "127.0.0.1:" + freePort(t),
 	})
-	begun := time.Now()
 	res, err := http.Post(p.URL+"/"+webhookToken, "", strings.NewReader(webhookBody("acme/api", "1.0.0", 1)))
 	if err != nil {
 		t.Fatal(err)
@@ -533,9 +532,6 @@ func TestPubSubIsDown(t *testing.T) {
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 		t.Errorf("got %s, Retry-After %q", res.Status, res.Header.Get("Retry-After"))
-	}
-	if took := time.Since(begun); took > 20*time.Second {
-		t.Errorf("the sender was told after %v", took)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 const Lease = time.Minute
 
 // TellLease is how long one caller may take to tell Slack.
-const TellLease = 30 * time.Second
+const TellLease = 40 * time.Second
 
 // Silence is how long a promotion whose pipeline has reported nothing keeps
 // pushes of the same image away.
@@ -178,15 +178,13 @@ type record struct {
 // Open returns the ledger that a LEDGER setting names. It asks nobody
 // anything: a ledger that is away is found out when it is used.
 func Open(name string) (*Ledger, error) {
-	scheme, rest, _ := strings.Cut(name, ":")
-	switch scheme {
-	case "memory":
+	if rest, ok := strings.CutPrefix(name, "memory:"); ok {
 		return sharedMemory(rest), nil
-	case "firestore":
-		return openFirestore(rest)
-	default:
-		return nil, fmt.Errorf("%.50q is not a ledger: write firestore:projects/PROJECT/databases/DATABASE, or memory:NAME", name)
 	}
+	if rest, ok := strings.CutPrefix(name, "firestore:"); ok {
+		return openFirestore(rest)
+	}
+	return nil, fmt.Errorf("%.50q is not a ledger: write firestore:projects/PROJECT/databases/DATABASE, or memory:NAME", name)
 }
 
 // Claim starts a promotion, or takes over one that fell silent, whose lease
@@ -271,7 +269,8 @@ func (r *record) restart(p Push, now time.Time) *record {
 	case r == nil:
 		r = &record{Promotion: Promotion{CreatedAt: now}}
 	case r.Digest != "" && r.Digest != p.Digest:
-		r = &record{Promotion: Promotion{CreatedAt: now}, Token: r.Token, TellToken: r.TellToken}
+		// Its message goes on with the new one: there is one for each delivery.
+		r = &record{Promotion: Promotion{CreatedAt: now, Message: r.Message}, Token: r.Token, TellToken: r.TellToken, TellEnds: r.TellEnds}
 	case r.abandoned():
 		r.Uncertain = true
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -21,14 +20,14 @@ const (
 	Unavailable   = "registry_unavailable"  // anything else: no answer, or none that makes sense
 )
 
-// Error says why the registry could not tell. It holds no credentials, no URL
+// Error says why the registry could not tell. Whatever it is may pass: an image
+// may be pullable in a minute, a repository may be let in to. It holds no credentials, no URL
 // and nothing of an answer's body.
 type Error struct {
-	Status     int    // of the registry's answer, 0 where there is none
-	Reason     string // one of the above
-	Hint       string // what to mend, "" where waiting is all there is to do
-	RetryAfter time.Duration
-	Cause      error
+	Status int    // of the registry's answer, 0 where there is none
+	Reason string // one of the above
+	Hint   string // what to mend, "" where waiting is all there is to do
+	Cause  error
 }
 
 func (e *Error) Error() string {
@@ -39,10 +38,6 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Cause }
-
-// Temporary is always true: an image may be pullable in a minute, a repository
-// may be let in to, a registry comes back.
-func (e *Error) Temporary() bool { return true }
 
 const deniedHint = "set REGISTRY_AUTH to the Docker config.json of an account that may pull the repository; " +
 	"Docker Hub denies a repository that does not exist in the same way"
@@ -59,9 +54,9 @@ func refused(res *http.Response) *Error {
 	case http.StatusNotFound:
 		return &Error{Status: status, Reason: NotInRegistry, Cause: statusText(status)}
 	case http.StatusTooManyRequests:
-		return &Error{Status: status, Reason: RateLimited, RetryAfter: httpx.RetryAfter(res.Header), Cause: statusText(status)}
+		return &Error{Status: status, Reason: RateLimited, Cause: statusText(status)}
 	default:
-		return &Error{Status: status, Reason: Unavailable, RetryAfter: httpx.RetryAfter(res.Header), Cause: statusText(status)}
+		return &Error{Status: status, Reason: Unavailable, Cause: statusText(status)}
 	}
 }
 

@@ -307,16 +307,16 @@ func (t Table) OfProject(p Project) []Route {
 func (r Route) projectPattern() *regexp.Regexp {
 	p := regexp.QuoteMeta(r.GitLab.Project)
 	p = strings.NewReplacer(`\{namespace\}`, `[^/]+`, `\{name\}`, `[^/]+`).Replace(p)
-	return regexp.MustCompile("^" + p + "$")
+	return regexp.MustCompile("(?i)^" + p + "$")
 }
 
 // Project is a GitLab project as an id token names it.
 type Project struct{ ID, Path string }
 
 // RunsIn tells whether the pipelines of a route that Find returned run in the
-// project.
+// project. GitLab takes a path whatever its case.
 func (r Route) RunsIn(p Project) bool {
-	return r.GitLab.Project == p.Path || r.GitLab.Project == p.ID
+	return strings.EqualFold(r.GitLab.Project, p.Path) || r.GitLab.Project == p.ID
 }
 
 // Allows tells whether the route's tag rules let a tag be promoted.

@@ -142,6 +142,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	mux, err := s.handlers(ctx, c, token, slackToken)
 	if err != nil {
 		cancel()
+		s.queue.Close()
 		return nil, err
 	}
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}

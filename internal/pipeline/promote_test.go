@@ -229,14 +229,16 @@ func TestATagThatMovedOnIsLeftAlone(t *testing.T) {
 
 func TestATagThatMovesDuringThePromotionDoesNotBecomeLatest(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, false)
-	before := h.push("latest")
-	older := h.push("1.0.0")
-	var newer string
-	h.once(`^PUT .*/manifests/sha256-`, func() { newer = h.push("1.0.0") })
-	h.promote("1.0.0", older, "push_again", "true").want(0, "skipped", "superseded")
-	h.wantTag("latest", before)
-	h.wantTag("1.0.0", newer)
+	for _, again := range []string{"false", "true"} {
+		h := newHub(t, false)
+		before := h.push("latest")
+		older := h.push("1.0.0")
+		var newer string
+		h.once(`^PUT .*/manifests/sha256-`, func() { newer = h.push("1.0.0") })
+		h.promote("1.0.0", older, "push_again", again).want(0, "skipped", "superseded")
+		h.wantTag("latest", before)
+		h.wantTag("1.0.0", newer)
+	}
 }
 
 func TestWithoutADigestTheTagIsTakenAsItIs(t *testing.T) {

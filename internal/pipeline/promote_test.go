@@ -311,6 +311,18 @@ func TestASignatureByAnotherKeyIsADoubt(t *testing.T) {
 	})
 }
 
+// A registry that takes a push and forgets it: what was written is read back.
+func TestWhatTheRegistryForgotIsNoticed(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, false)
+	h.push("latest")
+	digest := h.push("1.0.0")
+	h.refuse(http.StatusCreated, `^PUT .*/manifests/sha256-`)
+	h.promote("1.0.0", digest).want(4, "failure", "cannot be verified")
+	h.refuse(http.StatusCreated, `^PUT .*/manifests/latest$`)
+	h.promote("1.0.0", digest).want(3, "failure", "latest did not move")
+}
+
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
@@ -473,7 +485,7 @@ func newHub(t *testing.T, referrers bool) *hub {
 	return h
 }
 
-// refuse answers with the status to requests such as "PUT /v2/…" that match.
+// refuse answers, instead of the registry, with the status to requests such as "PUT /v2/…" that match.
 func (h *hub) refuse(status int, requests string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -8,6 +8,10 @@ cosign_guard() {
 	export COSIGN_PASSWORD
 	if [ -n "${PROMOTE_SIGNATURE_REPOSITORY-}" ]; then
 		is_repository "$PROMOTE_SIGNATURE_REPOSITORY" || stop 2 "signature_repository is not a repository, such as acme/api-signatures"
+		# 3.0 signs there, but does not look there (sigstore/cosign#4591).
+		if cosign version 2> /dev/null | grep -Eq 'GitVersion: +v?3\.0\.'; then
+			stop 2 "signature_repository needs cosign 3.1 or later: use an image that has it (input image)"
+		fi
 		COSIGN_REPOSITORY=$PROMOTE_REGISTRY/$PROMOTE_SIGNATURE_REPOSITORY
 		export COSIGN_REPOSITORY
 	fi

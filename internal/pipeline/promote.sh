@@ -174,8 +174,11 @@ promote() {
 	DOCKER_CONFIG=$work/docker # not the one of whoever shares this machine
 	export DOCKER_CONFIG
 	mkdir -m 700 "$DOCKER_CONFIG"
-	printf '%s' "$DOCKERHUB_TOKEN" | crane auth login "$PROMOTE_REGISTRY" --username="$DOCKERHUB_USERNAME" --password-stdin ||
+	printf '%s' "$DOCKERHUB_TOKEN" |
+		crane auth login "$PROMOTE_REGISTRY" --username="$DOCKERHUB_USERNAME" --password-stdin 2> "$work/errors" || {
+		cat "$work/errors" >&2
 		stop 3 "the registry login failed"
+	}
 	signing guard
 
 	still_there

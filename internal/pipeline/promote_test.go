@@ -214,6 +214,25 @@ func TestSignaturesMayLieElsewhere(t *testing.T) {
 	})
 }
 
+// cosign 3.0 would sign there, and never find it again.
+func TestSignaturesDoNotLieElsewhereForAnOldCosign(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, true)
+	dir := t.TempDir()
+	fake := "#!/bin/sh\n[ \"$1\" != version ] || { echo 'GitVersion:    v3.0.6'; exit; }\nexec " + tools(t) + "/cosign \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "cosign"), []byte(fake), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := dir + ":" + tools(t) + ":" + os.Getenv("PATH")
+	digest := h.push("1.0.0")
+	got := h.promote("1.0.0", digest, "PATH", path, "signature_repository", "acme/api-signatures")
+	got.want(2, "failure", "cosign 3.1 or later")
+	if len(got.all) != 0 {
+		t.Errorf("it wrote: %v", got.all)
+	}
+	h.promote("1.0.0", digest, "PATH", path).want(0, "success", "")
+}
+
 func TestATagThatMovedOnIsLeftAlone(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		older := h.push("1.0.0")

@@ -753,36 +753,35 @@ func notHere(t *testing.T, what string) {
 
 const keyPassword = "canary-key-password"
 
-var makeKeys = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hubrelay-keys-")
-	if err != nil {
-		return "", err
-	}
+var keyDir string // removed by TestMain
+
+var makeKeys = sync.OnceValue(func() error {
 	for _, key := range []string{"cosign", "other"} {
-		command := exec.Command("../../.tools/cosign", "generate-key-pair", "--output-key-prefix", filepath.Join(dir, key))
-		command.Env = append(offline(), "HOME="+dir, "COSIGN_PASSWORD="+keyPassword)
+		command := exec.Command("../../.tools/cosign", "generate-key-pair", "--output-key-prefix", filepath.Join(keyDir, key))
+		command.Env = append(offline(), "HOME="+keyDir, "COSIGN_PASSWORD="+keyPassword)
 		if out, err := command.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("%w: %s", err, out)
+			return fmt.Errorf("%w: %s", err, out)
 		}
 	}
-	return dir, nil
+	return nil
 })
 
 // keys returns a directory with cosign.key, cosign.pub and other.key.
 func keys(t *testing.T) string {
 	t.Helper()
-	dir, err := makeKeys()
-	if err != nil {
+	if err := makeKeys(); err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	return keyDir
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, err := makeKeys(); err == nil {
-		os.RemoveAll(dir)
+	var err error
+	if keyDir, err = os.MkdirTemp("", "hubrelay-keys-"); err != nil {
+		log.Fatal(err)
 	}
+	code := m.Run()
+	os.RemoveAll(keyDir)
 	os.Exit(code)
 }
 

@@ -34,6 +34,8 @@ else
 	not_run "shellcheck is not installed"
 fi
 
+scripts/lint-template.sh || failed=1
+
 echo "== terraform fmt"
 if command -v terraform > /dev/null; then
 	terraform fmt -check -recursive terraform || failed=1

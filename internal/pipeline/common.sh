@@ -1,0 +1,35 @@
+# What both scripts of the template share: the grammar of what they are given,
+# and how they speak. It stands before them in the template.
+# shellcheck shell=sh
+set -eu
+LC_ALL=C # so that [a-z] is those 26 letters
+export LC_ALL
+
+# The names come as pipeline inputs, or else as the variables of `pass: variables`.
+repository=${PROMOTE_REPOSITORY:-${IMAGE_REPOSITORY-}}
+tag=${PROMOTE_TAG:-${IMAGE_TAG-}}
+digest=${PROMOTE_DIGEST:-${IMAGE_DIGEST-}}
+
+say() { printf 'hubrelay: %s\n' "$1" >&2; }
+
+# matches VALUE LENGTH EXPRESSION: the whole value, which is one line.
+matches() {
+	[ "${#1}" -le "$2" ] || return 1
+	case $1 in *'
+'*) return 1 ;; esac
+	printf '%s\n' "$1" | grep -Eq -e "^($3)\$"
+}
+
+# The grammar of distribution/reference, as hubrelay checks it.
+part='[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*'
+is_repository() { matches "$1" 255 "$part(/$part)*"; }
+is_tag() { matches "$1" 128 '[A-Za-z0-9_][A-Za-z0-9._-]*'; }
+is_digest() { matches "$1" 71 'sha256:[0-9a-f]{64}'; }
+
+# need COMMAND: installs it where there is Alpine's package manager.
+need() {
+	command -v "$1" > /dev/null && return
+	command -v apk > /dev/null && apk add --no-cache --quiet "$1" > /dev/null && return
+	say "$1 is not installed, and could not be: use an image that has it (input image)"
+	return 1
+}

@@ -4,11 +4,12 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+NOTARY := github.com/theupdateframework/notary/cmd
 FUZZTIME ?= 20s
 # The race detector needs cgo; CI always has it.
 RACE := $(if $(CI),-race)
 
-.PHONY: help run test lint fmt fuzz cover bench
+.PHONY: help run tools test lint fmt fuzz cover bench
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -16,7 +17,12 @@ help: ## show this
 run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -fast")
 	@go run ./cmd/hubrelay local $(FLAGS)
 
-test: ## run every test
+tools: .tools/notary .tools/notary-server ## build what the tests run, once
+
+.tools/notary .tools/notary-server:
+	GOBIN=$(CURDIR)/.tools go install $(NOTARY)/$(@F)@v0.7.0
+
+test: tools ## run every test
 	go test $(RACE) ./...
 	@scripts/terraform-test.sh
 	@scripts/not-run.sh

@@ -1,0 +1,264 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// What a log must never hold. Quotes, spaces and $ are here to stay secret, too.
+const (
+	rootPassphrase     = `canary-root-passphrase`
+	targetsPassphrase  = `canary-targets "$(touch pwned)" 'phrase'`
+	snapshotPassphrase = `canary-snapshot-passphrase`
+)
+
+// notaryTool returns a program that make tools builds.
+func notaryTool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("..", "..", ".tools", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		notaryMissing(t, name+" is not built: run make tools")
+	}
+	return path
+}
+
+func notaryMissing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip("*** NOT RUN *** " + what)
+}
+
+// A notaryServer is a real Notary server with TLS, which keeps its data in
+// memory. Home is the trust directory of whoever keeps the root key.
+type notaryServer struct {
+	url, ca, home string
+	client        string
+	stop          func()
+}
+
+func startNotary(t *testing.T) *notaryServer {
+	t.Helper()
+	dir := t.TempDir()
+	s := &notaryServer{
+		ca:     filepath.Join(dir, "ca.crt"),
+		home:   filepath.Join(dir, "home"),
+		client: notaryTool(t, "notary"),
+	}
+	pool := writeTLS(t, dir)
+
+	// Another process may take the port before the server does.
+	for range 5 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := listener.Addr().String()
+		_ = listener.Close()
+		if s.listen(t, dir, addr, pool) {
+			s.url = "https://" + addr
+			return s
+		}
+	}
+	t.Fatal("the Notary server did not start")
+	return nil
+}
+
+// listen starts the server and waits until it answers. It returns false if the
+// server ended instead.
+func (s *notaryServer) listen(t *testing.T, dir, addr string, pool *x509.CertPool) bool {
+	t.Helper()
+	config := filepath.Join(dir, "server.json")
+	writeJSON(t, config, map[string]any{
+		"server": map[string]string{
+			"http_addr":     addr,
+			"tls_cert_file": filepath.Join(dir, "server.crt"),
+			"tls_key_file":  filepath.Join(dir, "server.key"),
+		},
+		"trust_service": map[string]string{"type": "local"},
+		"storage":       map[string]string{"backend": "memory"},
+		"logging":       map[string]string{"level": "error"},
+	})
+	var log bytes.Buffer
+	cmd := exec.Command(notaryTool(t, "notary-server"), "-config", config)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	s.stop = func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	t.Cleanup(s.stop)
+
+	client := http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: pool},
+		DisableKeepAlives: true,
+	}}
+	for {
+		resp, err := client.Get("https://" + addr + "/_notary_server/health")
+		if err == nil {
+			_ = resp.Body.Close()
+			return true
+		}
+		select {
+		case <-ended:
+			t.Logf("the Notary server ended: %s", log.String())
+			return false
+		case <-t.Context().Done():
+			t.Fatal("the Notary server does not answer")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// run runs the notary client as the keeper of the root key.
+func (s *notaryServer) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := s.try(args...)
+	if err != nil {
+		t.Fatalf("notary %q: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+func (s *notaryServer) try(args ...string) (string, error) {
+	cmd := exec.Command(s.client, append([]string{"-d", s.home, "-s", s.url, "--tlscacert", s.ca}, args...)...)
+	cmd.Env = []string{
+		"HOME=" + s.home,
+		"NOTARY_ROOT_PASSPHRASE=" + rootPassphrase,
+		"NOTARY_TARGETS_PASSPHRASE=" + targetsPassphrase,
+		"NOTARY_SNAPSHOT_PASSPHRASE=" + snapshotPassphrase,
+		"NOTARY_DELEGATION_PASSPHRASE=" + targetsPassphrase,
+	}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// init initialises image, as docs/content-trust.md says, and returns the file
+// with the key that goes into CI.
+func (s *notaryServer) init(t *testing.T, image string) string {
+	t.Helper()
+	s.run(t, "init", "-p", image)
+	s.run(t, "key", "rotate", image, "snapshot", "-r")
+	return s.export(t, "targets", image)
+}
+
+// export writes the keys of role to a file whose name needs quoting.
+func (s *notaryServer) export(t *testing.T, role, image string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.home, "private", "*.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"key", "export"}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(data)
+		if block == nil {
+			t.Fatalf("%s holds no key", file)
+		}
+		if block.Headers["role"] == role && (role == "root" || block.Headers["gun"] == image) {
+			id := filepath.Base(file)
+			args = append(args, "--key", id[:len(id)-len(".key")])
+		}
+	}
+	if len(args) == 2 {
+		t.Fatalf("there is no %s key of %s", role, image)
+	}
+	file := filepath.Join(t.TempDir(), "key $(touch pwned) of 'CI'.pem")
+	s.run(t, append(args, "-o", file)...)
+	return file
+}
+
+// writeTLS makes a CA and the certificate of a server at 127.0.0.1.
+func writeTLS(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	caKey, ca := newCertificate(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign,
+	}, nil, nil)
+	key, cert := newCertificate(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "notary"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, ca, caKey)
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, filepath.Join(dir, "ca.crt"), "CERTIFICATE", ca.Raw)
+	writePEM(t, filepath.Join(dir, "server.crt"), "CERTIFICATE", cert.Raw)
+	writePEM(t, filepath.Join(dir, "server.key"), "EC PRIVATE KEY", der)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	return pool
+}
+
+// newCertificate signs template by parent, or by itself if there is none.
+func newCertificate(t *testing.T, template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parent == nil {
+		parent, parentKey = template, key
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore = time.Now().Add(-time.Hour)
+	template.NotAfter = time.Now().Add(24 * time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, cert
+}
+
+func writePEM(t *testing.T, file, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writeJSON(t *testing.T, file string, v any) {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

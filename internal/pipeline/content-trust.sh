@@ -133,11 +133,16 @@ trust_no_delegations() {
 }
 
 content_trust_sign() {
-	trust_fresh || return 1
-	if trust_notary key import --role targets --gun "$IMAGE" -- "$NOTARY_KEY_FILE" &&
-		trust_notary addhash -p --sha256 "${DIGEST#sha256:}" -- "$IMAGE" "$TAG" "$SIZE"; then
-		return 0
-	fi
+	for seconds in 1 2 3 4 0; do
+		trust_fresh || return 1
+		if trust_notary key import --role targets --gun "$IMAGE" -- "$NOTARY_KEY_FILE" &&
+			trust_notary addhash -p --sha256 "${DIGEST#sha256:}" -- "$IMAGE" "$TAG" "$SIZE"; then
+			return 0
+		fi
+		# So it says, too, where another tag of IMAGE is signed at the same time.
+		grep -Fxq '* fatal: trust server rejected operation.' "$WORK/notary.out" || break
+		sleep "$seconds"
+	done
 	cat "$WORK/notary.out" >&2
 	trust_say "$IMAGE:$TAG could not be signed"
 	return 1

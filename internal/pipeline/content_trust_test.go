@@ -217,6 +217,52 @@ func TestContentTrustSignsWithASnapshotKeyOfItsOwn(t *testing.T) {
 	})
 }
 
+func TestContentTrustSignsTagsAtOnce(t *testing.T) {
+	t.Parallel()
+	eachShell(t, func(t *testing.T, shell []string) {
+		server := startNotary(t)
+		first := jobWith(t, shell, server, "docker.io/acme/api")
+		var rows []string
+		t.Run("tags", func(t *testing.T) {
+			for _, tag := range []string{"1.4.0", "1.4.1", "1.4.2"} {
+				rows = append(rows, tag+" "+digestA[7:]+" 1234 targets")
+				t.Run(tag, func(t *testing.T) {
+					t.Parallel()
+					j := newJob(t, shell)
+					for _, name := range []string{"DOCKER_CONTENT_TRUST_SERVER", "NOTARY_CA_FILE", "NOTARY_KEY_FILE", "NOTARY_TARGETS_PASSPHRASE"} {
+						j.env[name] = first.env[name]
+					}
+					j.env["TAG"] = tag
+					j.want(t, sign, 0, "")
+				})
+			}
+		})
+		listed(t, server, first.env["IMAGE"], rows...)
+	})
+}
+
+// What the server says to those who come second, a fake client says here.
+func TestContentTrustTriesAgainWhenRejected(t *testing.T) {
+	t.Parallel()
+	eachShell(t, func(t *testing.T, shell []string) {
+		server := startNotary(t)
+		j := jobWith(t, shell, server, "docker.io/acme/api")
+		j.program(t, "sleep", `echo slept >> "$WORK/slept"`)
+		j.program(t, "notary", `case " $* " in *" addhash "*) [ -e "$WORK/slept" ] || { echo "* fatal: trust server rejected operation."; exit 1; } ;; esac; exec "$NOTARY" "$@"`)
+		j.want(t, sign, 0, "")
+		j.want(t, signed, yes, "")
+		if got := read(t, filepath.Join(j.work, "slept")); got != "slept\n" {
+			t.Errorf("it waited:\n%s", got)
+		}
+
+		j.program(t, "notary", `case " $* " in *" addhash "*) echo "* fatal: trust server rejected operation."; exit 1 ;; esac; exec "$NOTARY" "$@"`)
+		j.want(t, sign, 1, "trust server rejected operation")
+		if got := strings.Count(read(t, filepath.Join(j.work, "slept")), "slept"); got != 1+5 {
+			t.Errorf("it waited %d times", got)
+		}
+	})
+}
+
 func TestContentTrustDoubts(t *testing.T) {
 	t.Parallel()
 	eachShell(t, func(t *testing.T, shell []string) {
@@ -258,6 +304,18 @@ func TestContentTrustDoubts(t *testing.T) {
 			j.want(t, signed, doubt, "notary -s "+server.url+" init -p docker.io/acme/web")
 			j.want(t, sign, 1, "could not be signed")
 			j.want(t, signed, doubt, "was never initialised")
+		})
+		// The server here cannot keep delegations: built with Go 1.17 or later, it
+		// reads the name of a delegation as the last part of a path. So the client
+		// is a fake that leaves what the real one would.
+		t.Run("an image with delegations", func(t *testing.T) {
+			t.Parallel()
+			j := jobWith(t, shell, startNotary(t), "docker.io/acme/api")
+			j.want(t, sign, 0, "")
+			j.program(t, "notary", `"$NOTARY" "$@"; code=$?; mkdir "$WORK/notary/tuf/$IMAGE/metadata/targets"; exit $code`)
+			j.want(t, signed, doubt, "has delegations")
+			j.env["TAG"] = "1.4.1"
+			j.want(t, signed, doubt, "has delegations")
 		})
 		t.Run("a wrong passphrase", func(t *testing.T) {
 			t.Parallel()

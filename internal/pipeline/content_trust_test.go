@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"encoding/base64"
 	"maps"
 	"os"
 	"os/exec"
@@ -214,6 +215,25 @@ func TestContentTrustSignsWithASnapshotKeyOfItsOwn(t *testing.T) {
 		j.env["TAG"] = "1.4.1"
 		j.want(t, sign, 1, "could not be signed")
 		j.want(t, signed, no, "")
+	})
+}
+
+func TestContentTrustOnAServerThatAsksWho(t *testing.T) {
+	t.Parallel()
+	eachShell(t, func(t *testing.T, shell []string) {
+		server := startPrivateNotary(t, "ci", "canary-password")
+		j := jobWith(t, shell, server, "docker.io/acme/api")
+		for _, auth := range []string{"", "canary", base64.StdEncoding.EncodeToString([]byte("ci:canary-but-wrong"))} {
+			j.env["NOTARY_AUTH"] = auth
+			j.want(t, signed, doubt, "cannot be told")
+			j.want(t, sign, 1, "could not be signed")
+		}
+		listed(t, server, j.env["IMAGE"])
+		j.env["NOTARY_AUTH"] = server.auth
+		j.want(t, signed, no, "")
+		j.want(t, sign, 0, "")
+		j.want(t, signed, yes, "")
+		listed(t, server, j.env["IMAGE"], "1.4.0 "+digestA[7:]+" 1234 targets")
 	})
 }
 

@@ -8,16 +8,22 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 )
 
 // What a log must never hold. Quotes, spaces and $ are here to stay secret, too.
@@ -52,19 +58,46 @@ func notaryMissing(t *testing.T, what string) {
 // memory. Home is the trust directory of whoever keeps the root key.
 type notaryServer struct {
 	url, ca, home string
+	auth          string // NOTARY_AUTH, if the server asks for it
 	client        string
 	stop          func()
 }
 
 func startNotary(t *testing.T) *notaryServer {
 	t.Helper()
+	return startNotaryIn(t, t.TempDir(), nil)
+}
+
+// startPrivateNotary starts a server that lets in nobody but the user of
+// NOTARY_AUTH.
+func startPrivateNotary(t *testing.T, user, password string) *notaryServer {
+	t.Helper()
 	dir := t.TempDir()
+	writeTLS(t, dir)
+	s := startNotaryIn(t, dir, map[string]any{
+		"type": "token",
+		"options": map[string]string{
+			"realm": fakeTokenServer(t, dir, user, password), "service": "notary", "issuer": "test",
+			"rootcertbundle": filepath.Join(dir, "ca.crt"),
+		},
+	})
+	s.auth = base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	return s
+}
+
+// startNotaryIn starts a server with the certificates in dir, or new ones.
+func startNotaryIn(t *testing.T, dir string, auth map[string]any) *notaryServer {
+	t.Helper()
 	s := &notaryServer{
 		ca:     filepath.Join(dir, "ca.crt"),
 		home:   filepath.Join(dir, "home"),
 		client: notaryTool(t, "notary"),
 	}
-	pool := writeTLS(t, dir)
+	if auth == nil {
+		writeTLS(t, dir)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(read(t, s.ca)))
 
 	// Another process may take the port before the server does.
 	for range 5 {
@@ -74,7 +107,7 @@ func startNotary(t *testing.T) *notaryServer {
 		}
 		addr := listener.Addr().String()
 		_ = listener.Close()
-		if s.listen(t, dir, addr, pool) {
+		if s.listen(t, dir, addr, auth, pool) {
 			s.url = "https://" + addr
 			return s
 		}
@@ -85,10 +118,10 @@ func startNotary(t *testing.T) *notaryServer {
 
 // listen starts the server and waits until it answers. It returns false if the
 // server ended instead.
-func (s *notaryServer) listen(t *testing.T, dir, addr string, pool *x509.CertPool) bool {
+func (s *notaryServer) listen(t *testing.T, dir, addr string, auth map[string]any, pool *x509.CertPool) bool {
 	t.Helper()
 	config := filepath.Join(dir, "server.json")
-	writeJSON(t, config, map[string]any{
+	settings := map[string]any{
 		"server": map[string]string{
 			"http_addr":     addr,
 			"tls_cert_file": filepath.Join(dir, "server.crt"),
@@ -97,7 +130,11 @@ func (s *notaryServer) listen(t *testing.T, dir, addr string, pool *x509.CertPoo
 		"trust_service": map[string]string{"type": "local"},
 		"storage":       map[string]string{"backend": "memory"},
 		"logging":       map[string]string{"level": "error"},
-	})
+	}
+	if auth != nil {
+		settings["auth"] = auth
+	}
+	writeJSON(t, config, settings)
 	var log bytes.Buffer
 	cmd := exec.Command(notaryTool(t, "notary-server"), "-config", config)
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -153,7 +190,7 @@ func (s *notaryServer) try(args ...string) (string, error) {
 		"NOTARY_ROOT_PASSPHRASE=" + rootPassphrase,
 		"NOTARY_TARGETS_PASSPHRASE=" + targetsPassphrase,
 		"NOTARY_SNAPSHOT_PASSPHRASE=" + snapshotPassphrase,
-		"NOTARY_DELEGATION_PASSPHRASE=" + targetsPassphrase,
+		"NOTARY_AUTH=" + s.auth,
 	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -198,8 +235,48 @@ func (s *notaryServer) export(t *testing.T, role, image string) string {
 	return file
 }
 
+// fakeTokenServer gives the tokens that a registry's token server gives, to one
+// user for everything, and to nobody else.
+func fakeTokenServer(t *testing.T, dir, user, password string) string {
+	t.Helper()
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: cert.PrivateKey},
+		new(jose.SignerOptions).WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(cert.Certificate[0])}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if u, p, ok := r.BasicAuth(); ok && (u != user || p != password) {
+			http.Error(w, "wrong user or password", http.StatusUnauthorized)
+			return
+		}
+		claims := map[string]any{
+			"iss": "test", "aud": "notary", "sub": "", "exp": time.Now().Add(time.Hour).Unix(),
+		}
+		if _, _, ok := r.BasicAuth(); ok {
+			// repository:docker.io/acme/api:pull,push
+			scope := strings.Split(r.FormValue("scope"), ":")
+			if len(scope) == 3 {
+				claims["access"] = []any{map[string]any{"type": scope[0], "name": scope[1], "actions": strings.Split(scope[2], ",")}}
+			}
+		}
+		token, err := jwt.Signed(signer).Claims(claims).Serialize()
+		if err != nil {
+			t.Error(err)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 // writeTLS makes a CA and the certificate of a server at 127.0.0.1.
-func writeTLS(t *testing.T, dir string) *x509.CertPool {
+func writeTLS(t *testing.T, dir string) {
 	t.Helper()
 	caKey, ca := newCertificate(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
@@ -216,9 +293,6 @@ func writeTLS(t *testing.T, dir string) *x509.CertPool {
 	writePEM(t, filepath.Join(dir, "ca.crt"), "CERTIFICATE", ca.Raw)
 	writePEM(t, filepath.Join(dir, "server.crt"), "CERTIFICATE", cert.Raw)
 	writePEM(t, filepath.Join(dir, "server.key"), "EC PRIVATE KEY", der)
-	pool := x509.NewCertPool()
-	pool.AddCert(ca)
-	return pool
 }
 
 // newCertificate signs template by parent, or by itself if there is none.

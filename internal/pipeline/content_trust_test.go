@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"encoding/base64"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,9 +52,15 @@ func newJob(t *testing.T, shell []string) *job {
 	j.arguments = filepath.Join(j.work, "arguments")
 	// This one stands before the real client to write its arguments down.
 	j.program(t, "notary", `printf '%s\n' "$@" >> "$ARGUMENTS"; exec "$NOTARY" "$@"`)
+	// What must not count: settings of whoever owns the machine.
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, ".notary"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(home, ".notary", "config.json"), `{"remote_server": {"skipTLSVerify": true}}`)
 	j.env = map[string]string{
 		"PATH":      j.bin + string(os.PathListSeparator) + os.Getenv("PATH"),
-		"HOME":      "/nonexistent",
+		"HOME":      home,
 		"ARGUMENTS": j.arguments,
 		"NOTARY":    notaryTool(t, "notary"),
 		"WORK":      j.work,
@@ -93,13 +100,10 @@ func (j *job) program(t *testing.T, name, script string) {
 // call returns the exit code of function, and all that it said.
 func (j *job) call(t *testing.T, function string) (int, string) {
 	t.Helper()
-	source, err := filepath.Abs("content-trust.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// As promote.sh calls it, under set -eu.
-	script := `set -eu; . "$1"; code=0; "$2" || code=$?; exit "$code"`
-	args := append(slices.Clone(j.shell[1:]), "-c", script, "job", source, function)
+	// Inlined and under set -eu, as in a job. Read here, so that the cache of go
+	// test knows of it.
+	script := "set -eu\n" + read(t, "content-trust.sh") + `code=0; "$1" || code=$?; exit "$code"`
+	args := append(slices.Clone(j.shell[1:]), "-c", script, "job", function)
 	cmd := exec.Command(j.shell[0], args...)
 	cmd.Dir = j.work
 	for name, value := range j.env {
@@ -316,6 +320,21 @@ func TestContentTrustDoubts(t *testing.T) {
 			delete(j.env, "NOTARY_CA_FILE")
 			j.want(t, signed, doubt, "x509: certificate signed by unknown authority")
 		})
+		for name, answer := range map[string]int{"nothing": http.StatusNotFound, "a failure": http.StatusServiceUnavailable, "a web page": http.StatusOK} {
+			t.Run("a server that answers with "+name, func(t *testing.T) {
+				t.Parallel()
+				j := jobWith(t, shell, startNotary(t), "docker.io/acme/api")
+				dir := t.TempDir()
+				writeTLS(t, dir)
+				j.env["NOTARY_CA_FILE"] = filepath.Join(dir, "ca.crt")
+				j.env["DOCKER_CONTENT_TRUST_SERVER"] = serveTLS(t, loadCertificate(t, dir), func(w http.ResponseWriter, _ *http.Request) {
+					w.WriteHeader(answer)
+					_, _ = w.Write([]byte("<html>"))
+				})
+				j.want(t, signed, doubt, "cannot be told")
+				j.want(t, sign, 1, "could not be signed")
+			})
+		}
 		t.Run("an image that was never initialised", func(t *testing.T) {
 			t.Parallel()
 			server := startNotary(t)

@@ -239,16 +239,13 @@ func (s *notaryServer) export(t *testing.T, role, image string) string {
 // user for everything, and to nobody else.
 func fakeTokenServer(t *testing.T, dir, user, password string) string {
 	t.Helper()
-	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := loadCertificate(t, dir)
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: cert.PrivateKey},
 		new(jose.SignerOptions).WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(cert.Certificate[0])}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveTLS(t, cert, func(w http.ResponseWriter, r *http.Request) {
 		if u, p, ok := r.BasicAuth(); ok && (u != user || p != password) {
 			http.Error(w, "wrong user or password", http.StatusUnauthorized)
 			return
@@ -268,11 +265,26 @@ func fakeTokenServer(t *testing.T, dir, user, password string) string {
 			t.Error(err)
 		}
 		_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
-	}))
+	})
+}
+
+// serveTLS returns the URL of a server with cert.
+func serveTLS(t *testing.T, cert tls.Certificate, handler http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+func loadCertificate(t *testing.T, dir string) tls.Certificate {
+	t.Helper()
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }
 
 // writeTLS makes a CA and the certificate of a server at 127.0.0.1.

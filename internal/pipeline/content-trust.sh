@@ -2,8 +2,8 @@
 # the registry, needs no Docker engine and pulls nothing. The signature belongs
 # to the tag, and lies on a Notary server.
 #
-# IMAGE, TAG, DIGEST and SIZE say what is signed; $WORK is a private directory
-# that the caller makes and removes.
+# IMAGE, TAG, DIGEST and SIZE say what is signed, CI_PIPELINE_URL by whom; $WORK
+# is a private directory that the caller makes and removes.
 # shellcheck shell=sh
 
 trust_say() { printf 'hubrelay: content trust: %s\n' "$1" >&2; }
@@ -25,8 +25,12 @@ trust_fresh() {
 	case $DIGEST in *:*[!0-9a-f]*) trust_say "DIGEST is not a digest" && return 1 ;; esac
 	case ${#DIGEST}$DIGEST in 71sha256:*) ;; *) trust_say "DIGEST is not a digest" && return 1 ;; esac
 	case $SIZE in '' | *[!0-9]*) trust_say "SIZE is not a number" && return 1 ;; esac
+	case ${CI_PIPELINE_URL-} in *[!A-Za-z0-9:/._~%-]*) trust_say "CI_PIPELINE_URL is not a URL" && return 1 ;; esac
 	rm -rf "$WORK/notary" && mkdir -m 700 "$WORK/notary"
 }
+
+# trust_statement prints what is signed beside the digest, as canonical JSON.
+trust_statement() { printf '{"digest":"%s","pipeline":"%s","tag":"%s"}' "$DIGEST" "${CI_PIPELINE_URL-}" "$TAG"; }
 
 # trust_docker_signs: the docker on the PATH, if any, signs what it pushes.
 trust_docker_signs() {
@@ -102,14 +106,22 @@ content_trust_guard() {
 }
 
 # content_trust_signed returns 0 if TAG is signed for DIGEST, 10 if it is not
-# signed or signed for something else, and 1 if that cannot be told.
+# signed or signed for something else, and 1 if that cannot be told. $own says
+# yes if it was this pipeline that signed it.
+# shellcheck disable=SC2034 # own is the caller's
 content_trust_signed() {
+	own=""
 	trust_fresh || return 1
 	if trust_notary lookup -- "$IMAGE" "$TAG"; then
 		trust_no_delegations || return 1
 		found=$(cat "$WORK/notary.out")
 		case $found in
-		"$TAG $DIGEST $SIZE") return 0 ;;
+		"$TAG $DIGEST $SIZE")
+			if [ -n "${CI_PIPELINE_URL-}" ] && grep -Fq "\"custom\":$(trust_statement)" "$WORK/notary/tuf/$IMAGE/metadata/targets.json"; then
+				own=yes
+			fi
+			return 0
+			;;
 		"$TAG sha256:"*) return 10 ;;
 		esac
 	elif grep -Fxq "* fatal: No valid trust data for $TAG" "$WORK/notary.out"; then
@@ -135,8 +147,9 @@ trust_no_delegations() {
 content_trust_sign() {
 	for seconds in 1 2 3 4 0; do
 		trust_fresh || return 1
+		trust_statement > "$WORK/notary/statement.json" || return 1
 		if trust_notary key import --role targets --gun "$IMAGE" -- "$NOTARY_KEY_FILE" &&
-			trust_notary addhash -p --sha256 "${DIGEST#sha256:}" -- "$IMAGE" "$TAG" "$SIZE"; then
+			trust_notary addhash -p --sha256 "${DIGEST#sha256:}" --custom "$WORK/notary/statement.json" -- "$IMAGE" "$TAG" "$SIZE"; then
 			return 0
 		fi
 		# So it says, too, where another tag of IMAGE is signed at the same time.

@@ -68,6 +68,8 @@ func newJob(t *testing.T, shell []string) *job {
 		"TAG":       "1.4.0",
 		"DIGEST":    digestA,
 		"SIZE":      "1234",
+
+		"CI_PIPELINE_URL": "https://gitlab.example/acme/images/api/-/pipelines/1",
 	}
 	t.Cleanup(func() {
 		if _, err := os.Stat(filepath.Join(j.work, "pwned")); err == nil {
@@ -102,7 +104,7 @@ func (j *job) call(t *testing.T, function string) (int, string) {
 	t.Helper()
 	// Inlined and under set -eu, as in a job. Read here, so that the cache of go
 	// test knows of it.
-	script := "set -eu\n" + read(t, "content-trust.sh") + `code=0; "$1" || code=$?; exit "$code"`
+	script := "set -eu\n" + read(t, "content-trust.sh") + `own=""; code=0; "$1" || code=$?; printf %s "$own" > "$WORK/own"; exit "$code"`
 	args := append(slices.Clone(j.shell[1:]), "-c", script, "job", function)
 	cmd := exec.Command(j.shell[0], args...)
 	cmd.Dir = j.work
@@ -219,6 +221,47 @@ func TestContentTrustSignsWithASnapshotKeyOfItsOwn(t *testing.T) {
 		j.env["TAG"] = "1.4.1"
 		j.want(t, sign, 1, "could not be signed")
 		j.want(t, signed, no, "")
+	})
+}
+
+func TestContentTrustKnowsItsOwnSignature(t *testing.T) {
+	t.Parallel()
+	eachShell(t, func(t *testing.T, shell []string) {
+		server := startNotary(t)
+		j := jobWith(t, shell, server, "docker.io/acme/api")
+		own := func(want string) {
+			t.Helper()
+			j.want(t, signed, yes, "")
+			if got := read(t, filepath.Join(j.work, "own")); got != want {
+				t.Errorf("own is %q, want %q, of %v", got, want, j.env)
+			}
+		}
+		one := j.env["CI_PIPELINE_URL"]
+		j.want(t, sign, 0, "")
+		own("yes")
+		j.env["CI_PIPELINE_URL"] = one + "2"
+		own("")
+		j.env["CI_PIPELINE_URL"] = one[:len(one)-1]
+		own("")
+
+		// What another pipeline has signed since is not one's own any more.
+		j.env["DIGEST"] = digestB
+		j.want(t, sign, 0, "")
+		own("yes")
+		j.env["CI_PIPELINE_URL"] = one
+		own("")
+		j.env["DIGEST"] = digestA
+		j.want(t, signed, no, "")
+
+		// People sign by hand, too.
+		server.run(t, "addhash", "-p", "--sha256", digestA[7:], j.env["IMAGE"], "by-hand", "1234")
+		j.env["TAG"] = "by-hand"
+		own("")
+		j.env["CI_PIPELINE_URL"] = ""
+		own("")
+		j.env["TAG"] = "by-nobody"
+		j.want(t, sign, 0, "")
+		own("")
 	})
 }
 
@@ -385,10 +428,11 @@ func TestContentTrustTakesNamesForNames(t *testing.T) {
 		j := jobWith(t, shell, server, "docker.io/acme/api")
 		j.want(t, sign, 0, "")
 		for variable, values := range map[string][]string{
-			"IMAGE":  {"", "--help", "$(touch pwned)", "acme/api;touch pwned", "docker.io/acme/api x", "acme/*"},
-			"TAG":    {"", "--help", "-p", "$(touch pwned)", "`touch pwned`", "a;touch pwned", "1.4.0 x", "1.4.0\n", "'\"", "*", ".1", "a/b"},
-			"DIGEST": {"", "sha256:", "sha256:" + strings.Repeat("A", 64), "md5:" + strings.Repeat("a", 64), digestA + "a", digestA[:70], strings.Repeat("a", 71), digestA[:70] + "$"},
-			"SIZE":   {"", "-1", "0x10", "1 2", "1;touch pwned"},
+			"IMAGE":           {"", "--help", "$(touch pwned)", "acme/api;touch pwned", "docker.io/acme/api x", "acme/*"},
+			"TAG":             {"", "--help", "-p", "$(touch pwned)", "`touch pwned`", "a;touch pwned", "1.4.0 x", "1.4.0\n", "'\"", "*", ".1", "a/b"},
+			"DIGEST":          {"", "sha256:", "sha256:" + strings.Repeat("A", 64), "md5:" + strings.Repeat("a", 64), digestA + "a", digestA[:70], strings.Repeat("a", 71), digestA[:70] + "$"},
+			"CI_PIPELINE_URL": {"https://gitlab.example/\",\"tag\":\"", "$(touch pwned)", "a\nb"},
+			"SIZE":            {"", "-1", "0x10", "1 2", "1;touch pwned"},
 		} {
 			for _, value := range values {
 				hostile := *j

@@ -20,7 +20,7 @@ trust_notary() {
 # trust_fresh forgets what was known: where a server does not answer, notary
 # answers from what it remembers. It returns 1 for names that are none.
 trust_fresh() {
-	case $IMAGE in '' | -* | *[!A-Za-z0-9._:/-]*) trust_say "IMAGE is not a repository" && return 1 ;; esac
+	case $IMAGE in '' | [./-]* | *..* | *[!A-Za-z0-9._:/-]*) trust_say "IMAGE is not a repository" && return 1 ;; esac
 	case $TAG in '' | [.-]* | *[!A-Za-z0-9._-]*) trust_say "TAG is not a tag" && return 1 ;; esac
 	case $DIGEST in *:*[!0-9a-f]*) trust_say "DIGEST is not a digest" && return 1 ;; esac
 	case ${#DIGEST}$DIGEST in 71sha256:*) ;; *) trust_say "DIGEST is not a digest" && return 1 ;; esac

@@ -428,7 +428,7 @@ func TestContentTrustTakesNamesForNames(t *testing.T) {
 		j := jobWith(t, shell, server, "docker.io/acme/api")
 		j.want(t, sign, 0, "")
 		for variable, values := range map[string][]string{
-			"IMAGE":           {"", "--help", "$(touch pwned)", "acme/api;touch pwned", "docker.io/acme/api x", "acme/*"},
+			"IMAGE":           {"", "--help", "$(touch pwned)", "acme/api;touch pwned", "docker.io/acme/api x", "acme/*", "/acme/api", "../acme/api", "acme/../../api"},
 			"TAG":             {"", "--help", "-p", "$(touch pwned)", "`touch pwned`", "a;touch pwned", "1.4.0 x", "1.4.0\n", "'\"", "*", ".1", "a/b"},
 			"DIGEST":          {"", "sha256:", "sha256:" + strings.Repeat("A", 64), "md5:" + strings.Repeat("a", 64), digestA + "a", digestA[:70], strings.Repeat("a", 71), digestA[:70] + "$"},
 			"CI_PIPELINE_URL": {"https://gitlab.example/\",\"tag\":\"", "$(touch pwned)", "a\nb"},

@@ -4,23 +4,17 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
-NOTARY := github.com/theupdateframework/notary/cmd
 FUZZTIME ?= 20s
 # The race detector needs cgo; CI always has it.
 RACE := $(if $(CI),-race)
 
-.PHONY: help run tools test lint fmt fuzz cover bench
+.PHONY: help run test lint fmt fuzz cover bench
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -fast")
 	@go run ./cmd/hubrelay local $(FLAGS)
-
-tools: .tools/notary .tools/notary-server ## build what the tests run, once
-
-.tools/notary .tools/notary-server:
-	GOBIN=$(CURDIR)/.tools go install $(NOTARY)/$(@F)@v0.7.0
 
 test: tools ## run every test
 	go test $(RACE) ./...
@@ -44,3 +38,12 @@ cover: ## test, and say what is covered
 
 bench: ## measure, side by side with a bare handler
 	go test -run '^$$' -bench . -benchmem ./...
+
+# The client and the server of Docker Content Trust, as its tests run them.
+NOTARY := v0.7.0
+.PHONY: tools
+tools: .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY)
+
+.tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY): .tools/%@$(NOTARY):
+	GOBIN=$(CURDIR)/.tools go install github.com/theupdateframework/notary/cmd/$*@$(NOTARY)
+	@touch $@

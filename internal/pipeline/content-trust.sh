@@ -2,19 +2,19 @@
 # the registry, needs no Docker engine and pulls nothing. The signature belongs
 # to the tag, and lies on a Notary server.
 #
-# IMAGE, TAG, DIGEST and SIZE say what is signed, CI_PIPELINE_URL by whom; $WORK
+# IMAGE, TAG, DIGEST and SIZE say what is signed, CI_PIPELINE_URL by whom; $work
 # is a private directory that the caller makes and removes.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # $work is the caller's
 
 trust_say() { printf 'hubrelay: content trust: %s\n' "$1" >&2; }
 
 trust_server() { printf '%s' "${DOCKER_CONTENT_TRUST_SERVER:-https://notary.docker.io}"; }
 
-# trust_notary ARGUMENT...: what it says is in $WORK/notary.out. HOME is not the
+# trust_notary ARGUMENT...: what it says is in $work/notary.out. HOME is not the
 # user's, for notary takes settings from there.
 trust_notary() {
 	[ -z "${NOTARY_CA_FILE-}" ] || set -- --tlscacert "$NOTARY_CA_FILE" "$@"
-	HOME=$WORK/notary notary -d "$WORK/notary" -s "$(trust_server)" "$@" < /dev/null > "$WORK/notary.out" 2>&1
+	HOME=$work/notary notary -d "$work/notary" -s "$(trust_server)" "$@" < /dev/null > "$work/notary.out" 2>&1
 }
 
 # trust_fresh forgets what was known: where a server does not answer, notary
@@ -26,7 +26,7 @@ trust_fresh() {
 	case ${#DIGEST}$DIGEST in 71sha256:*) ;; *) trust_say "DIGEST is not a digest" && return 1 ;; esac
 	case $SIZE in '' | *[!0-9]*) trust_say "SIZE is not a number" && return 1 ;; esac
 	case ${CI_PIPELINE_URL-} in *[!A-Za-z0-9:/._~%-]*) trust_say "CI_PIPELINE_URL is not a URL" && return 1 ;; esac
-	rm -rf "$WORK/notary" && mkdir -m 700 "$WORK/notary"
+	rm -rf "$work/notary" && mkdir -m 700 "$work/notary"
 }
 
 # trust_statement prints what is signed beside the digest, as canonical JSON.
@@ -114,24 +114,24 @@ content_trust_signed() {
 	trust_fresh || return 1
 	if trust_notary lookup -- "$IMAGE" "$TAG"; then
 		trust_no_delegations || return 1
-		found=$(cat "$WORK/notary.out")
+		found=$(cat "$work/notary.out")
 		case $found in
 		"$TAG $DIGEST $SIZE")
-			if [ -n "${CI_PIPELINE_URL-}" ] && grep -Fq "\"custom\":$(trust_statement)" "$WORK/notary/tuf/$IMAGE/metadata/targets.json"; then
+			if [ -n "${CI_PIPELINE_URL-}" ] && grep -Fq "\"custom\":$(trust_statement)" "$work/notary/tuf/$IMAGE/metadata/targets.json"; then
 				own=yes
 			fi
 			return 0
 			;;
 		"$TAG sha256:"*) return 10 ;;
 		esac
-	elif grep -Fxq "* fatal: No valid trust data for $TAG" "$WORK/notary.out"; then
+	elif grep -Fxq "* fatal: No valid trust data for $TAG" "$work/notary.out"; then
 		trust_no_delegations || return 1
 		return 10
-	elif grep -Fq "does not have trust data for $IMAGE" "$WORK/notary.out"; then
+	elif grep -Fq "does not have trust data for $IMAGE" "$work/notary.out"; then
 		trust_say "$IMAGE was never initialised, or may not be read. Whoever keeps the root key does it once: notary -s $(trust_server) init -p $IMAGE"
 		return 1
 	fi
-	cat "$WORK/notary.out" >&2
+	cat "$work/notary.out" >&2
 	trust_say "whether $IMAGE:$TAG is signed cannot be told"
 	return 1
 }
@@ -139,7 +139,7 @@ content_trust_signed() {
 # Docker prefers what targets/releases says to what the targets key says, so
 # that a signature by the latter may count for nothing.
 trust_no_delegations() {
-	[ ! -d "$WORK/notary/tuf/$IMAGE/metadata/targets" ] && return
+	[ ! -d "$work/notary/tuf/$IMAGE/metadata/targets" ] && return
 	trust_say "$IMAGE has delegations (docker trust signer), which are not supported: sign with the targets key alone, or with cosign"
 	return 1
 }
@@ -147,16 +147,16 @@ trust_no_delegations() {
 content_trust_sign() {
 	for seconds in 1 2 3 4 0; do
 		trust_fresh || return 1
-		trust_statement > "$WORK/notary/statement.json" || return 1
+		trust_statement > "$work/notary/statement.json" || return 1
 		if trust_notary key import --role targets --gun "$IMAGE" -- "$NOTARY_KEY_FILE" &&
-			trust_notary addhash -p --sha256 "${DIGEST#sha256:}" --custom "$WORK/notary/statement.json" -- "$IMAGE" "$TAG" "$SIZE"; then
+			trust_notary addhash -p --sha256 "${DIGEST#sha256:}" --custom "$work/notary/statement.json" -- "$IMAGE" "$TAG" "$SIZE"; then
 			return 0
 		fi
 		# So it says, too, where another tag of IMAGE is signed at the same time.
-		grep -Fxq '* fatal: trust server rejected operation.' "$WORK/notary.out" || break
+		grep -Fxq '* fatal: trust server rejected operation.' "$work/notary.out" || break
 		sleep "$seconds"
 	done
-	cat "$WORK/notary.out" >&2
+	cat "$work/notary.out" >&2
 	trust_say "$IMAGE:$TAG could not be signed"
 	return 1
 }

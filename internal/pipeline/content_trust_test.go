@@ -63,7 +63,7 @@ func newJob(t *testing.T, shell []string) *job {
 		"HOME":      home,
 		"ARGUMENTS": j.arguments,
 		"NOTARY":    notaryTool(t, "notary"),
-		"WORK":      j.work,
+		"work":      j.work,
 		"IMAGE":     "docker.io/acme/api",
 		"TAG":       "1.4.0",
 		"DIGEST":    digestA,
@@ -104,7 +104,7 @@ func (j *job) call(t *testing.T, function string) (int, string) {
 	t.Helper()
 	// Inlined and under set -eu, as in a job. Read here, so that the cache of go
 	// test knows of it.
-	script := "set -eu\n" + read(t, "content-trust.sh") + `own=""; code=0; "$1" || code=$?; printf %s "$own" > "$WORK/own"; exit "$code"`
+	script := "set -eu\n" + read(t, "content-trust.sh") + `own=""; code=0; "$1" || code=$?; printf %s "$own" > "$work/own"; exit "$code"`
 	args := append(slices.Clone(j.shell[1:]), "-c", script, "job", function)
 	cmd := exec.Command(j.shell[0], args...)
 	cmd.Dir = j.work
@@ -314,8 +314,8 @@ func TestContentTrustTriesAgainWhenRejected(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell []string) {
 		server := startNotary(t)
 		j := jobWith(t, shell, server, "docker.io/acme/api")
-		j.program(t, "sleep", `echo slept >> "$WORK/slept"`)
-		j.program(t, "notary", `case " $* " in *" addhash "*) [ -e "$WORK/slept" ] || { echo "* fatal: trust server rejected operation."; exit 1; } ;; esac; exec "$NOTARY" "$@"`)
+		j.program(t, "sleep", `echo slept >> "$work/slept"`)
+		j.program(t, "notary", `case " $* " in *" addhash "*) [ -e "$work/slept" ] || { echo "* fatal: trust server rejected operation."; exit 1; } ;; esac; exec "$NOTARY" "$@"`)
 		j.want(t, sign, 0, "")
 		j.want(t, signed, yes, "")
 		if got := read(t, filepath.Join(j.work, "slept")); got != "slept\n" {
@@ -394,7 +394,7 @@ func TestContentTrustDoubts(t *testing.T) {
 			t.Parallel()
 			j := jobWith(t, shell, startNotary(t), "docker.io/acme/api")
 			j.want(t, sign, 0, "")
-			j.program(t, "notary", `"$NOTARY" "$@"; code=$?; mkdir "$WORK/notary/tuf/$IMAGE/metadata/targets"; exit $code`)
+			j.program(t, "notary", `"$NOTARY" "$@"; code=$?; mkdir "$work/notary/tuf/$IMAGE/metadata/targets"; exit $code`)
 			j.want(t, signed, doubt, "has delegations")
 			j.env["TAG"] = "1.4.1"
 			j.want(t, signed, doubt, "has delegations")

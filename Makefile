@@ -7,6 +7,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CRANE := v0.22.1
 COSIGN := v3.1.3
+NOTARY := v0.7.0
 FUZZTIME ?= 20s
 # The race detector needs cgo; CI always has it.
 RACE := $(if $(CI),-race)
@@ -30,14 +31,15 @@ lint: ## look for mistakes without running anything
 template: ## make templates/promote.yml from internal/pipeline
 	go test ./internal/pipeline -run TestTemplateIsMadeOfItsSources -update
 
-tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) ## build crane and cosign (some minutes, once)
+tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY) ## build what the template is tested with (some minutes, once)
 
-.tools/crane@$(CRANE):
-	GOBIN=$(CURDIR)/.tools go install github.com/google/go-containerregistry/cmd/crane@$(CRANE)
-	@touch $@
-
-.tools/cosign@$(COSIGN):
-	GOBIN=$(CURDIR)/.tools go install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN)
+# Each is a file beside the tool that says which version it is.
+.tools/crane@$(CRANE): PACKAGE := github.com/google/go-containerregistry/cmd/crane
+.tools/cosign@$(COSIGN): PACKAGE := github.com/sigstore/cosign/v3/cmd/cosign
+.tools/notary@$(NOTARY): PACKAGE := github.com/theupdateframework/notary/cmd/notary
+.tools/notary-server@$(NOTARY): PACKAGE := github.com/theupdateframework/notary/cmd/notary-server
+.tools/%:
+	GOBIN=$(CURDIR)/.tools go install $(PACKAGE)@$(lastword $(subst @, ,$*))
 	@touch $@
 
 fmt: ## format everything

@@ -179,7 +179,7 @@ promote() {
 		cat "$work/errors" >&2
 		stop 3 "the registry login failed"
 	}
-	signing guard
+	signing guard || stop 2 "this way to sign cannot work here: see the log of the job"
 
 	still_there
 	DIGEST=$now
@@ -200,7 +200,7 @@ promote() {
 		signing sign || stop 5 "it could not be signed"
 		signing signed || stop 4 "the signature that was just made cannot be verified"
 		;;
-	*) stop 4 "whether it is signed cannot be told, so nothing was done: a signature by another key, or the registry failed" ;;
+	*) stop 4 "whether it is signed cannot be told, so nothing was done: a signature by another key, or a server failed" ;;
 	esac
 
 	if [ "${PROMOTE_PUSH_AGAIN-}" = true ]; then

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/getto-systems/hubrelay/functions/notify"
@@ -34,9 +34,8 @@ type world struct {
 	slack *slacktest.Server
 	book  *ledger.Ledger
 
-	mu      sync.Mutex
-	asked   int
-	limited int // so many requests are answered with 503
+	asked   atomic.Int32
+	limited atomic.Int32 // so many requests are answered with 503
 }
 
 func newWorld(t *testing.T) *world {
@@ -76,12 +75,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.mu.Lock()
-		w.asked++
-		limited := w.limited > 0
-		w.limited--
-		w.mu.Unlock()
-		if limited {
+		w.asked.Add(1)
+		if w.limited.Add(-1) >= 0 {
 			rw.Header().Set("Retry-After", "1")
 			http.Error(rw, `{"error":"Slack limits"}`, http.StatusServiceUnavailable)
 			return
@@ -187,8 +182,8 @@ func TestOnlyACancellationIsReportedByThePromotionItself(t *testing.T) {
 	for _, status := range []string{"success", "failed"} {
 		w.ok(w.report(".hubrelay-report", append(asReport, "CI_JOB_STATUS", status)...))
 	}
-	if w.asked != 0 {
-		t.Errorf("it reported %d times", w.asked)
+	if n := w.asked.Load(); n != 0 {
+		t.Errorf("it reported %d times", n)
 	}
 	w.ok(w.report(".hubrelay-report", append(asReport, "CI_JOB_STATUS", "canceled")...))
 	w.wantState(ledger.Failed)
@@ -198,8 +193,8 @@ func TestASuccessWithoutAWordIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, status := range []string{"", "failure", "running"} {
-		if o := w.report("hubrelay-done", "HUBRELAY_STATUS", status); o.code == 0 || w.asked != 0 {
-			t.Errorf("%q: exit code %d, %d reports\n%s", status, o.code, w.asked, o.log)
+		if o := w.report("hubrelay-done", "HUBRELAY_STATUS", status); o.code == 0 || w.asked.Load() != 0 {
+			t.Errorf("%q: exit code %d, %d reports\n%s", status, o.code, w.asked.Load(), o.log)
 		}
 	}
 }
@@ -207,11 +202,11 @@ func TestASuccessWithoutAWordIsNoSuccess(t *testing.T) {
 func TestAReportComesBackWhenNotifyAsksForIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.limited = 2
+	w.limited.Store(2)
 	w.ok(w.report("hubrelay-running"))
 	w.wantState(ledger.Running)
-	if w.asked != 3 {
-		t.Errorf("Notify was asked %d times", w.asked)
+	if n := w.asked.Load(); n != 3 {
+		t.Errorf("Notify was asked %d times", n)
 	}
 }
 
@@ -219,8 +214,8 @@ func TestARefusedReportFailsAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	o := w.report("hubrelay-running", "NOTIFY_ID_TOKEN", "not-a-token")
-	if o.code == 0 || w.asked != 1 || !strings.Contains(o.log, `"error"`) {
-		t.Errorf("exit code %d after %d requests\n%s", o.code, w.asked, o.log)
+	if o.code == 0 || w.asked.Load() != 1 || !strings.Contains(o.log, `"error"`) {
+		t.Errorf("exit code %d after %d requests\n%s", o.code, w.asked.Load(), o.log)
 	}
 }
 

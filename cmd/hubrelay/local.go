@@ -27,7 +27,7 @@ token is read from SLACK_BOT_TOKEN. Both want -routes.
 Flags:
 `
 
-func local(ctx context.Context, args []string, out io.Writer) error {
+func local(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("local", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.Usage = func() {
@@ -41,6 +41,7 @@ func local(ctx context.Context, args []string, out io.Writer) error {
 		fast      = flags.Bool("fast", false, "deliver again after 0.1 to 2 s, not after 10 to 600 s as deployed")
 		gitlabURL = flags.String("gitlab-url", "", "use the real GitLab at this `URL`")
 		slack     = flags.Bool("slack", false, "use the real Slack")
+		runner    = flags.String("runner", "", "run this `template` really, templates/promote.yml, and sign images; make tools builds what it needs")
 	)
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -70,6 +71,12 @@ func local(ctx context.Context, args []string, out io.Writer) error {
 		if config.SlackBotToken.IsZero() {
 			return fmt.Errorf("-slack wants a bot token in SLACK_BOT_TOKEN")
 		}
+	}
+	if *runner != "" {
+		if config.Runner, err = sandbox.NewRunner(*runner, ".tools"); err != nil {
+			return fmt.Errorf("-runner: %w", err)
+		}
+		defer config.Runner.Close()
 	}
 	s, err := sandbox.Start(ctx, config)
 	if err != nil {

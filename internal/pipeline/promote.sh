@@ -15,7 +15,7 @@ outcome() {
 		printf 'HUBRELAY_STATUS=%s\n' "$1"
 		printf 'HUBRELAY_MESSAGE=%s\n' "$2"
 		[ -z "${DIGEST-}" ] || printf 'HUBRELAY_DIGEST=%s\n' "$DIGEST"
-	} > "${CI_PROJECT_DIR:-.}/hubrelay.env"
+	} > hubrelay.env
 	said=yes
 	say "$1: $2"
 }

@@ -73,10 +73,12 @@ func (d *dockerHub) call(image string, body []byte) {
 	}
 }
 
-// pipelines plays the runner of the fake GitLab. Nothing is signed: it does
-// what the real pipeline does to the registry and to Notify.
+// pipelines plays the runner of the fake GitLab. Without a Runner nothing is
+// signed: it does what the real pipeline does to the registry and to Notify.
 type pipelines struct {
 	*Sandbox
+	ctx      context.Context
+	runner   *Runner
 	stepTime time.Duration
 }
 
@@ -90,6 +92,15 @@ func (p pipelines) run(created gitlabtest.Pipeline) {
 		delivery:   value(created, "delivery_id"),
 	}
 	p.GitLab.SetStatus(created.Project, created.ID, "running")
+	if p.runner != nil {
+		status := "success"
+		if err := job.runReally(p.ctx, p.runner); err != nil {
+			job.event("ended", err.Error(), true)
+			status = "failed"
+		}
+		p.GitLab.SetStatus(created.Project, created.ID, status)
+		return
+	}
 	status, message := job.run(p.stepTime)
 	if err := job.report(status, message); err != nil {
 		job.event("could not report "+status, err.Error(), true)
@@ -159,6 +170,32 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	return "success", ""
 }
 
+// runReally runs the real template.
+func (j job) runReally(ctx context.Context, runner *Runner) error {
+	token, err := j.idToken()
+	if err != nil {
+		return err
+	}
+	return runner.Run(ctx, Run{
+		Registry: j.registry.host, NotifyURL: j.URL + "/notify/", Token: token, PipelineURL: j.pipeline.WebURL,
+		Inputs: map[string]string{
+			"image_repository": j.repository, "image_tag": j.tag, "image_digest": j.digest, "delivery_id": j.delivery,
+		},
+		WithoutKey: j.shallFail(),
+	}, func(line string) {
+		if _, said, ok := strings.Cut(line, "hubrelay: "); ok {
+			j.event(said, "", false)
+		}
+	})
+}
+
+func (j job) idToken() (string, error) {
+	return j.GitLab.IDToken(gitlabtest.Claims{
+		Project: j.pipeline.Project, Audience: audience, Ref: j.pipeline.Ref, RefProtected: true, PipelineID: j.pipeline.ID,
+		Expiry: time.Hour, // the job's time-out
+	})
+}
+
 // reportAttempts is how often a report is sent, as by curl --retry.
 const reportAttempts = 5
 
@@ -180,9 +217,7 @@ func (j job) report(status, message string) error {
 // send reports once. It returns how long to wait before the next attempt, 0
 // where there shall be none.
 func (j job) send(form string) (wait time.Duration, err error) {
-	token, err := j.GitLab.IDToken(gitlabtest.Claims{
-		Project: j.pipeline.Project, Audience: audience, Ref: j.pipeline.Ref, RefProtected: true, PipelineID: j.pipeline.ID,
-	})
+	token, err := j.idToken()
 	if err != nil {
 		return 0, err
 	}

@@ -62,6 +62,7 @@ type Config struct {
 	Language string        // of the Slack messages
 	Backoff  Backoff       // between two deliveries of a message; as deployed where it is zero
 	StepTime time.Duration // how long each step of a pretended pipeline takes
+	Runner   *Runner       // runs real pipelines; nil pretends them
 	Events   func(Event)   // hears what happens; called from one goroutine at a time
 	Logs     *slog.Logger  // takes the functions' logs, beside Events; may be nil
 
@@ -137,7 +138,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	}
 	s.Slack = slacktest.New(slackToken.Reveal())
 	s.Slack.OnMessage(s.heardInSlack)
-	s.GitLab.OnPipeline(pipelines{s, c.StepTime}.run)
+	s.GitLab.OnPipeline(pipelines{s, ctx, c.Runner, c.StepTime}.run)
 
 	mux, err := s.handlers(ctx, c, token, slackToken)
 	if err != nil {

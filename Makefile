@@ -9,10 +9,11 @@ CRANE := v0.22.1
 COSIGN := v3.1.3
 NOTARY := v0.7.0
 FUZZTIME ?= 20s
+WEBHOOKS ?= 10000
 # The race detector needs cgo; CI always has it.
 RACE := $(if $(CI),-race)
 
-.PHONY: help run test lint fmt fuzz cover bench tools template
+.PHONY: help run test lint fmt chaos fuzz cover bench tools template
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -45,6 +46,9 @@ tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .to
 fmt: ## format everything
 	gofmt -w .
 	@! command -v terraform > /dev/null || terraform fmt -recursive terraform
+
+chaos: ## send WEBHOOKS (10000) webhooks while everything fails, and account for each
+	go test ./internal/e2e -run TestChaos -count=1 -v -timeout 60m -args -webhooks $(WEBHOOKS)
 
 fuzz: ## fuzz each decoder for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

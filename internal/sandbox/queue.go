@@ -41,6 +41,9 @@ func (b Backoff) after(attempt int) time.Duration {
 
 // QueueConfig is what Terraform would set up.
 type QueueConfig struct {
+	// Host is the address of a Pub/Sub emulator; an embedded one is started
+	// where it is "".
+	Host                   string
 	Topic, DeadLetterTopic string
 	Endpoint               string  // where messages are pushed to
 	DeadLetterEndpoint     string  // where dead letters are pushed to; "" for nowhere
@@ -54,7 +57,9 @@ type QueueConfig struct {
 	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
 }
 
-// Queue is an embedded Pub/Sub with what it lacks: it pushes, and backs off.
+// Queue is a Pub/Sub on this machine with what it lacks. The embedded one does
+// not push, and has no back-off; Google's emulator does both, until some hundred
+// pushes have failed, and then no more. So Queue pulls, and pushes itself.
 type Queue struct {
 	Addr string // for PUBSUB_EMULATOR_HOST
 	// DeadLetterSubscription is where dead letters wait to be replayed.
@@ -83,7 +88,7 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 	}
 	dead := strings.Replace(c.DeadLetterTopic, "/topics/", "/subscriptions/", 1)
 	q := &Queue{
-		QueueConfig: c, server: pstest.NewServer(), DeadLetterSubscription: dead,
+		QueueConfig: c, Addr: c.Host, DeadLetterSubscription: dead,
 		trigger: "projects/" + topic.Project + "/subscriptions/trigger", notify: dead + "-notify",
 		http: &http.Client{Timeout: time.Minute},
 	}
@@ -93,7 +98,10 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 			err = fmt.Errorf("embedded pub/sub: %w", err)
 		}
 	}()
-	q.Addr = q.server.Addr
+	if c.Host == "" {
+		q.server = pstest.NewServer()
+		q.Addr = q.server.Addr
+	}
 	q.client, err = pubsubapi.NewClient(ctx, topic.Project, pubsub.EmulatorOptions(q.Addr)...)
 	if err != nil {
 		return nil, err
@@ -122,7 +130,9 @@ func (q *Queue) Close() {
 	if q.client != nil {
 		_ = q.client.Close()
 	}
-	_ = q.server.Close()
+	if q.server != nil {
+		_ = q.server.Close()
+	}
 }
 
 // Deliver pushes messages to the endpoints until ctx ends.

@@ -32,7 +32,9 @@ lint: ## look for mistakes without running anything
 template: ## make templates/promote.yml from internal/pipeline
 	go test ./internal/pipeline -run TestTemplateIsMadeOfItsSources -update
 
-tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY) ## build what the template is tested with (some minutes, once)
+tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY) ## get what the template is tested with (some minutes, once)
+
+	@scripts/gitlab-ci-local.sh || test -z "$(CI)"
 
 # Each is a file beside the tool that says which version it is.
 .tools/crane@$(CRANE): PACKAGE := github.com/google/go-containerregistry/cmd/crane

@@ -89,6 +89,8 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 			if err != nil {
 				return errors.Join(err, table.end(waiting, chosen, replayed, *apply))
 			}
+			table.flush()
+			fmt.Fprintf(out, "… %d queued again so far\n", replayed)
 		}
 		if *limit > 0 && chosen == *limit {
 			break

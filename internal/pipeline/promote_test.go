@@ -48,8 +48,8 @@ func bothKinds(t *testing.T, test func(*testing.T, *hub)) {
 
 func TestFirstBuildIsSignedAndBecomesLatest(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
-		for tag, push := range map[string]func(string) string{"1.0.0": h.push, "2.0.0": h.pushIndex} {
-			digest := push(tag)
+		for i, tag := range []string{"1.0.0", "2.0.0"} {
+			digest := []func(string) string{h.push, h.pushIndex}[i](tag)
 			got := h.promote(tag, digest)
 			got.want(0, "success", "signed; latest moved to it")
 			h.wantSigned(digest, tag, url1)

@@ -22,7 +22,7 @@ run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -f
 	@go run ./cmd/hubrelay local $(FLAGS)
 
 test: tools ## run every test
-	go test $(RACE) ./...
+	go test $(RACE) -timeout 30m ./...
 	@scripts/terraform-test.sh
 	@scripts/not-run.sh
 

@@ -23,7 +23,7 @@ import (
 	"github.com/getto-systems/hubrelay/functions/trigger"
 	"github.com/getto-systems/hubrelay/functions/webhook"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 )
 
 // drainTime is what requests in hand have left after SIGTERM. Cloud Run sends
@@ -51,13 +51,13 @@ func register(name string, build func(context.Context, func(string) string) (htt
 		}
 		os.Exit(1)
 	}
-	drain := httpx.NewDrain(handler)
+	drain := httpserver.NewDrain(handler)
 	go exitOnTerm(drain)
 	functions.HTTP(name, drain.ServeHTTP)
 }
 
 // exitOnTerm ends the process once what is in hand is done.
-func exitOnTerm(drain *httpx.Drain) {
+func exitOnTerm(drain *httpserver.Drain) {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	<-term

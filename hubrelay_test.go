@@ -20,31 +20,33 @@ const module = "github.com/getto-systems/hubrelay"
 // mayImport is the table of docs/architecture.md: which packages of ours each
 // package may import. Tests may import what they like.
 var mayImport = map[string][]string{
-	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gcplog", "internal/httpx"},
+	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gcplog", "internal/httpserver"},
 
-	"functions/webhook": {"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpx", "internal/pubsub"},
+	"functions/webhook": {"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpserver", "internal/pubsub"},
 	"functions/trigger": {
-		"internal/dockerhub", "internal/env", "internal/gcplog", "internal/gitlab", "internal/httpx",
+		"internal/dockerhub", "internal/env", "internal/gcplog", "internal/gitlab", "internal/httpserver",
 		"internal/ledger", "internal/pubsub", "internal/registry", "internal/route",
 	},
 	"functions/notify": {
-		"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpx",
+		"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpserver",
 		"internal/ledger", "internal/pubsub", "internal/route", "internal/slack",
 	},
 
-	"internal/env":       nil,
-	"internal/gcplog":    nil,
-	"internal/httpx":     {"internal/gcplog"},
-	"internal/auth":      {"internal/httpx"},
-	"internal/dockerhub": nil,
-	"internal/route":     {"internal/dockerhub"},
+	"internal/env":        nil,
+	"internal/gcplog":     nil,
+	"internal/httpserver": {"internal/gcplog"},
+	"internal/httpclient": nil,
+	"internal/auth":       {"internal/httpclient"},
+	"internal/dockerhub":  nil,
+	"internal/route":      {"internal/dockerhub"},
 
 	// Adapters do not know each other.
-	"internal/gitlab":   {"internal/env", "internal/httpx"},
-	"internal/ledger":   nil,
-	"internal/pubsub":   nil,
-	"internal/registry": {"internal/dockerhub", "internal/env", "internal/httpx"},
-	"internal/slack":    {"internal/env", "internal/httpx"},
+	"internal/gitlab":     {"internal/env", "internal/httpclient"},
+	"internal/deadletter": {"internal/pubsub"},
+	"internal/ledger":     nil,
+	"internal/pubsub":     nil,
+	"internal/registry":   {"internal/dockerhub", "internal/env", "internal/httpclient"},
+	"internal/slack":      {"internal/env", "internal/httpclient"},
 
 	// Fakes imitate the outside.
 	"internal/gitlab/gitlabtest": nil,
@@ -56,7 +58,7 @@ var mayImport = map[string][]string{
 		"internal/gcplog", "internal/gitlab/gitlabtest", "internal/pubsub", "internal/slack/slacktest",
 	},
 	"cmd/hubrelay": {
-		"internal/dockerhub", "internal/env", "internal/httpx", "internal/ledger", "internal/pubsub", "internal/sandbox",
+		"internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/ledger", "internal/pubsub", "internal/sandbox",
 	},
 }
 
@@ -66,8 +68,8 @@ var onlyIn = map[string][]string{
 	"github.com/slack-go/slack":                   {"internal/slack"},
 	"github.com/coreos/go-oidc":                   {"internal/auth"},
 	"github.com/google/go-containerregistry":      {"internal/registry", "internal/sandbox"},
-	"cloud.google.com/go":                         {"internal/ledger", "internal/pubsub", "internal/sandbox"},
-	"google.golang.org":                           {"internal/ledger", "internal/pubsub", "internal/sandbox"},
+	"cloud.google.com/go":                         {"internal/deadletter", "internal/ledger", "internal/pubsub", "internal/sandbox"},
+	"google.golang.org":                           {"internal/deadletter", "internal/ledger", "internal/pubsub", "internal/sandbox"},
 	"github.com/GoogleCloudPlatform":              {"."},
 	"github.com/Masterminds/semver":               {"internal/route"},
 	"github.com/go-jose/go-jose":                  {"internal/gitlab/gitlabtest"},

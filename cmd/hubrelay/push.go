@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 const pushUsage = `Usage: hubrelay push URL REPOSITORY:TAG
@@ -46,9 +46,9 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 		return errors.New("the URL cannot be read") // err repeats it, and with it the token
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := httpx.NewClient(pushTimeout).Do(req)
+	res, err := httpclient.New(pushTimeout).Do(req)
 	if err != nil {
-		return fmt.Errorf("send the webhook: %w", httpx.Unanswered(err)) // err has the URL, whose path is a secret
+		return fmt.Errorf("send the webhook: %w", httpclient.Unanswered(err)) // err has the URL, whose path is a secret
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)

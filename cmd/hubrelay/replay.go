@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/getto-systems/hubrelay/internal/deadletter"
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 )
@@ -56,7 +57,7 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("-topic: %w", err)
 	}
-	letters, err := pubsub.OpenDeadLetters(ctx, *subscription, topic, os.Getenv("PUBSUB_EMULATOR_HOST"))
+	letters, err := deadletter.Open(ctx, *subscription, topic, os.Getenv("PUBSUB_EMULATOR_HOST"))
 	if err != nil {
 		return err
 	}

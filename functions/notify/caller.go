@@ -7,7 +7,7 @@ import (
 	"net/http"
 
 	"github.com/getto-systems/hubrelay/internal/auth"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
@@ -28,7 +28,7 @@ type claims struct {
 
 // identify checks the bearer token.
 func (h handler) identify(ctx context.Context, token string) (caller, error) {
-	unauthorized := &httpx.Error{Status: http.StatusUnauthorized, Public: "the Authorization header has no valid bearer token"}
+	unauthorized := &httpserver.Error{Status: http.StatusUnauthorized, Public: "the Authorization header has no valid bearer token"}
 	switch {
 	case token == "":
 		return caller{}, unauthorized
@@ -43,7 +43,7 @@ func (h handler) identify(ctx context.Context, token string) (caller, error) {
 		unauthorized.Cause = err
 		return caller{}, unauthorized
 	case err != nil:
-		return caller{}, &httpx.Error{
+		return caller{}, &httpserver.Error{
 			Status: http.StatusServiceUnavailable, Public: "the issuer of id tokens does not answer; send it again",
 			RetryAfter: retryAfter, Cause: err,
 		}
@@ -51,7 +51,7 @@ func (h handler) identify(ctx context.Context, token string) (caller, error) {
 		unauthorized.Cause = errors.New("the id token names no project")
 		return caller{}, unauthorized
 	case c.RefProtected != "true":
-		return caller{}, &httpx.Error{
+		return caller{}, &httpserver.Error{
 			Status: http.StatusForbidden,
 			Public: fmt.Sprintf("the pipeline of %s runs on a branch or tag that is not protected", c.ProjectPath),
 		}
@@ -66,9 +66,9 @@ func (h handler) route(who caller, rep report) (route.Route, error) {
 		found, ok := h.Routes.Find(rep.repository)
 		switch {
 		case !ok:
-			return found, &httpx.Error{Status: http.StatusNotFound, Public: fmt.Sprintf("no route for %s", rep.repository)}
+			return found, &httpserver.Error{Status: http.StatusNotFound, Public: fmt.Sprintf("no route for %s", rep.repository)}
 		case who.isProject() && !found.RunsIn(who.project):
-			return found, &httpx.Error{
+			return found, &httpserver.Error{
 				Status: http.StatusForbidden,
 				Public: fmt.Sprintf("the route of %s does not name the project %s", rep.repository, who.project.Path),
 			}
@@ -76,18 +76,18 @@ func (h handler) route(who caller, rep report) (route.Route, error) {
 		return found, nil
 	}
 	if !who.isProject() {
-		return route.Route{}, &httpx.Error{Status: http.StatusBadRequest, Public: "repository is required, for a static token belongs to no project"}
+		return route.Route{}, &httpserver.Error{Status: http.StatusBadRequest, Public: "repository is required, for a static token belongs to no project"}
 	}
 	routes := h.Routes.OfProject(who.project)
 	switch len(routes) {
 	case 1:
 		return routes[0], nil
 	case 0:
-		return route.Route{}, &httpx.Error{
+		return route.Route{}, &httpserver.Error{
 			Status: http.StatusForbidden, Public: fmt.Sprintf("no route names the project %s", who.project.Path),
 		}
 	}
-	return route.Route{}, &httpx.Error{
+	return route.Route{}, &httpserver.Error{
 		Status: http.StatusBadRequest,
 		Public: fmt.Sprintf("repository is required, for %s belongs to %d routes", who.project.Path, len(routes)),
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/getto-systems/hubrelay/internal/auth"
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 	"github.com/getto-systems/hubrelay/internal/slack"
@@ -28,9 +28,9 @@ const atOnce = 20
 // https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions
 func (h handler) authorizeGoogle(ctx context.Context, header http.Header) error {
 	if h.PushTokens == nil {
-		return &httpx.Error{Status: http.StatusNotFound, Public: "this path is for Google alone; set PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT to let it in"}
+		return &httpserver.Error{Status: http.StatusNotFound, Public: "this path is for Google alone; set PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT to let it in"}
 	}
-	unauthorized := &httpx.Error{Status: http.StatusUnauthorized, Public: "the Authorization header has no valid token of Google's"}
+	unauthorized := &httpserver.Error{Status: http.StatusUnauthorized, Public: "the Authorization header has no valid token of Google's"}
 	token := auth.Bearer(header)
 	if token == "" {
 		return unauthorized
@@ -44,7 +44,7 @@ func (h handler) authorizeGoogle(ctx context.Context, header http.Header) error 
 		unauthorized.Cause = err
 		return unauthorized
 	case err != nil:
-		return &httpx.Error{
+		return &httpserver.Error{
 			Status: http.StatusServiceUnavailable, Public: "the issuer of Google's tokens does not answer; send it again",
 			RetryAfter: retryAfter, Cause: err,
 		}
@@ -56,21 +56,21 @@ func (h handler) authorizeGoogle(ctx context.Context, header http.Header) error 
 }
 
 // bury tells Slack of a push that got no pipeline.
-func (h handler) bury(r *http.Request) (httpx.Answer, error) {
+func (h handler) bury(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
 	if err := h.authorizeGoogle(ctx, r.Header); err != nil {
-		return httpx.Answer{}, err
+		return httpserver.Answer{}, err
 	}
-	body, err := httpx.ReadBody(r, maxLetter)
+	body, err := httpserver.ReadBody(r, maxLetter)
 	if err != nil {
-		return httpx.Answer{}, err
+		return httpserver.Answer{}, err
 	}
 	message, err := pubsub.ParsePush(body)
 	if err != nil {
-		return httpx.Answer{}, &httpx.Error{Status: http.StatusBadRequest, Public: err.Error()}
+		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusBadRequest, Public: err.Error()}
 	}
 	letter, m := h.read(message)
-	answer := httpx.Answer{Message: "dead letter told", Traceparent: message.Attributes["traceparent"], Attrs: []slog.Attr{
+	answer := httpserver.Answer{Message: "dead letter told", Traceparent: message.Attributes["traceparent"], Attrs: []slog.Attr{
 		slog.String("id", letter.ID), slog.String("repository", letter.Repository), slog.String("tag", letter.Tag),
 		slog.String("message_id", message.ID), slog.String("reason", letter.Reason),
 	}}
@@ -79,7 +79,7 @@ func (h handler) bury(r *http.Request) (httpx.Answer, error) {
 		letter.Route, channel = found.Key, found.Slack.Channel
 	}
 	if channel == "" {
-		return answer, &httpx.Error{Status: http.StatusNotFound, Public: "there is no route for this dead letter, and no DEFAULT_CHANNEL"}
+		return answer, &httpserver.Error{Status: http.StatusNotFound, Public: "there is no route for this dead letter, and no DEFAULT_CHANNEL"}
 	}
 	ref, outcome, err := h.tellLetter(ctx, channel, letter, m)
 	if err != nil {
@@ -125,7 +125,7 @@ func (h handler) tellLetter(ctx context.Context, channel string, letter ledger.L
 	telling, err := h.Promotions.Bury(ctx, letter)
 	switch {
 	case errors.Is(err, ledger.ErrInProgress):
-		return slack.Ref{}, "", &httpx.Error{
+		return slack.Ref{}, "", &httpserver.Error{
 			Status: http.StatusServiceUnavailable, RetryAfter: retryAfter, Public: "another is at this promotion; send it again", Cause: err,
 		}
 	case err != nil:
@@ -137,17 +137,17 @@ func (h handler) tellLetter(ctx context.Context, channel string, letter ledger.L
 
 // tellOfSilence tells Slack of the promotions whose pipelines have reported
 // nothing for long. It is called by the clock.
-func (h handler) tellOfSilence(r *http.Request) (httpx.Answer, error) {
+func (h handler) tellOfSilence(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
 	if err := h.authorizeGoogle(ctx, r.Header); err != nil {
-		return httpx.Answer{}, err
+		return httpserver.Answer{}, err
 	}
 	if h.Promotions == nil {
-		return httpx.Answer{}, &httpx.Error{Status: http.StatusNotFound, Public: "there is no LEDGER to look into"}
+		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusNotFound, Public: "there is no LEDGER to look into"}
 	}
 	ids, err := h.Promotions.Silent(ctx, h.SilentAfter, atOnce)
 	if err != nil {
-		return httpx.Answer{}, ledgerError(err)
+		return httpserver.Answer{}, ledgerError(err)
 	}
 	told := 0
 	var failed error
@@ -161,7 +161,7 @@ func (h handler) tellOfSilence(r *http.Request) (httpx.Answer, error) {
 			told++
 		}
 	}
-	answer := httpx.Answer{Message: "silence looked for", Attrs: []slog.Attr{slog.Int("told", told)}, Body: map[string]int{"told": told}}
+	answer := httpserver.Answer{Message: "silence looked for", Attrs: []slog.Attr{slog.Int("told", told)}, Body: map[string]int{"told": told}}
 	if failed != nil {
 		return answer, slackError(failed)
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/auth"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/route"
 	"github.com/getto-systems/hubrelay/internal/slack"
@@ -71,7 +71,7 @@ type Notify struct {
 // New returns the handler that pipelines report to, and Google.
 func New(n Notify, log *slog.Logger) http.Handler {
 	h := handler{n, log}
-	return httpx.Serve(log, func(r *http.Request) (httpx.Answer, error) {
+	return httpserver.Serve(log, func(r *http.Request) (httpserver.Answer, error) {
 		switch r.URL.Path {
 		case "/":
 			return h.receive(r)
@@ -80,7 +80,7 @@ func New(n Notify, log *slog.Logger) http.Handler {
 		case "/silent":
 			return h.tellOfSilence(r)
 		}
-		return httpx.Answer{}, &httpx.Error{Status: http.StatusNotFound, Public: "there is nothing at this path; report to /"}
+		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusNotFound, Public: "there is nothing at this path; report to /"}
 	})
 }
 
@@ -94,21 +94,21 @@ type told struct {
 	TS      string `json:"ts"`
 }
 
-func (h handler) receive(r *http.Request) (httpx.Answer, error) {
+func (h handler) receive(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
 	who, err := h.identify(ctx, auth.Bearer(r.Header))
 	if err != nil {
-		return httpx.Answer{}, err
+		return httpserver.Answer{}, err
 	}
-	body, err := httpx.ReadBody(r, maxBody)
+	body, err := httpserver.ReadBody(r, maxBody)
 	if err != nil {
-		return httpx.Answer{}, err
+		return httpserver.Answer{}, err
 	}
 	rep, err := parseReport(body)
 	if err != nil {
-		return httpx.Answer{}, &httpx.Error{Status: http.StatusBadRequest, Public: strings.ReplaceAll(err.Error(), "\n", "; ")}
+		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusBadRequest, Public: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	}
-	answer := httpx.Answer{Message: "report taken", Attrs: []slog.Attr{slog.String("reason", rep.status)}}
+	answer := httpserver.Answer{Message: "report taken", Attrs: []slog.Attr{slog.String("reason", rep.status)}}
 	add := func(key, value string) {
 		if value != "" {
 			answer.Attrs = append(answer.Attrs, slog.String(key, value))
@@ -173,7 +173,7 @@ func (h handler) tellReport(ctx context.Context, found route.Route, who caller, 
 func (h handler) tellPromotion(ctx context.Context, found route.Route, who caller, rep report, p ledger.Promotion) (slack.Ref, string, error) {
 	owner, ok := h.Routes.Find(p.Repository)
 	if !ok || who.isProject() && !owner.RunsIn(who.project) || rep.repository != "" && rep.repository != p.Repository {
-		return slack.Ref{}, "", &httpx.Error{Status: http.StatusForbidden, Public: "delivery_id is of another repository"}
+		return slack.Ref{}, "", &httpserver.Error{Status: http.StatusForbidden, Public: "delivery_id is of another repository"}
 	}
 	telling, err := h.report(ctx, ledger.Report{
 		ID: rep.deliveryID, Digest: rep.digest, State: states[rep.status], PipelineURL: rep.pipelineURL,
@@ -221,7 +221,7 @@ func (h handler) report(ctx context.Context, r ledger.Report) (ledger.Telling, e
 		case !errors.Is(err, ledger.ErrInProgress):
 			return telling, ledgerError(err)
 		case time.Now().After(end):
-			return telling, &httpx.Error{
+			return telling, &httpserver.Error{
 				Status: http.StatusServiceUnavailable, RetryAfter: retryAfter,
 				Public: "another report of this promotion is being told to Slack; send it again", Cause: err,
 			}
@@ -274,7 +274,7 @@ func (h handler) record(ctx context.Context, p ledger.Promotion, err error) {
 }
 
 func ledgerError(err error) error {
-	return &httpx.Error{
+	return &httpserver.Error{
 		Status: http.StatusServiceUnavailable, Public: "the record of promotions is away; send it again",
 		RetryAfter: retryAfter, Cause: err,
 	}
@@ -291,7 +291,7 @@ func slackError(err error) error {
 		if wait == 0 {
 			wait = retryAfter
 		}
-		return &httpx.Error{
+		return &httpserver.Error{
 			Status: http.StatusServiceUnavailable, Public: "Slack takes no messages at the moment; send it again",
 			RetryAfter: wait, Cause: err,
 		}
@@ -300,5 +300,5 @@ func slackError(err error) error {
 	if refusal.Hint != "" {
 		public += ": " + refusal.Hint
 	}
-	return &httpx.Error{Status: http.StatusBadGateway, Public: public, Cause: err}
+	return &httpserver.Error{Status: http.StatusBadGateway, Public: public, Cause: err}
 }

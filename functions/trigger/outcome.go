@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 )
 
 // outcome is what became of a delivery: a row of the table in
@@ -25,8 +25,8 @@ func retry(reason string, cause error) outcome {
 }
 
 // answer is the HTTP answer and the one log line of a delivery.
-func (d *delivery) answer(o outcome) httpx.Answer {
-	a := httpx.Answer{Status: http.StatusOK, Body: o, Traceparent: d.message.Attributes["traceparent"]}
+func (d *delivery) answer(o outcome) httpserver.Answer {
+	a := httpserver.Answer{Status: http.StatusOK, Body: o, Traceparent: d.message.Attributes["traceparent"]}
 	switch o.Outcome {
 	case "triggered":
 		a.Message = "pipeline created"

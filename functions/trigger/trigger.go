@@ -14,7 +14,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/gitlab"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 	"github.com/getto-systems/hubrelay/internal/registry"
@@ -71,7 +71,7 @@ type Trigger struct {
 // settled, and 503 for what Pub/Sub shall deliver again.
 func New(t Trigger, log *slog.Logger) http.Handler {
 	h := handler{t, newPace(), log}
-	return httpx.Serve(log, h.deliver)
+	return httpserver.Serve(log, h.deliver)
 }
 
 type handler struct {
@@ -89,10 +89,10 @@ type delivery struct {
 	digest  string
 }
 
-func (h handler) deliver(r *http.Request) (httpx.Answer, error) {
-	body, err := httpx.ReadBody(r, maxBody)
+func (h handler) deliver(r *http.Request) (httpserver.Answer, error) {
+	body, err := httpserver.ReadBody(r, maxBody)
 	if err != nil {
-		return httpx.Answer{}, err
+		return httpserver.Answer{}, err
 	}
 	d := &delivery{}
 	d.message, err = pubsub.ParsePush(body)

@@ -15,7 +15,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 )
 
@@ -49,7 +49,7 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 // New returns the webhook. It answers 202 once the push is queued and not
 // before: Docker Hub shows a failed delivery only if it is told of one.
 func New(tokens auth.Tokens, queue Publisher, log *slog.Logger) http.Handler {
-	return httpx.Serve(log, webhook{tokens, queue}.receive)
+	return httpserver.Serve(log, webhook{tokens, queue}.receive)
 }
 
 type webhook struct {
@@ -66,29 +66,29 @@ type ignored struct {
 	Ignored string `json:"ignored"`
 }
 
-func (h webhook) receive(r *http.Request) (httpx.Answer, error) {
+func (h webhook) receive(r *http.Request) (httpserver.Answer, error) {
 	if !h.tokens.Valid(strings.TrimPrefix(r.URL.Path, "/")) {
-		return httpx.Answer{}, &httpx.Error{Status: http.StatusUnauthorized, Public: "the URL has no valid token"}
+		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusUnauthorized, Public: "the URL has no valid token"}
 	}
-	body, err := httpx.ReadBody(r, maxBody)
+	body, err := httpserver.ReadBody(r, maxBody)
 	if err != nil {
-		return httpx.Answer{}, err
+		return httpserver.Answer{}, err
 	}
 	push, err := dockerhub.Parse(body, time.Now())
 	switch {
 	case errors.Is(err, dockerhub.ErrNoTag):
-		return httpx.Answer{
+		return httpserver.Answer{
 			Status: http.StatusAccepted, Body: ignored{"no_tag"}, Message: "push ignored",
 			Attrs: []slog.Attr{slog.String("outcome", "ignored"), slog.String("reason", "no_tag")},
 		}, nil
 	case err != nil:
-		return httpx.Answer{}, &httpx.Error{Status: http.StatusBadRequest, Public: err.Error()}
+		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusBadRequest, Public: err.Error()}
 	}
 	return h.publish(r, push)
 }
 
-func (h webhook) publish(r *http.Request, push dockerhub.Push) (httpx.Answer, error) {
-	answer := httpx.Answer{Attrs: []slog.Attr{
+func (h webhook) publish(r *http.Request, push dockerhub.Push) (httpserver.Answer, error) {
+	answer := httpserver.Answer{Attrs: []slog.Attr{
 		slog.String("id", push.ID),
 		slog.String("repository", push.Repository),
 		slog.String("tag", push.Tag),
@@ -104,7 +104,7 @@ func (h webhook) publish(r *http.Request, push dockerhub.Push) (httpx.Answer, er
 	// Docker Hub may hang up while Pub/Sub takes its time: publish all the same.
 	messageID, err := h.queue.Publish(context.WithoutCancel(r.Context()), data, attributes)
 	if err != nil {
-		return answer, &httpx.Error{
+		return answer, &httpserver.Error{
 			Status: http.StatusServiceUnavailable, Public: "the push could not be queued; send it again",
 			RetryAfter: retryAfter, Cause: err,
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 const (
@@ -47,7 +47,7 @@ type Verifier struct {
 
 // NewVerifier asks nobody anything yet.
 func NewVerifier(issuer, audience string) *Verifier {
-	return &Verifier{issuer: issuer, audience: audience, client: httpx.NewClient(issuerTimeout)}
+	return &Verifier{issuer: issuer, audience: audience, client: httpclient.New(issuerTimeout)}
 }
 
 // Verify checks the token's signature, issuer, audience and time, and reads

@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/env"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 // Reasons of an Error. The first four pass, the others do not.
@@ -137,7 +137,7 @@ func (a answer) refusal(r Request) *Error {
 	if a.err != nil {
 		return &Error{
 			Status: a.status, Reason: Unavailable, RetryAfter: a.retryAfter(), Ambiguous: true,
-			Cause: fmt.Errorf("read the answer: %w", httpx.Unanswered(a.err)),
+			Cause: fmt.Errorf("read the answer: %w", httpclient.Unanswered(a.err)),
 		}
 	}
 	words := a.words()
@@ -252,7 +252,7 @@ func shorten(text string) string {
 // every answer, counts only where the limit is reached.
 func (a answer) retryAfter() time.Duration {
 	if a.header.Get("Retry-After") != "" || a.status != http.StatusTooManyRequests {
-		return httpx.RetryAfter(a.header)
+		return httpclient.RetryAfter(a.header)
 	}
 	unix, err := strconv.ParseInt(a.header.Get("RateLimit-Reset"), 10, 64)
 	if err != nil {
@@ -264,5 +264,5 @@ func (a answer) retryAfter() time.Duration {
 // unanswered makes an Error of a request that got no answer. Where there was
 // no connection, there is no pipeline.
 func unanswered(err error, connected bool) *Error {
-	return &Error{Reason: Unavailable, Ambiguous: connected, Cause: httpx.Unanswered(err)}
+	return &Error{Reason: Unavailable, Ambiguous: connected, Cause: httpclient.Unanswered(err)}
 }

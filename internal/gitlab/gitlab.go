@@ -21,7 +21,7 @@ import (
 	api "github.com/xanzy/go-gitlab"
 
 	"github.com/getto-systems/hubrelay/internal/env"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 const (
@@ -50,7 +50,7 @@ func New(baseURL string) (*Client, error) {
 	// neither repeat requests nor ask for the rate limit first.
 	client, err := api.NewClient("",
 		api.WithBaseURL(baseURL),
-		api.WithHTTPClient(httpx.NewClient(timeout)),
+		api.WithHTTPClient(httpclient.New(timeout)),
 		api.WithoutRetries(),
 		api.WithCustomRetryMax(0),
 		api.WithCustomLimiter(unlimited{}),
@@ -174,7 +174,7 @@ func (c *Client) find(ctx context.Context, s Search) (Pipeline, bool, error) {
 		got.err = json.Unmarshal(got.body, &list)
 	}
 	if got.err != nil {
-		return Pipeline{}, false, &Error{Status: got.status, Reason: Unavailable, Cause: fmt.Errorf("read the answer: %w", httpx.Unanswered(got.err))}
+		return Pipeline{}, false, &Error{Status: got.status, Reason: Unavailable, Cause: fmt.Errorf("read the answer: %w", httpclient.Unanswered(got.err))}
 	}
 	for _, p := range list {
 		if p.Name == s.Name { // a GitLab that knows no names lists all

@@ -19,7 +19,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gitlab"
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 const canary = "glptt-canary+/<1>"
@@ -254,7 +254,7 @@ func TestRefusals(t *testing.T) {
 		{name: "408 is a time-out", status: 408, reason: "gitlab_unavailable", temporary: true, ambiguous: true, hint: "-"},
 		{name: "409 is a lock", status: 409, reason: "gitlab_unavailable", temporary: true, hint: "-"},
 		{name: "413 is for good", status: 413, reason: "rejected", hint: "in the log line"},
-		{name: "an answer over the limit may fit later", status: 400, body: `{"message":"` + strings.Repeat("x", httpx.MaxAnswer) + `"}`,
+		{name: "an answer over the limit may fit later", status: 400, body: `{"message":"` + strings.Repeat("x", httpclient.MaxAnswer) + `"}`,
 			reason: "gitlab_unavailable", temporary: true, ambiguous: true, hint: "-"},
 		{name: "the token comes back", status: 400, body: `{"message":"token ` + canary + ` is bad"}`,
 			reason: "rejected", hint: "in the log line", message: "token [secret] is bad"},
@@ -348,7 +348,7 @@ func TestCreatedIsASuccessWhateverTheBody(t *testing.T) {
 		{"empty", "", gitlab.Pipeline{}},
 		{"no JSON", "<html>", gitlab.Pipeline{}},
 		{"an id that is a string", `{"id":"7","web_url":"https://gitlab.example/p/7"}`, gitlab.Pipeline{URL: "https://gitlab.example/p/7"}},
-		{"over the limit", strings.Repeat(" ", httpx.MaxAnswer) + `{"id":7}`, gitlab.Pipeline{}},
+		{"over the limit", strings.Repeat(" ", httpclient.MaxAnswer) + `{"id":7}`, gitlab.Pipeline{}},
 		{"a URL that is none", `{"id":7,"web_url":"javascript:alert(1)"}`, gitlab.Pipeline{ID: 7}},
 		{"a URL with the token", `{"id":7,"web_url":"https://gitlab.example/?t=glptt-canary%2B%2F%3C1%3E"}`, gitlab.Pipeline{ID: 7}},
 		{"a URL without end", `{"id":7,"web_url":"https://gitlab.example/` + strings.Repeat("x", 2000) + `"}`, gitlab.Pipeline{ID: 7}},

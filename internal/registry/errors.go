@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 // Reasons of an Error.
@@ -66,7 +66,7 @@ func statusText(status int) error {
 
 // unreachable makes an Error of a request that got no answer.
 func unreachable(err error) *Error {
-	return &Error{Reason: Unavailable, Cause: httpx.Unanswered(err)}
+	return &Error{Reason: Unavailable, Cause: httpclient.Unanswered(err)}
 }
 
 // loginFailed makes an Error of a login that failed.

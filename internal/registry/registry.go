@@ -18,7 +18,7 @@ import (
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 // Timeout bounds one call of a Client, with all the requests that it takes.
@@ -73,7 +73,7 @@ func New(baseURL string, auth env.Secret) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	guarded := transport.NewUserAgent(guard{httpx.NewTransport(), base}, "hubrelay")
+	guarded := transport.NewUserAgent(guard{httpclient.NewTransport(), base}, "hubrelay")
 	return &Client{
 		base:        base,
 		registry:    registry,

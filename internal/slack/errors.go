@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/env"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 const (
@@ -142,7 +142,7 @@ func readAnswer(status int, header http.Header, body []byte, token env.Secret) (
 	err := json.Unmarshal(body, &a)
 	readable := err == nil || errors.As(err, &odd)
 
-	refusal := &Error{Status: status, RetryAfter: httpx.RetryAfter(header)}
+	refusal := &Error{Status: status, RetryAfter: httpclient.RetryAfter(header)}
 	switch {
 	case readable && a.Code != "":
 		refusal.Code = codeOf(redact(a.Code, token))
@@ -200,4 +200,4 @@ func redact(text string, token env.Secret) string {
 }
 
 // unanswered makes an Error of a call that got no answer, or not all of one.
-func unanswered(err error) *Error { return &Error{Cause: httpx.Unanswered(err)} }
+func unanswered(err error) *Error { return &Error{Cause: httpclient.Unanswered(err)} }

@@ -17,7 +17,7 @@ import (
 	api "github.com/slack-go/slack"
 
 	"github.com/getto-systems/hubrelay/internal/env"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 // timeout spans one call.
@@ -32,7 +32,7 @@ type Client struct{ api *api.Client }
 func New(apiURL string, token env.Secret) *Client {
 	return &Client{api.New(token.Reveal(),
 		api.OptionAPIURL(strings.TrimRight(apiURL, "/")+"/"),
-		api.OptionHTTPClient(caller{httpx.NewClient(timeout), token}),
+		api.OptionHTTPClient(caller{httpclient.New(timeout), token}),
 	)}
 }
 

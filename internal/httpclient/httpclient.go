@@ -1,4 +1,6 @@
-package httpx
+// Package httpclient is what the adapters share as HTTP clients: answers that
+// are bounded, redirects that are not followed, and errors without a URL.
+package httpclient
 
 import (
 	"context"
@@ -16,10 +18,10 @@ import (
 // largest that hubrelay needs, a list of signing keys, is a few kilobytes.
 const MaxAnswer = 1 << 20
 
-// NewClient returns a client for one outside system. timeout spans the whole
+// New returns a client for one outside system. timeout spans the whole
 // call. An answer of more than MaxAnswer bytes is an error. Redirects are not
 // followed: a token must not travel to where an answer points.
-func NewClient(timeout time.Duration) *http.Client {
+func New(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Transport:     NewTransport(),
 		Timeout:       timeout,

@@ -1,4 +1,4 @@
-package httpx
+package httpserver
 
 import (
 	"net/http"

@@ -1,11 +1,9 @@
-package httpx_test
+package httpserver_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,15 +13,15 @@ import (
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/gcplog"
-	"github.com/getto-systems/hubrelay/internal/httpx"
+	"github.com/getto-systems/hubrelay/internal/httpserver"
 )
 
 // serve answers one request, and returns the log line that it left.
-func serve(t *testing.T, h httpx.Handler, r *http.Request) (*httptest.ResponseRecorder, map[string]any) {
+func serve(t *testing.T, h httpserver.Handler, r *http.Request) (*httptest.ResponseRecorder, map[string]any) {
 	t.Helper()
 	var log bytes.Buffer
 	w := httptest.NewRecorder()
-	httpx.Serve(gcplog.New(&log, "p"), h).ServeHTTP(w, r)
+	httpserver.Serve(gcplog.New(&log, "p"), h).ServeHTTP(w, r)
 	if log.Len() == 0 {
 		return w, nil
 	}
@@ -34,7 +32,7 @@ func serve(t *testing.T, h httpx.Handler, r *http.Request) (*httptest.ResponseRe
 	return w, line
 }
 
-func unreachable(*http.Request) (httpx.Answer, error) { panic("the handler was asked") }
+func unreachable(*http.Request) (httpserver.Answer, error) { panic("the handler was asked") }
 
 func TestReadyAndMethods(t *testing.T) {
 	t.Parallel()
@@ -60,8 +58,8 @@ func TestOneAnswerAndOneLine(t *testing.T) {
 	t.Parallel()
 	r := httptest.NewRequest("POST", "/", nil)
 	r.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	w, line := serve(t, func(*http.Request) (httpx.Answer, error) {
-		return httpx.Answer{Status: 202, Body: map[string]string{"id": "1"}, Message: "push queued", Attrs: []slog.Attr{slog.String("id", "1")}}, nil
+	w, line := serve(t, func(*http.Request) (httpserver.Answer, error) {
+		return httpserver.Answer{Status: 202, Body: map[string]string{"id": "1"}, Message: "push queued", Attrs: []slog.Attr{slog.String("id", "1")}}, nil
 	}, r)
 	if w.Code != 202 || w.Body.String() != "{\"id\":\"1\"}\n" || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %s", w.Code, w.Body)
@@ -88,14 +86,14 @@ func TestRefusalsKeepTheirCause(t *testing.T) {
 		public, retry     string
 		severity, message string
 	}{
-		{"a refusal", &httpx.Error{Status: 400, Public: "no tag", Cause: errors.New("private")}, 400, "no tag", "", "WARNING", "request refused"},
-		{"a failure", &httpx.Error{Status: 503, Public: "away", RetryAfter: 1500 * time.Millisecond, Cause: errors.New("private")}, 503, "away", "2", "ERROR", "request failed"},
+		{"a refusal", &httpserver.Error{Status: 400, Public: "no tag", Cause: errors.New("private")}, 400, "no tag", "", "WARNING", "request refused"},
+		{"a failure", &httpserver.Error{Status: 503, Public: "away", RetryAfter: 1500 * time.Millisecond, Cause: errors.New("private")}, 503, "away", "2", "ERROR", "request failed"},
 		{"a mistake of ours", errors.New("private"), 500, "internal error", "", "ERROR", "request failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w, line := serve(t, func(*http.Request) (httpx.Answer, error) {
-				return httpx.Answer{Attrs: []slog.Attr{slog.String("id", "1")}}, c.err
+			w, line := serve(t, func(*http.Request) (httpserver.Answer, error) {
+				return httpserver.Answer{Attrs: []slog.Attr{slog.String("id", "1")}}, c.err
 			}, httptest.NewRequest("POST", "/", nil))
 			if want := `{"error":"` + c.public + "\"}\n"; w.Code != c.status || w.Body.String() != want || w.Header().Get("Retry-After") != c.retry {
 				t.Errorf("got %d %s, Retry-After %q", w.Code, w.Body, w.Header().Get("Retry-After"))
@@ -123,48 +121,18 @@ func TestReadBodyIsBounded(t *testing.T) {
 		if c.chunked {
 			r.ContentLength = -1
 		}
-		body, err := httpx.ReadBody(r, 100)
-		var refusal *httpx.Error
+		body, err := httpserver.ReadBody(r, 100)
+		var refusal *httpserver.Error
 		if c.status == 0 && (err != nil || len(body) != c.size) || c.status != 0 && (!errors.As(err, &refusal) || refusal.Status != c.status) {
 			t.Errorf("%s: %d bytes, %v", c.name, len(body), err)
 		}
 	}
 }
 
-func TestClientIsBoundedAndFollowsNothing(t *testing.T) {
-	t.Parallel()
-	mux := http.NewServeMux()
-	mux.HandleFunc("/large", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, httpx.MaxAnswer+1)) })
-	mux.HandleFunc("/fits", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, httpx.MaxAnswer)) })
-	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, "/fits", http.StatusTemporaryRedirect)
-	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	get := func(path string) (int, int, error) {
-		res, err := httpx.NewClient(time.Minute).Get(server.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		return res.StatusCode, len(body), err
-	}
-	if _, n, err := get("/fits"); err != nil || n != httpx.MaxAnswer {
-		t.Errorf("an answer at the limit: %d bytes, %v", n, err)
-	}
-	if _, _, err := get("/large"); err == nil {
-		t.Error("an answer over the limit was cut or taken")
-	}
-	if status, _, _ := get("/redirect"); status != http.StatusTemporaryRedirect {
-		t.Errorf("a redirect ended with %d", status)
-	}
-}
-
 func TestDrainWaitsForWhatIsInHand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		drain := httpx.NewDrain(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(3 * time.Second) }))
+		drain := httpserver.NewDrain(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(3 * time.Second) }))
 		start := time.Now()
 		go drain.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
 		synctest.Wait()
@@ -183,44 +151,4 @@ func TestDrainWaitsForWhatIsInHand(t *testing.T) {
 	})
 }
 
-func TestRetryAfter(t *testing.T) {
-	t.Parallel()
-	for value, want := range map[string]time.Duration{
-		"": 0, "42": 42 * time.Second, "-1": 0, "x": 0, "7200": time.Hour, "99999999999999999999": 0,
-		time.Now().Add(30*time.Minute + 400*time.Millisecond).UTC().Format(http.TimeFormat): 30 * time.Minute,
-		"Mon, 02 Jan 2006 15:04:05 GMT": 0,
-	} {
-		got := httpx.RetryAfter(http.Header{"Retry-After": {value}})
-		if got < want-2*time.Second || got > want {
-			t.Errorf("RetryAfter(%q) = %v, want %v", value, got, want)
-		}
-	}
-}
-
 // No error may repeat a URL: its path may be a token.
-func TestUnansweredTellsNoURL(t *testing.T) {
-	t.Parallel()
-	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
-	t.Cleanup(hanging.Close)
-	breaking := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
-	t.Cleanup(breaking.Close)
-	encrypted := httptest.NewUnstartedServer(nil)
-	encrypted.Config.ErrorLog = log.New(io.Discard, "", 0)
-	encrypted.StartTLS()
-	t.Cleanup(encrypted.Close)
-	for _, c := range []struct {
-		url, want string
-		timeout   time.Duration
-	}{
-		{hanging.URL, "no answer in time", 50 * time.Millisecond},
-		{breaking.URL, "the connection was closed", time.Minute},
-		{encrypted.URL, "certificate", time.Minute},
-		{"http://127.0.0.1:1", "connection refused", time.Minute},
-		{"http://\x7f", "no answer that can be read", time.Minute},
-	} {
-		_, err := httpx.NewClient(c.timeout).Get(c.url + "/canary?canary")
-		if got := httpx.Unanswered(err); !strings.Contains(got.Error(), c.want) || strings.Contains(got.Error(), "canary") {
-			t.Errorf("%s: got %v, want %q", c.url, got, c.want)
-		}
-	}
-}

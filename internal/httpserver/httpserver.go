@@ -1,7 +1,7 @@
-// Package httpx is what the three functions share as HTTP servers and
-// clients: one place that answers and logs, bounds on everything that is
-// read, and a shutdown that finishes what is in hand.
-package httpx
+// Package httpserver is what the three functions share as HTTP servers: one
+// place that answers and logs, a bound on what is read, and a shutdown that
+// finishes what is in hand.
+package httpserver
 
 import (
 	"encoding/json"

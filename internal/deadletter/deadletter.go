@@ -1,4 +1,6 @@
-package pubsub
+// Package deadletter takes dead letters from the subscription that keeps them,
+// and queues them again. It is for the command: the functions only publish them.
+package deadletter
 
 import (
 	"context"
@@ -11,10 +13,12 @@ import (
 	"sync"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2"
+	api "cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/getto-systems/hubrelay/internal/pubsub"
 )
 
 const (
@@ -33,40 +37,40 @@ const (
 	endTime = 10 * time.Second
 )
 
-// DeadLetters are the dead letters that wait in a subscription.
-type DeadLetters struct {
-	client       *pubsub.Client
+// Letters are the dead letters that wait in a subscription.
+type Letters struct {
+	client       *api.Client
 	subscription string
-	queue        *Publisher
+	queue        *pubsub.Publisher
 	held         map[string]string // ID of a letter → the receipt to give it back with
 }
 
 var subscriptionName = regexp.MustCompile(`^projects/([a-z0-9:.-]+)/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]+$`)
 
-// OpenDeadLetters connects to the subscription that keeps dead letters, by its
+// Open connects to the subscription that keeps dead letters, by its
 // full name, and to the topic to which they are replayed. emulator is the value
 // of PUBSUB_EMULATOR_HOST, "" for the real service.
-func OpenDeadLetters(ctx context.Context, subscription string, topic Topic, emulator string) (*DeadLetters, error) {
+func Open(ctx context.Context, subscription string, topic pubsub.Topic, emulator string) (*Letters, error) {
 	m := subscriptionName.FindStringSubmatch(subscription)
 	if m == nil {
 		return nil, fmt.Errorf("%.100q is not the full name of a subscription, projects/PROJECT/subscriptions/SUBSCRIPTION", subscription)
 	}
-	queue, err := NewPublisher(ctx, topic, emulator)
+	queue, err := pubsub.NewPublisher(ctx, topic, emulator)
 	if err != nil {
 		return nil, err
 	}
-	client, err := pubsub.NewClient(ctx, m[1], EmulatorOptions(emulator)...)
+	client, err := api.NewClient(ctx, m[1], pubsub.EmulatorOptions(emulator)...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pub/sub client: %w", err), queue.Close())
 	}
-	return &DeadLetters{client, subscription, queue, map[string]string{}}, nil
+	return &Letters{client, subscription, queue, map[string]string{}}, nil
 }
 
 // Take yields the letters that wait, some at a time, each once. It ends when no
 // new one has come for five seconds. What is taken stays with the caller until
 // Replay or Close.
-func (d *DeadLetters) Take(ctx context.Context) iter.Seq2[[]Message, error] {
-	return func(yield func([]Message, error) bool) {
+func (d *Letters) Take(ctx context.Context) iter.Seq2[[]pubsub.Message, error] {
+	return func(yield func([]pubsub.Message, error) bool) {
 		for last := time.Now(); time.Since(last) < quiet; {
 			letters, err := d.pull(ctx)
 			if err != nil {
@@ -89,7 +93,7 @@ func (d *DeadLetters) Take(ctx context.Context) iter.Seq2[[]Message, error] {
 }
 
 // pull returns letters that were not seen before.
-func (d *DeadLetters) pull(ctx context.Context) ([]Message, error) {
+func (d *Letters) pull(ctx context.Context) ([]pubsub.Message, error) {
 	pulling, cancel := context.WithTimeout(ctx, pullTime)
 	defer cancel()
 	res, err := d.client.SubscriptionAdminClient.Pull(pulling, &pubsubpb.PullRequest{Subscription: d.subscription, MaxMessages: batch})
@@ -101,11 +105,11 @@ func (d *DeadLetters) pull(ctx context.Context) ([]Message, error) {
 	case err != nil:
 		return nil, err
 	}
-	var letters []Message
+	var letters []pubsub.Message
 	var receipts []string
 	for _, m := range res.ReceivedMessages {
 		if _, seen := d.held[m.Message.MessageId]; !seen {
-			letters = append(letters, Message{
+			letters = append(letters, pubsub.Message{
 				ID: m.Message.MessageId, Data: m.Message.Data, Attributes: m.Message.Attributes,
 				PublishedAt: m.Message.PublishTime.AsTime(), Subscription: d.subscription,
 			})
@@ -117,7 +121,7 @@ func (d *DeadLetters) pull(ctx context.Context) ([]Message, error) {
 }
 
 // keep keeps letters from others for so many seconds; 0 gives them back.
-func (d *DeadLetters) keep(ctx context.Context, receipts []string, seconds int32) error {
+func (d *Letters) keep(ctx context.Context, receipts []string, seconds int32) error {
 	for some := range slices.Chunk(receipts, batch) {
 		err := d.client.SubscriptionAdminClient.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
 			Subscription: d.subscription, AckIds: some, AckDeadlineSeconds: seconds,
@@ -133,7 +137,7 @@ func (d *DeadLetters) keep(ctx context.Context, receipts []string, seconds int32
 // time, and acknowledges those that it has queued, and no others. It returns
 // how many those are. A letter that was queued and could not be acknowledged
 // still waits: replayed again, it is a duplicate, and Trigger knows it.
-func (d *DeadLetters) Replay(ctx context.Context, letters []Message) (replayed int, err error) {
+func (d *Letters) Replay(ctx context.Context, letters []pubsub.Message) (replayed int, err error) {
 	var (
 		running  sync.WaitGroup
 		mu       sync.Mutex
@@ -145,7 +149,7 @@ func (d *DeadLetters) Replay(ctx context.Context, letters []Message) (replayed i
 		running.Go(func() {
 			attributes := map[string]string{}
 			maps.Copy(attributes, letter.Attributes)
-			attributes[ReplayedAttribute] = now
+			attributes[pubsub.ReplayedAttribute] = now
 			_, err := d.queue.Publish(ctx, letter.Data, attributes)
 			mu.Lock()
 			defer mu.Unlock()
@@ -170,7 +174,7 @@ func (d *DeadLetters) Replay(ctx context.Context, letters []Message) (replayed i
 }
 
 // Close gives back what was taken and not replayed, and disconnects.
-func (d *DeadLetters) Close() error {
+func (d *Letters) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
 	err := d.keep(ctx, slices.Collect(maps.Values(d.held)), 0)

@@ -5,10 +5,17 @@ set -eu
 LC_ALL=C # so that [a-z] is those 26 letters
 export LC_ALL
 
-# The names come as pipeline inputs, or else as the variables of `pass: variables`.
-repository=${PROMOTE_REPOSITORY:-${IMAGE_REPOSITORY-}}
-tag=${PROMOTE_TAG:-${IMAGE_TAG-}}
-digest=${PROMOTE_DIGEST:-${IMAGE_DIGEST-}}
+# The names come as pipeline inputs, or else as the variables of `pass:
+# variables`: never some of each, for a project may have an IMAGE_DIGEST of its
+# own.
+# shellcheck disable=SC2034 # each script uses some of them
+if [ -n "${HUBRELAY_INPUT_TAG-}" ]; then
+	repository=${HUBRELAY_INPUT_REPOSITORY-} tag=$HUBRELAY_INPUT_TAG digest=${HUBRELAY_INPUT_DIGEST-}
+	pushed_at=${HUBRELAY_INPUT_PUSHED_AT-} promotion_id=${HUBRELAY_INPUT_PROMOTION_ID-}
+else
+	repository=${IMAGE_REPOSITORY-} tag=${IMAGE_TAG-} digest=${IMAGE_DIGEST-}
+	pushed_at=${IMAGE_PUSHED_AT-} promotion_id=${PROMOTION_ID-}
+fi
 
 say() { printf 'hubrelay: %s\n' "$1" >&2; }
 

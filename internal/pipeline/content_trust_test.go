@@ -1,4 +1,4 @@
-package pipeline_test
+package pipeline
 
 import (
 	"encoding/base64"
@@ -30,25 +30,25 @@ func eachShell(t *testing.T, test func(t *testing.T, shell []string)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if _, err := exec.LookPath(shells[name][0]); err != nil {
-				notaryMissing(t, name+" is not installed")
+				notHere(t, name+" is not installed")
 			}
 			test(t, shells[name])
 		})
 	}
 }
 
-// A job runs the functions of content-trust.sh, one process a call, as jobs of
+// A trustJob runs the functions of content-trust.sh, one process a call, as jobs of
 // one runner that keeps its directory.
-type job struct {
+type trustJob struct {
 	shell     []string
 	env       map[string]string
 	bin, work string
 	arguments string
 }
 
-func newJob(t *testing.T, shell []string) *job {
+func newJob(t *testing.T, shell []string) *trustJob {
 	t.Helper()
-	j := &job{shell: shell, bin: t.TempDir(), work: t.TempDir()}
+	j := &trustJob{shell: shell, bin: t.TempDir(), work: t.TempDir()}
 	j.arguments = filepath.Join(j.work, "arguments")
 	// This one stands before the real client to write its arguments down.
 	j.program(t, "notary", `printf '%s\n' "$@" >> "$ARGUMENTS"; exec "$NOTARY" "$@"`)
@@ -80,7 +80,7 @@ func newJob(t *testing.T, shell []string) *job {
 }
 
 // jobWith returns a job that can sign image on server.
-func jobWith(t *testing.T, shell []string, server *notaryServer, image string) *job {
+func jobWith(t *testing.T, shell []string, server *notaryServer, image string) *trustJob {
 	t.Helper()
 	j := newJob(t, shell)
 	j.env["IMAGE"] = image
@@ -92,7 +92,7 @@ func jobWith(t *testing.T, shell []string, server *notaryServer, image string) *
 }
 
 // program puts a shell script on the job's PATH.
-func (j *job) program(t *testing.T, name, script string) {
+func (j *trustJob) program(t *testing.T, name, script string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(j.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func (j *job) program(t *testing.T, name, script string) {
 }
 
 // call returns the exit code of function, and all that it said.
-func (j *job) call(t *testing.T, function string) (int, string) {
+func (j *trustJob) call(t *testing.T, function string) (int, string) {
 	t.Helper()
 	// Inlined and under set -eu, as in a job. Read here, so that the cache of go
 	// test knows of it.
@@ -128,7 +128,7 @@ func (j *job) call(t *testing.T, function string) (int, string) {
 }
 
 // want calls function and holds it to an exit code and to a word of what it says.
-func (j *job) want(t *testing.T, function string, code int, says string) {
+func (j *trustJob) want(t *testing.T, function string, code int, says string) {
 	t.Helper()
 	got, out := j.call(t, function)
 	if got != code || !strings.Contains(out, says) {
@@ -538,15 +538,6 @@ func TestContentTrustGuard(t *testing.T) {
 			j.want(t, guard, 1, "the notary client is missing")
 		})
 	})
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }
 
 func write(t *testing.T, file, text string) {

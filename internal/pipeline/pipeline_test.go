@@ -1,17 +1,17 @@
 // Package pipeline makes templates/promote.yml, the GitLab component, and tests
-// it: the scripts run as GitLab would run them, against a registry in memory,
-// with the real crane, cosign and curl.
+// it: our coordinator runs its jobs as GitLab would, against a registry in
+// memory, with the real crane, cosign and curl.
 package pipeline
 
 import (
+	"encoding/json"
 	"flag"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/getto-systems/hubrelay/internal/coordinator"
 )
 
 const templateFile = "../../templates/promote.yml"
@@ -59,7 +59,7 @@ func TestTemplateIsMadeOfItsSources(t *testing.T) {
 // script that would let an input be code.
 func TestNoScriptHoldsAnInput(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"common.sh", "cosign.sh", "content-trust.sh", "promote.sh", "report.sh"} {
+	for _, name := range []string{"common.sh", "registry.sh", "cosign.sh", "content-trust.sh", "promote.sh", "report.sh"} {
 		if strings.Contains(read(t, name), "$[[") {
 			t.Errorf("%s holds an input", name)
 		}
@@ -74,86 +74,19 @@ func TestNoScriptHoldsAnInput(t *testing.T) {
 	}
 }
 
-// job is a job of the template, as a pipeline with some inputs has it.
-type job struct {
-	script    string
-	variables map[string]string
-}
-
-// jobOf does what GitLab does: it puts the inputs in, and follows extends.
-func jobOf(t *testing.T, name string, inputs map[string]string) job {
+// consumer is the project of whoever includes the template, with the inputs
+// that its file gives.
+func consumer(t *testing.T, inputs map[string]any) coordinator.Project {
 	t.Helper()
-	header, body, _ := strings.Cut(read(t, templateFile), "\n---\n")
-	var spec struct {
-		Spec struct {
-			Inputs map[string]struct {
-				Default *string
-				Regex   string
-				Options []string
-			}
-		}
-	}
-	if err := yaml.Unmarshal([]byte(header), &spec); err != nil {
+	given, err := json.Marshal(inputs) // JSON is YAML
+	if err != nil {
 		t.Fatal(err)
 	}
-	for input := range inputs {
-		if _, ok := spec.Spec.Inputs[input]; !ok {
-			t.Fatalf("the template has no input %s", input)
-		}
+	return coordinator.Project{
+		Path:      "acme/images/api",
+		Files:     map[string]string{".gitlab-ci.yml": "include:\n  - component: gitlab.example/acme/hubrelay/promote@1\n    inputs: " + string(given) + "\n"},
+		Elsewhere: map[string]string{"gitlab.example/acme/hubrelay/promote@1": read(t, templateFile)},
 	}
-	for input, is := range spec.Spec.Inputs {
-		value, ok := inputs[input]
-		switch {
-		case !ok && is.Default == nil:
-			t.Fatalf("the input %s is required", input)
-		case !ok:
-			value = *is.Default
-		}
-		if !regexp.MustCompile(is.Regex).MatchString(value) || is.Options != nil && !slices.Contains(is.Options, value) {
-			t.Fatalf("GitLab would refuse %q as %s", value, input)
-		}
-		body = strings.ReplaceAll(body, "$[[ inputs."+input+" ]]", value)
-	}
-	var jobs map[string]struct {
-		Extends   string
-		Script    []yaml.Node
-		Variables map[string]variable
-	}
-	if err := yaml.Unmarshal([]byte(body), &jobs); err != nil {
-		t.Fatal(err)
-	}
-	made := job{variables: map[string]string{}}
-	for ; name != ""; name = jobs[name].Extends {
-		if _, ok := jobs[name]; !ok {
-			t.Fatalf("the template has no job %s", name)
-		}
-		for k, v := range jobs[name].Variables {
-			if _, ok := made.variables[k]; !ok {
-				made.variables[k] = v.value
-			}
-		}
-		if len(jobs[name].Script) == 1 && made.script == "" {
-			made.script = jobs[name].Script[0].Value
-		}
-	}
-	if made.script == "" {
-		t.Fatal("the job has no script")
-	}
-	return made
-}
-
-// variable is a variable, which may be written as {value: …}.
-type variable struct{ value string }
-
-func (v *variable) UnmarshalYAML(node *yaml.Node) error {
-	var long struct{ Value string }
-	if node.Kind == yaml.ScalarNode {
-		v.value = node.Value
-		return nil
-	}
-	err := node.Decode(&long)
-	v.value = long.Value
-	return err
 }
 
 func read(t *testing.T, file string) string {

@@ -2,29 +2,16 @@ package pipeline
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"log"
-	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"time"
 )
 
 const (
@@ -33,6 +20,18 @@ const (
 	url1     = "https://gitlab.example/acme/images/api/-/pipelines/1"
 	url2     = "https://gitlab.example/acme/images/api/-/pipelines/2"
 )
+
+// at is a time that is later the larger n is, written in several ways.
+func at(n int) string {
+	when := time.Date(2026, 11, 25, 12, n, 0, 0, time.UTC)
+	switch n % 3 {
+	case 1:
+		return when.In(time.FixedZone("", 9*3600)).Format(time.RFC3339)
+	case 2:
+		return when.Add(time.Millisecond).Format(time.RFC3339Nano)
+	}
+	return when.Format(time.RFC3339)
+}
 
 // bothKinds runs a test against a registry with the referrers API, and against
 // one without, for cosign stores its signatures differently.
@@ -69,16 +68,22 @@ func TestFirstBuildIsSignedAndBecomesLatest(t *testing.T) {
 func TestASignedPushChangesNothing(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
-		h.promote("1.0.0", digest).want(0, "success", "")
-		h.push("latest") // whatever it is by now
-		got := h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2)
-		got.want(0, "skipped", "signed already")
-		if len(got.all) != 0 {
-			t.Errorf("it wrote: %v", got.all)
+		for _, policy := range []string{"auto", "semver", "always"} {
+			if policy == "auto" {
+				h.promote("1.0.0", digest).want(0, "success", "signed; latest moved to it")
+			}
+			got := h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2, "latest_policy", policy, "image_pushed_at", at(9))
+			got.want(0, "skipped", "signed already; latest is this image already")
+			if len(got.all) != 0 {
+				t.Errorf("%s: it wrote: %v", policy, got.all)
+			}
 		}
+		h.promote("1.0.0", digest).want(0, "success", "signed; latest is this image already") // its own pipeline, retried
 	})
 }
 
+// Signing and moving are two steps: the image that is signed is not signed
+// again, and latest is still moved.
 func TestHalfDonePromotionGoesOn(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
@@ -87,14 +92,73 @@ func TestHalfDonePromotionGoesOn(t *testing.T) {
 		h.wantSigned(digest, "1.0.0", url1)
 
 		h.refuse(0, "")
-		h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "skipped", "signed already")
-		got := h.promote("1.0.0", digest)
-		got.want(0, "success", "latest moved to it")
-		if len(got.all) != 1 {
-			t.Errorf("a retry wrote more than latest: %v", got.all)
+		got := h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2)
+		got.want(0, "success", "signed already; latest moved to it")
+		if !slices.Equal(got.all, []string{"PUT /v2/acme/api/manifests/latest"}) {
+			t.Errorf("it wrote more than latest: %v", got.all)
 		}
 		h.wantTag("latest", digest)
 	})
+}
+
+func TestARegistryThatFailsForAWhile(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, requests string
+		status, times  int
+		code           int
+		message        string
+	}{
+		{"one 429 for latest", `^PUT .*/manifests/latest$`, 429, 1, 0, "latest moved to it"},
+		{"429 for latest, for long", `^PUT .*/manifests/latest$`, 429, 99, 6, "signed, but latest could not be moved"},
+		{"one 429 for the signature", `^PUT .*/manifests/sha256:`, 429, 1, 0, "latest moved to it"},
+		{"429 for the signature, for long", `^PUT .*/manifests/sha256:`, 429, 99, 6, "could not be signed for now"},
+		{"one 429 for the tag", `^(HEAD|GET) .*/manifests/1.0.0$`, 429, 2, 0, "latest moved to it"},
+		{"one 503 for the list of signatures", `^GET .*/referrers/`, 503, 1, 0, "latest moved to it"},
+		{"one 429 for the list of tags", `^GET .*/tags/list`, 429, 1, 0, "latest moved to it"},
+		{"a signature that is refused", `^PUT .*/manifests/sha256:`, 403, 99, 5, "could not be signed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, true)
+			digest := h.push("1.0.0")
+			h.refuseTimes(c.times, c.status, c.requests)
+			status := "failure"
+			if c.code == 0 {
+				status = "success"
+			}
+			h.promote("1.0.0", digest).want(c.code, status, c.message)
+			h.refuse(0, "")
+			h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2)
+			h.wantTag("latest", digest)
+			h.wantSignatures(digest, 1)
+		})
+	}
+}
+
+func TestExitCodesThatMayPassAreRetried(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, true)
+	digest := h.push("1.0.0")
+	h.refuseTimes(4, http.StatusTooManyRequests, `^PUT .*/manifests/latest$`) // three to an attempt
+	p, runner := pipelineWith(t, h.shell, "", "registry", h.host, "image_repository", "acme/api", "image_tag", "1.0.0", "image_digest", digest)
+	p.Jobs = slices.DeleteFunc(p.Jobs, func(j *job) bool { return j.Name != "hubrelay-promote" })
+	result, err := runner.Run(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := result.Jobs["hubrelay-promote"]; got.Number != 2 || got.Dotenv["HUBRELAY_STATUS"] != "success" {
+		t.Errorf("got %+v", got)
+	}
+	h.wantTag("latest", digest)
+	h.wantSignatures(digest, 1)
+
+	h.refuse(http.StatusForbidden, `^PUT .*/manifests/latest$`)
+	p, runner = pipelineWith(t, h.shell, "", "registry", h.host, "image_repository", "acme/api", "image_tag", "1.0.1", "image_digest", h.push("1.0.1"))
+	p.Jobs = slices.DeleteFunc(p.Jobs, func(j *job) bool { return j.Name != "hubrelay-promote" })
+	if result, err = runner.Run(t.Context(), p); err != nil || result.Jobs["hubrelay-promote"].Number != 1 {
+		t.Errorf("what is refused: %v, %+v", err, result)
+	}
 }
 
 func TestTheSameImageUnderAnotherTagIsSignedUnderIt(t *testing.T) {
@@ -102,7 +166,7 @@ func TestTheSameImageUnderAnotherTagIsSignedUnderIt(t *testing.T) {
 		digest := h.push("1.0.0-rc1")
 		h.promote("1.0.0-rc1", digest).want(0, "success", "latest stays, for 1.0.0-rc1 is not a stable version")
 		h.tag(digest, "1.0.0")
-		h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "success", "latest moved to it")
+		h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "success", "signed; latest moved to it")
 		h.wantSigned(digest, "1.0.0", url2)
 		h.wantSigned(digest, "1.0.0-rc1", url1)
 		h.promote("1.0.0-rc1", digest, "CI_PIPELINE_URL", url2+"0").want(0, "skipped", "signed already")
@@ -112,10 +176,47 @@ func TestTheSameImageUnderAnotherTagIsSignedUnderIt(t *testing.T) {
 func TestASignatureThatNamesNoTagCounts(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
-		config := filepath.Join(t.TempDir(), "signing.json")
-		h.cosign("signing-config", "create", "--out", config)
-		h.cosign("sign", "--yes", "--key", keys(t)+"/cosign.key", "--signing-config", config, h.image+"@"+digest)
-		h.promote("1.0.0", digest).want(0, "skipped", "signed already")
+		h.sign(digest, "cosign")
+		got := h.promote("1.0.0", digest)
+		got.want(0, "success", "signed already; latest moved to it")
+		if len(got.all) != 1 {
+			t.Errorf("it wrote: %v", got.all)
+		}
+	})
+}
+
+// In cosign's bundles an attestation looks like a signature, even to `cosign
+// verify`.
+func TestAnAttestationIsNoSignature(t *testing.T) {
+	for _, by := range []string{"cosign", "other"} {
+		t.Run("by "+by, func(t *testing.T) {
+			bothKinds(t, func(t *testing.T, h *hub) {
+				digest := h.push("1.0.0")
+				h.attest(digest, by)
+				h.promote("1.0.0", digest).want(0, "success", "signed; latest moved to it")
+				h.wantSigned(digest, "1.0.0", url1)
+				h.attest(digest, by)
+				h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "skipped", "signed already")
+			})
+		})
+	}
+}
+
+func TestASignatureInTheFormatOfCosign2Counts(t *testing.T) {
+	bothKinds(t, func(t *testing.T, h *hub) {
+		digest := h.push("1.0.0")
+		h.promote("1.0.0", digest, "signature_format", "legacy").want(0, "success", "signed; latest moved to it")
+		h.cosign("verify", "--new-bundle-format=false", "--key", keys(t)+"/cosign.pub", "--insecure-ignore-tlog=true", "-a", "tag=1.0.0", h.image+"@"+digest)
+		for _, format := range []string{"bundle", "legacy"} {
+			got := h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2, "signature_format", format)
+			got.want(0, "skipped", "signed already")
+			if len(got.all) != 0 {
+				t.Errorf("%s: it wrote: %v", format, got.all)
+			}
+		}
+		h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2, "@COSIGN_KEY", keys(t)+"/other.key").want(4, "failure", "another key")
+		h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2, "@COSIGN_KEY", keys(t)+"/other.key", "@COSIGN_PUBLIC_KEYS", keys(t)+"/cosign.pub").
+			want(0, "skipped", "signed already")
 	})
 }
 
@@ -164,15 +265,113 @@ func TestWhenLatestMoves(t *testing.T) {
 	}
 }
 
+// A chart of the image's name, with a version of its own, is no version of it.
+func TestWhatIsNoImageIsNoHigherVersion(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, true)
+	h.put("child", childManifest)
+	h.put("9.0.0", artifacts(t)["a Helm chart"].manifest)
+	h.put("8.0.0", artifacts(t)["a build cache"].manifest)
+	digest := h.push("1.0.0")
+	h.promote("1.0.0", digest).want(0, "success", "latest moved to it")
+	h.push("2.0.0")
+	h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "skipped", "latest stays, for 2.0.0 is higher")
+}
+
+// The pipelines of several pushes come in any order, and old ones again.
+func TestLatestNeverGoesBack(t *testing.T) {
+	type run struct {
+		tag    string
+		pushed int
+	}
+	t.Parallel()
+	for n, c := range []struct {
+		name, policy string
+		runs         []run
+		ends         string
+	}{
+		{"auto: the versions in order", "auto", []run{{"1.4.0", 1}, {"1.4.1", 2}}, "1.4.1"},
+		{"auto: the older one late", "auto", []run{{"1.4.1", 2}, {"1.4.0", 1}}, "1.4.1"},
+		{"auto: an older version that was pushed last", "auto", []run{{"1.4.1", 1}, {"1.3.9", 2}}, "1.4.1"},
+		{"auto: one version, written twice", "auto", []run{{"v1.4.1", 2}, {"1.4.1", 1}}, "v1.4.1"},
+		{"semver: the older push late", "semver", []run{{"1.4.1", 2}, {"1.4.0", 1}}, "1.4.1"},
+		{"semver: an older version that was pushed last", "semver", []run{{"1.4.1", 1}, {"1.3.9", 2}}, "1.3.9"},
+		{"semver: run again", "semver", []run{{"1.4.0", 1}, {"1.4.1", 2}, {"1.4.0", 1}}, "1.4.1"},
+		{"semver: a pre-release in between does not count", "semver", []run{{"1.4.0", 1}, {"1.5.0-rc1", 4}, {"1.4.1", 2}}, "1.4.1"},
+		{"semver: pushed once more", "semver", []run{{"1.4.0", 1}, {"1.4.1", 2}, {"1.4.0", 3}, {"1.4.1", 2}}, "1.4.0"},
+		{"always: run again", "always", []run{{"main", 1}, {"dev", 2}, {"main", 1}}, "dev"},
+		{"always: the older push late", "always", []run{{"b", 4}, {"a", 3}}, "b"},
+		{"always: pushed once more", "always", []run{{"a", 1}, {"b", 2}, {"a", 5}, {"b", 2}}, "a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, n%2 == 0)
+			digests := map[string]string{}
+			for i, r := range c.runs {
+				if digests[r.tag] == "" {
+					digests[r.tag] = h.push(r.tag)
+				}
+				got := h.promote(r.tag, digests[r.tag], "latest_policy", c.policy, "image_pushed_at", at(r.pushed),
+					"CI_PIPELINE_URL", fmt.Sprintf("https://gitlab.example/p/%d", i+1))
+				if got.code != 0 {
+					t.Errorf("%s: exit code %d\n%s", r.tag, got.code, got.log)
+				}
+			}
+			h.wantTag("latest", digests[c.ends])
+		})
+	}
+}
+
+func TestTimesAreCompared(t *testing.T) {
+	t.Parallel()
+	later := []string{
+		"1999-12-31T23:59:59Z", "2026-02-28T23:59:59.9Z", "2026-03-01T00:00:00+00:30", "2026-03-01T00:00:00Z", "2026-03-01T00:00:00.000000001Z",
+		"2026-03-01T00:00:00.1Z", "2026-11-25T12:00:00+09:00", "2026-11-25T12:00:00Z", "2026-11-25T12:00:00.5Z", "2026-11-25T12:00:00-01:00", "2027-01-01T00:00:00Z",
+	}
+	later[2], later[1] = later[1], later[2] // half an hour before midnight
+	var script strings.Builder
+	script.WriteString(read(t, "common.sh"))
+	promote, _, _ := strings.Cut(read(t, "promote.sh"), "\npromote() {")
+	script.WriteString(promote + "\n")
+	for i, one := range later {
+		for k, other := range later {
+			fmt.Fprintf(&script, "if later %s %s; then echo %d; else echo 0; fi\n", one, other, map[bool]int{true: 1}[i > k]*2-1+map[bool]int{true: 1}[i <= k])
+		}
+	}
+	script.WriteString("if later '' 2026-11-25T12:00:00Z || ! later 2026-11-25T12:00:00Z '' || later yesterday 2026-11-25T12:00:00Z; then echo wrong; fi\n")
+	for _, shell := range [][]string{{"bash"}, {"busybox", "sh"}} {
+		command := exec.Command(shell[0], append(shell[1:], "-c", script.String())...)
+		if shell[0] == "busybox" {
+			if _, err := exec.LookPath("busybox"); err != nil {
+				notHere(t, "busybox is not installed")
+			}
+			command.Env = []string{"PATH=" + applets(t)}
+		}
+		out, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		lines := strings.Fields(string(out))
+		if len(lines) != len(later)*len(later) {
+			t.Fatalf("%v: %d answers: %s", shell, len(lines), out)
+		}
+		for i := range later {
+			for k := range later {
+				if got := lines[i*len(later)+k]; (got == "1") != (i > k) {
+					t.Errorf("%v: %s later than %s: %s", shell, later[i], later[k], got)
+				}
+			}
+		}
+	}
+}
+
 func TestAnotherTagMayBeTheOneThatMoves(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	digest := h.push("1.0.0")
 	h.promote("1.0.0", digest, "latest", "stable").want(0, "success", "stable moved to it")
 	h.wantTag("stable", digest)
-	if got := h.promote("stable", digest); got.code != 0 {
-		t.Errorf("exit code %d\n%s", got.code, got.log)
-	}
+	h.promote("stable", digest, "latest", "stable").want(0, "skipped", "not promoted itself")
 }
 
 func TestLatestIsNotPushedWhereItIsAlready(t *testing.T) {
@@ -191,7 +390,7 @@ func TestTheTagIsPushedAgainIfAsked(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	digest := h.pushIndex("1.0.0")
-	got := h.promote("1.0.0", digest, "push_again", "true", "validate", "true")
+	got := h.promote("1.0.0", digest, "push_again", "true")
 	got.want(0, "success", "")
 	if n := got.writes("PUT /v2/acme/api/manifests/1.0.0"); n != 1 {
 		t.Errorf("the tag was pushed %d times", n)
@@ -237,10 +436,15 @@ func TestATagThatMovedOnIsLeftAlone(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		older := h.push("1.0.0")
 		newer := h.push("1.0.0")
-		got := h.promote("1.0.0", older)
-		got.want(0, "skipped", "superseded")
-		if len(got.all) != 0 {
-			t.Errorf("it wrote: %v", got.all)
+		for tag, found := range map[string]string{"1.0.0": newer, "1.0.1": "is gone"} {
+			got := h.promote(tag, older)
+			got.want(0, "superseded", found)
+			if len(got.all) != 0 {
+				t.Errorf("it wrote: %v", got.all)
+			}
+			if got.dotenv["HUBRELAY_DIGEST"] != older {
+				t.Errorf("the report is about %s", got.dotenv["HUBRELAY_DIGEST"])
+			}
 		}
 		h.wantTag("1.0.0", newer)
 	})
@@ -254,7 +458,7 @@ func TestATagThatMovesDuringThePromotionDoesNotBecomeLatest(t *testing.T) {
 		older := h.push("1.0.0")
 		newer := make(chan string, 1)
 		h.once(`^PUT .*/manifests/sha256-`, func() { newer <- h.push("1.0.0") })
-		h.promote("1.0.0", older, "push_again", again).want(0, "skipped", "superseded")
+		h.promote("1.0.0", older, "push_again", again).want(0, "superseded", "another image")
 		h.wantTag("latest", before)
 		select {
 		case digest := <-newer:
@@ -274,64 +478,120 @@ func TestWithoutADigestTheTagIsTakenAsItIs(t *testing.T) {
 	if got.dotenv["HUBRELAY_DIGEST"] != digest {
 		t.Errorf("the report hears of %s", got.dotenv["HUBRELAY_DIGEST"])
 	}
+	h.promote("1.0.1", "").want(3, "failure", "has no acme/api:1.0.1")
 }
+
+const somePromotion = "0123456789abcdef0123456789abcdef"
 
 func TestNamesMayComeAsVariables(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	digest := h.push("1.0.0")
-	h.promote("", "", "image_repository", "", "IMAGE_REPOSITORY", "acme/api", "IMAGE_TAG", "1.0.0", "IMAGE_DIGEST", digest).
-		want(0, "success", "latest moved to it")
+	other := h.push("2.0.0")
+	h.promote("", "", "image_repository", "", "IMAGE_REPOSITORY", "acme/api", "IMAGE_TAG", "1.0.0", "IMAGE_DIGEST", digest,
+		"IMAGE_PUSHED_AT", at(1), "PROMOTION_ID", somePromotion, "latest_policy", "semver").want(0, "success", "latest moved to it")
+	// Inputs are not filled up with what the project calls IMAGE_….
+	h.promote("1.0.0", "", "IMAGE_DIGEST", other, "IMAGE_TAG", "2.0.0", "latest_policy", "semver").want(0, "success", "signed; latest is this image already")
 }
 
 func TestWhatCannotBeDoneFailsAndWritesNothing(t *testing.T) {
-	bothKinds(t, func(t *testing.T, h *hub) {
-		digest := h.push("1.0.0")
-		other := filepath.Join(t.TempDir(), "empty")
-		if err := os.WriteFile(other, nil, 0o600); err != nil {
+	t.Parallel()
+	h := newHub(t, true)
+	digest := h.push("1.0.0")
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range []struct {
-			name string
-			with []string
-			code int
-			says string
-		}{
-			{"no such tag", []string{"image_tag", "1.0.1"}, 3, "has no acme/api:1.0.1"},
-			{"no such repository", []string{"image_repository", "acme/web"}, 3, "has no acme/web:1.0.0"},
-			{"a wrong password", []string{"DOCKERHUB_TOKEN", "wrong"}, 3, "did not tell"},
-			{"no password", []string{"DOCKERHUB_TOKEN", ""}, 2, "DOCKERHUB_TOKEN is missing"},
-			{"no key", []string{"COSIGN_KEY", ""}, 2, "COSIGN_KEY"},
-			{"a key that is not in a file", []string{"COSIGN_KEY", "-----BEGIN"}, 2, "type File"},
-			{"a key that is none", []string{"COSIGN_KEY", other}, 2, "the key cannot be read"},
-			{"a wrong password of the key", []string{"COSIGN_PASSWORD", "wrong"}, 2, "the key cannot be read"},
-			{"keyless without an id token", []string{"signing", "cosign-keyless"}, 2, "SIGSTORE_ID_TOKEN"},
-			{"a registry that is away", []string{"registry", "127.0.0.1:1"}, 3, "did not tell"},
-		} {
-			got := h.promote("1.0.0", digest, c.with...)
-			got.want(c.code, "failure", c.says)
-			if len(got.all) != 0 {
-				t.Errorf("%s: it wrote: %v", c.name, got.all)
+		return path
+	}
+	key := read(t, keys(t)+"/cosign.key")
+	for _, c := range []struct {
+		name string
+		with []string
+		code int
+		says string
+	}{
+		{"no such repository", []string{"image_repository", "acme/web", "image_digest", ""}, 3, "has no acme/web:1.0.0"},
+		{"a wrong password", []string{"DOCKERHUB_TOKEN", "wrong"}, 3, "did not tell"},
+		{"no password", []string{"DOCKERHUB_TOKEN", ""}, 2, "DOCKERHUB_TOKEN is missing"},
+		{"no key", []string{"COSIGN_KEY", ""}, 2, "COSIGN_KEY"},
+		{"a key that is not in a file", []string{"COSIGN_KEY", "-----BEGIN"}, 2, "type File"},
+		{"a key that is empty", []string{"@COSIGN_KEY", file("empty", "")}, 2, "is no key of cosign's"},
+		{"a key that is cut", []string{"@COSIGN_KEY", file("cut", key[:len(key)/2])}, 2, "is cut or changed"},
+		{"the public key", []string{"@COSIGN_KEY", keys(t) + "/cosign.pub"}, 2, "is the public key"},
+		{"a wrong password of the key", []string{"COSIGN_PASSWORD", "wrong"}, 2, "COSIGN_PASSWORD is not its password"},
+		{"a key in a service that has none", []string{"key", "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k"}, 2, "from its service"},
+		{"other keys that are not in a file", []string{"COSIGN_PUBLIC_KEYS", "-----BEGIN"}, 2, "COSIGN_PUBLIC_KEYS is not a file"},
+		{"other keys that are none", []string{"@COSIGN_PUBLIC_KEYS", file("none", "hello")}, 2, "holds no public key"},
+		{"keyless without an id token", []string{"signing", "cosign-keyless"}, 2, "SIGSTORE_ID_TOKEN"},
+		{"a registry that is away", []string{"registry", "127.0.0.1:1"}, 6, "did not tell"},
+	} {
+		got := h.promote("1.0.0", digest, c.with...)
+		got.want(c.code, "failure", c.says)
+		if len(got.all) != 0 {
+			t.Errorf("%s: it wrote: %v", c.name, got.all)
+		}
+		if !strings.HasPrefix(c.name, "a wrong password") && strings.Contains(got.log, "COSIGN_PASSWORD") {
+			t.Errorf("%s: it asks for the password:\n%s", c.name, got.log)
+		}
+	}
+}
+
+// cosign reads a registry that fails as one that has no signature.
+func TestARegistryThatFailsWhenAskedForSignatures(t *testing.T) {
+	bothKinds(t, func(t *testing.T, h *hub) {
+		signed, unsigned := h.push("1.0.0"), h.push("1.0.1")
+		h.promote("1.0.0", signed).want(0, "success", "")
+		for status, code := range map[int]int{200: 6, 403: 3, 429: 6, 500: 6} { // 200: a proxy's page
+			for requests, tags := range map[string][]string{
+				`^GET .*(/referrers/|/manifests/sha256-[0-9a-f]*$)`: {"1.0.0", "1.0.1"},
+				`\.sig$`:         {"1.0.1"},
+				`^GET .*/blobs/`: {"1.0.0"},
+			} {
+				if status == 200 && len(tags) == 1 {
+					continue
+				}
+				h.refuse(status, requests)
+				for _, tag := range tags {
+					got := h.promote(tag, map[string]string{"1.0.0": signed, "1.0.1": unsigned}[tag], "CI_PIPELINE_URL", url2)
+					got.want(code, "failure", "whether it is signed cannot be told")
+					if len(got.all) != 0 {
+						t.Errorf("%d to %s: it wrote %v", status, requests, got.all)
+					}
+				}
+				h.refuse(0, "")
 			}
 		}
-		h.refuse(http.StatusInternalServerError, `^GET .*(/referrers/|/manifests/sha256-)`)
-		got := h.promote("1.0.0", digest)
-		got.want(4, "failure", "cannot be told")
-		if len(got.all) != 0 {
-			t.Errorf("it wrote without knowing whether the image is signed: %v", got.all)
-		}
+		h.wantSignatures(signed, 1)
 	})
+}
+
+// Docker Hub gives tokens for the password, each for one repository.
+func TestARegistryWithTokens(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, true)
+	h.bearer = true
+	digest := h.push("1.0.0")
+	h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures").want(0, "success", "signed; latest moved to it")
+	h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures", "CI_PIPELINE_URL", url2).want(0, "skipped", "signed already")
+	h.promote("1.0.0", digest, "DOCKERHUB_TOKEN", "wrong").want(3, "failure", "did not tell")
+	h.refuse(http.StatusTooManyRequests, `^GET /token`)
+	h.promote("1.0.0", digest).want(6, "failure", "did not tell")
 }
 
 func TestASignatureByAnotherKeyIsADoubt(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
-		h.promote("1.0.0", digest, "COSIGN_KEY", keys(t)+"/other.key").want(0, "success", "")
+		h.promote("1.0.0", digest, "@COSIGN_KEY", keys(t)+"/other.key").want(0, "success", "")
 		got := h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2)
 		got.want(4, "failure", "by another key")
 		if len(got.all) != 0 {
 			t.Errorf("it wrote: %v", got.all)
 		}
+		// A key that was ours before it was replaced.
+		h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2, "@COSIGN_PUBLIC_KEYS", keys(t)+"/both.pub").want(0, "skipped", "signed already")
 	})
 }
 
@@ -347,16 +607,83 @@ func TestWhatTheRegistryForgotIsNoticed(t *testing.T) {
 	h.promote("1.0.0", digest).want(3, "failure", "latest did not move")
 }
 
+// Without the referrers API the list of signatures is a tag, which is read,
+// changed and written: an attestation of the same moment takes ours away.
+func TestASignatureThatIsTakenAwayIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	for format, end := range map[string]string{"bundle": "", "legacy": ".sig"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, false)
+			digest := h.push("1.0.0")
+			tag := "sha256-" + strings.TrimPrefix(digest, "sha256:") + end
+			// What lies there already is somebody else's, of another tag.
+			with := []string{"image_tag", "0.9.0", "signature_format", format}
+			h.tag(digest, "0.9.0")
+			h.promote("0.9.0", digest, with...).want(0, "success", "signed")
+			list := h.get(tag)
+			seen := 0
+			h.always(`^GET .*/manifests/`+tag+`$`, func() {
+				if seen++; seen == map[string]int{"bundle": 4, "legacy": 6}[format] { // ours has just been seen there
+					h.put(tag, list)
+				}
+			})
+			got := h.promote("1.0.0", digest, "signature_format", format)
+			got.want(0, "success", "signed; ")
+			if !strings.Contains(got.log, "the signature is gone again") {
+				t.Errorf("nothing was taken away: %d\n%s", seen, got.log)
+			}
+			h.always(`^$`, func() {})
+			h.cosign("verify", "--new-bundle-format="+map[string]string{"bundle": "true", "legacy": "false"}[format],
+				"--key", keys(t)+"/cosign.pub", "--insecure-ignore-tlog=true", "-a", "tag=1.0.0", h.image+"@"+digest)
+		})
+	}
+}
+
+func TestSettingsOfTheProjectDoNotDivertSigning(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, true)
+	digest := h.push("1.0.0")
+	got := h.promote("1.0.0", digest, "COSIGN_REPOSITORY", h.host+"/acme/elsewhere", "COSIGN_NEW_BUNDLE_FORMAT", "false",
+		"COSIGN_USE_SIGNING_CONFIG", "true", "COSIGN_DOCKER_MEDIA_TYPES", "1", "COSIGN_OUTPUT_FILE", "/nowhere/x", "COSIGN_RECURSIVE", "true")
+	got.want(0, "success", "signed; latest moved to it")
+	h.wantSigned(digest, "1.0.0", url1)
+	for _, write := range got.all {
+		if strings.Contains(write, "elsewhere") || strings.HasSuffix(write, ".sig") {
+			t.Errorf("it wrote %s", write)
+		}
+	}
+}
+
+// With a key nobody is asked but the registry, so that a closed network costs no
+// time.
+func TestAKeyNeedsNoNetwork(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, true)
+	asked, proxy := recordingProxy(t)
+	digest := h.push("1.0.0")
+	for _, format := range []string{"bundle", "legacy"} {
+		h.promote("1.0.0", digest, "HTTPS_PROXY", proxy, "HTTP_PROXY", proxy, "signature_format", format).
+			want(0, "success", "signed")
+	}
+	if hosts := asked(); len(hosts) != 0 {
+		t.Errorf("it asked %v", hosts)
+	}
+}
+
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	digest := h.push("1.0.0")
-	for _, hostile := range []string{
+	for n, hostile := range []string{
 		"$(touch owned)", "`touch owned`", "a;touch owned", "a\ntouch owned", "1.0.0\n", "--help", "-", "a b", "'", `"`, `\`,
-		"${DOCKERHUB_TOKEN}", "../../etc", "*", "é", "1.0.0\r", strings.Repeat("a", 300), strings.Repeat("a", 100_000),
+		"../../etc", "*", "é", "1.0.0\r", strings.Repeat("a", 300), strings.Repeat("a", 100_000),
 	} {
-		for _, variable := range []string{"IMAGE_REPOSITORY", "IMAGE_TAG", "IMAGE_DIGEST"} {
-			names := map[string]string{"IMAGE_REPOSITORY": "acme/api", "IMAGE_TAG": "1.0.0", "IMAGE_DIGEST": digest, variable: hostile}
+		for i, variable := range []string{"IMAGE_TAG", "IMAGE_REPOSITORY", "IMAGE_DIGEST", "IMAGE_PUSHED_AT"} {
+			if i > 0 && n%3 != 0 {
+				continue // they are checked alike
+			}
+			names := map[string]string{"PROMOTION_ID": somePromotion, "IMAGE_REPOSITORY": "acme/api", "IMAGE_TAG": "1.0.0", "IMAGE_DIGEST": digest, variable: hostile}
 			with := []string{"image_repository", ""}
 			for k, v := range names {
 				with = append(with, k, v)
@@ -369,7 +696,7 @@ func TestHostileNames(t *testing.T) {
 			if len(hostile) > 2 && strings.Contains(got.log, hostile) {
 				t.Errorf("%q as %s is repeated", hostile, variable)
 			}
-			if _, err := os.Stat(filepath.Join(got.dir, "owned")); err == nil {
+			if owned, _ := filepath.Glob(filepath.Join(got.dir, "builds", "*", "*", "*", "owned")); len(owned) > 0 {
 				t.Errorf("%q as %s was run", hostile, variable)
 			}
 		}
@@ -395,11 +722,11 @@ func TestTwoJobsAtOnce(t *testing.T) {
 	})
 }
 
-// The runner takes bash where there is one, with its own options, and Alpine
-// has BusyBox.
+// The runner takes bash where there is one, and Alpine has BusyBox; an older
+// runner starts the script in another way.
 func TestEveryShell(t *testing.T) {
 	t.Parallel()
-	for _, shell := range []string{"dash -e", "bash -eo pipefail", "busybox sh -e"} {
+	for _, shell := range []string{"dash -l", "bash -l", "busybox sh -l"} {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
 			command := strings.Fields(shell)
@@ -407,18 +734,24 @@ func TestEveryShell(t *testing.T) {
 				notHere(t, command[0]+" is not installed")
 			}
 			h := newHub(t, true)
-			h.shell = command
+			h.shell, h.old = command, command[0] == "dash"
 			if command[0] == "busybox" {
 				h.path = applets(t)
 			}
 			h.tag(h.push("0.10.0"), "latest")
-			digest := h.push("1.0.0")
-			h.promote("1.0.0", digest).want(0, "success", "latest moved to it")
+			digest := h.pushIndex("1.0.0")
+			h.promote("1.0.0", digest, "validate", "true", "latest_policy", "semver").want(0, "success", "latest moved to it")
 			h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "skipped", "signed already")
 			older := h.push("0.11.0")
 			h.promote("0.11.0", older).want(0, "success", "1.0.0 is higher")
-			h.promote("1.0.1", digest).want(3, "failure", "has no acme/api:1.0.1")
-			h.promote("", "", "IMAGE_TAG", "1.0.0\n1").want(2, "failure", "is not a tag")
+			h.promote("1.0.1", digest).want(0, "superseded", "gone")
+			h.promote("", "", "PROMOTION_ID", somePromotion, "IMAGE_REPOSITORY", "acme/api", "IMAGE_TAG", "1.0.0\n1").want(2, "failure", "is not a tag")
+			h.put("3.0.0", artifacts(t)["a Helm chart"].manifest)
+			got := h.promote("3.0.0", "")
+			got.want(0, "skipped", "helm")
+			if left, err := os.ReadDir(filepath.Join(got.dir, "tmp")); err != nil || len(left) != 0 {
+				t.Errorf("left in TMPDIR: %v, %v", left, err)
+			}
 		})
 	}
 }
@@ -428,8 +761,12 @@ func TestNoCredentialsAreLeftOrShown(t *testing.T) {
 	h := newHub(t, true)
 	got := h.promote("1.0.0", h.push("1.0.0"))
 	got.want(0, "success", "")
-	if strings.Contains(got.log, password) {
-		t.Error("the log holds the password")
+	h.refuse(http.StatusForbidden, `^PUT .*/manifests/latest$`)
+	failed := h.promote("1.0.1", h.push("1.0.1"))
+	for _, o := range []outcome{got, failed} {
+		if strings.Contains(o.log, password) || strings.Contains(o.log, "Authorization") || strings.Contains(fmt.Sprint(o.dotenv), password) {
+			t.Errorf("the log holds the password:\n%s", o.log)
+		}
 	}
 	err := filepath.WalkDir(got.dir, func(file string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -448,354 +785,4 @@ func TestNoCredentialsAreLeftOrShown(t *testing.T) {
 	if err != nil || len(left) != 0 {
 		t.Errorf("left in TMPDIR: %v, %v", left, err)
 	}
-}
-
-// hub is a registry in memory that asks for a password, counts what is written,
-// and refuses what it is told to refuse.
-type hub struct {
-	t     *testing.T
-	host  string
-	image string
-	shell []string
-	path  string
-
-	mu      sync.Mutex
-	written []string
-	status  int
-	refused *regexp.Regexp
-	hook    func()
-	hooked  *regexp.Regexp
-}
-
-func newHub(t *testing.T, referrers bool) *hub {
-	t.Helper()
-	tools(t)
-	h := &hub{t: t, shell: []string{"sh", "-e"}}
-	next := registry.New(registry.WithReferrersSupport(referrers), registry.Logger(log.New(io.Discard, "", 0)))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, pass, _ := r.BasicAuth(); user != username || pass != password {
-			w.Header().Set("WWW-Authenticate", `Basic realm="hub"`)
-			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED"}]}`, http.StatusUnauthorized)
-			return
-		}
-		request := r.Method + " " + r.URL.Path
-		h.mu.Lock()
-		status := 0
-		if h.refused != nil && h.refused.MatchString(request) {
-			status = h.status
-		}
-		hook := h.hook
-		if hook != nil && h.hooked.MatchString(request) {
-			h.hook = nil
-		} else {
-			hook = nil
-		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead && status == 0 {
-			h.written = append(h.written, request)
-		}
-		h.mu.Unlock()
-		if hook != nil {
-			hook()
-		}
-		if status != 0 {
-			http.Error(w, `{"errors":[{"code":"DENIED"}]}`, status)
-			return
-		}
-		next.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	h.host = strings.TrimPrefix(server.URL, "http://")
-	h.image = h.host + "/acme/api"
-	return h
-}
-
-// refuse answers, instead of the registry, with the status to requests such as "PUT /v2/…" that match.
-func (h *hub) refuse(status int, requests string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.status, h.refused = status, nil
-	if requests != "" {
-		h.refused = regexp.MustCompile(requests)
-	}
-}
-
-// once calls do when the first such request arrives.
-func (h *hub) once(request string, do func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.hook, h.hooked = do, regexp.MustCompile(request)
-}
-
-var auth = remote.WithAuth(&authn.Basic{Username: username, Password: password})
-
-// push pushes a new image with one layer, and returns its digest.
-func (h *hub) push(tag string) string {
-	h.t.Helper()
-	image, err := random.Image(64, 1)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if err := remote.Write(h.ref(tag), image, auth); err != nil {
-		h.t.Fatal(err)
-	}
-	return digestOf(h.t, image)
-}
-
-// pushIndex is push for an image of two platforms.
-func (h *hub) pushIndex(tag string) string {
-	h.t.Helper()
-	index, err := random.Index(64, 1, 2)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if err := remote.WriteIndex(h.ref(tag), index, auth); err != nil {
-		h.t.Fatal(err)
-	}
-	return digestOf(h.t, index)
-}
-
-func digestOf(t *testing.T, image interface{ Digest() (v1.Hash, error) }) string {
-	t.Helper()
-	digest, err := image.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return digest.String()
-}
-
-func (h *hub) ref(tag string) name.Tag {
-	h.t.Helper()
-	ref, err := name.NewTag(h.image + ":" + tag)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return ref
-}
-
-func (h *hub) tag(digest, tag string) {
-	h.t.Helper()
-	ref, err := name.NewDigest(h.image + "@" + digest)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	image, err := remote.Get(ref, auth)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if err := remote.Tag(h.ref(tag), image, auth); err != nil {
-		h.t.Fatal(err)
-	}
-}
-
-func (h *hub) wantTag(tag, digest string) {
-	h.t.Helper()
-	got, err := remote.Head(h.ref(tag), auth)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if got.Digest.String() != digest {
-		h.t.Errorf("%s is %s, not %s", tag, got.Digest, digest)
-	}
-}
-
-// wantSigned asks cosign itself, with none of what the script used.
-func (h *hub) wantSigned(digest, tag, pipeline string) {
-	h.t.Helper()
-	h.cosign("verify", "--key", keys(h.t)+"/cosign.pub", "--insecure-ignore-tlog=true",
-		"-a", "tag="+tag, "-a", "pipeline="+pipeline, h.image+"@"+digest)
-}
-
-func (h *hub) cosign(args ...string) {
-	h.t.Helper()
-	config := h.t.TempDir()
-	auths, err := json.Marshal(map[string]any{"auths": map[string]any{h.host: map[string]string{"username": username, "password": password}}})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(config, "config.json"), auths, 0o600); err != nil {
-		h.t.Fatal(err)
-	}
-	command := exec.Command(filepath.Join(tools(h.t), "cosign"), args...)
-	command.Env = append(offline(), "HOME="+config, "DOCKER_CONFIG="+config, "COSIGN_PASSWORD="+keyPassword)
-	if out, err := command.CombinedOutput(); err != nil {
-		h.t.Fatalf("cosign %s: %v\n%s", args[0], err, out)
-	}
-}
-
-// outcome is how a job ended.
-type outcome struct {
-	t      *testing.T
-	code   int
-	log    string
-	dir    string
-	dotenv map[string]string
-	all    []string // what was written meanwhile
-}
-
-func (o outcome) want(code int, status, message string) {
-	o.t.Helper()
-	if o.code != code || o.dotenv["HUBRELAY_STATUS"] != status || !strings.Contains(o.dotenv["HUBRELAY_MESSAGE"], message) {
-		o.t.Errorf("got exit code %d and %v, want %d, %s: %q\n%s", o.code, o.dotenv, code, status, message, o.log)
-	}
-}
-
-func (o outcome) writes(request string) int {
-	n := 0
-	for _, w := range o.all {
-		if w == request {
-			n++
-		}
-	}
-	return n
-}
-
-// promote runs the job hubrelay-promote. The pairs of with are inputs (in lower
-// case) and variables.
-func (h *hub) promote(tag, digest string, with ...string) outcome {
-	h.t.Helper()
-	inputs := map[string]string{
-		"notify_url": "https://notify.example", "notify_audience": "notify",
-		"registry": h.host, "image_repository": "acme/api", "image_tag": tag, "image_digest": digest,
-	}
-	env := map[string]string{
-		"CI_PIPELINE_URL": url1, "COSIGN_KEY": keys(h.t) + "/cosign.key", "COSIGN_PASSWORD": keyPassword,
-		"DOCKERHUB_USERNAME": username, "DOCKERHUB_TOKEN": password,
-	}
-	for pair := range slices.Chunk(with, 2) {
-		if strings.ToLower(pair[0]) == pair[0] {
-			inputs[pair[0]] = pair[1]
-		} else {
-			env[pair[0]] = pair[1]
-		}
-	}
-	h.mu.Lock()
-	before := len(h.written)
-	h.mu.Unlock()
-	o := run(h.t, h.shell, h.path, "hubrelay-promote", inputs, env)
-	h.mu.Lock()
-	o.all = slices.Clone(h.written[before:])
-	h.mu.Unlock()
-	return o
-}
-
-// run runs a job's script as the runner does: in a shell, with the variables
-// that the template makes of the inputs, and nothing to read.
-func run(t *testing.T, shell []string, path, name string, inputs, env map[string]string) outcome {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "tmp"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	job := jobOf(t, name, inputs)
-	if path == "" {
-		path = os.Getenv("PATH")
-	}
-	variables := map[string]string{
-		"PATH": tools(t) + ":" + path, "HOME": dir, "TMPDIR": dir + "/tmp", "CI_PROJECT_DIR": dir,
-	}
-	maps.Copy(variables, job.variables)
-	maps.Copy(variables, env) // project and trigger variables win
-	binary, err := exec.LookPath(shell[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	command := exec.Command(binary, append(shell[1:], "-c", job.script)...)
-	command.Dir = dir
-	command.Env = offline()
-	for k, v := range variables {
-		if v != "" || strings.HasPrefix(k, "PROMOTE_") {
-			command.Env = append(command.Env, k+"="+v)
-		}
-	}
-	out, err := command.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	o := outcome{t: t, code: command.ProcessState.ExitCode(), log: string(out), dir: dir, dotenv: map[string]string{}}
-	dotenv, err := os.ReadFile(filepath.Join(dir, "hubrelay.env"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(dotenv)) {
-		k, v, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		if !ok {
-			t.Errorf("hubrelay.env has the line %q", line)
-		}
-		o.dotenv[k] = v
-	}
-	return o
-}
-
-// offline is an environment from which only this machine can be reached: keys
-// sign without asking anybody.
-func offline() []string {
-	return []string{"HTTPS_PROXY=http://127.0.0.1:1", "HTTP_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1,localhost"}
-}
-
-// tools returns the directory of crane and cosign.
-func tools(t *testing.T) string {
-	t.Helper()
-	dir, err := filepath.Abs("../../.tools")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tool := range []string{"crane", "cosign"} {
-		if _, err := os.Stat(filepath.Join(dir, tool)); err != nil {
-			notHere(t, tool+" is not in .tools: run make tools")
-		}
-	}
-	return dir
-}
-
-func notHere(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(what)
-	}
-	t.Skip("*** NOT RUN *** " + what)
-}
-
-const keyPassword = "canary-key-password"
-
-var keyDir string // removed by TestMain
-
-var makeKeys = sync.OnceValue(func() error {
-	for _, key := range []string{"cosign", "other"} {
-		command := exec.Command("../../.tools/cosign", "generate-key-pair", "--output-key-prefix", filepath.Join(keyDir, key))
-		command.Env = append(offline(), "HOME="+keyDir, "COSIGN_PASSWORD="+keyPassword)
-		if out, err := command.CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
-	}
-	return nil
-})
-
-// keys returns a directory with cosign.key, cosign.pub and other.key.
-func keys(t *testing.T) string {
-	t.Helper()
-	if err := makeKeys(); err != nil {
-		t.Fatal(err)
-	}
-	return keyDir
-}
-
-func TestMain(m *testing.M) {
-	var err error
-	if keyDir, err = os.MkdirTemp("", "hubrelay-keys-"); err != nil {
-		log.Fatal(err)
-	}
-	code := m.Run()
-	os.RemoveAll(keyDir)
-	os.Exit(code)
-}
-
-// applets returns a PATH on which BusyBox is everything, as in Alpine.
-func applets(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if out, err := exec.Command("busybox", "--install", "-s", dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return dir
 }

@@ -13,7 +13,7 @@ WEBHOOKS ?= 10000
 # The race detector needs cgo; CI always has it.
 RACE := $(if $(CI),-race)
 
-.PHONY: help run test lint fmt chaos fuzz cover bench tools template
+.PHONY: help run test lint fmt chaos simulate mutants fuzz cover bench tools template
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,10 +21,8 @@ help: ## show this
 run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -fast")
 	@go run ./cmd/hubrelay local $(FLAGS)
 
-test: tools ## run every test
-	go test $(RACE) -timeout 30m ./...
-	@scripts/terraform-test.sh
-	@scripts/not-run.sh
+test: tools ## run every test, and say which were skipped
+	@scripts/test.sh $(RACE) -timeout 30m
 
 lint: ## look for mistakes without running anything
 	@scripts/lint.sh $(STATICCHECK) $(GOVULNCHECK)
@@ -51,6 +49,12 @@ fmt: ## format everything
 
 chaos: ## send WEBHOOKS (10000) webhooks while everything fails, and account for each
 	go test ./internal/e2e -run TestChaos -count=1 -v -timeout 60m -args -webhooks $(WEBHOOKS)
+
+simulate: ## run the whole system under a seed after another, until one breaks a promise
+	go test ./internal/simulation -run TestSimulate -count=1 -timeout 0 -v -args -forever
+
+mutants: ## show that the simulation finds each of some known faults (half an hour)
+	go test ./internal/simulation -run TestMutants -count=1 -timeout 0 -v -args -mutants
 
 fuzz: ## fuzz each decoder for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -24,8 +24,8 @@ var mayImport = map[string][]string{
 
 	"functions/webhook": {"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpserver", "internal/pubsub"},
 	"functions/trigger": {
-		"internal/dockerhub", "internal/env", "internal/gcplog", "internal/gitlab", "internal/httpserver",
-		"internal/ledger", "internal/pubsub", "internal/registry", "internal/route",
+		"internal/dockerhub", "internal/env", "internal/gcplog", "internal/gitlab", "internal/httpserver", "internal/hub",
+		"internal/ledger", "internal/pubsub", "internal/reconcile", "internal/registry", "internal/route",
 	},
 	"functions/notify": {
 		"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpserver",
@@ -40,8 +40,13 @@ var mayImport = map[string][]string{
 	"internal/dockerhub":  nil,
 	"internal/route":      {"internal/dockerhub"},
 
+	"internal/reconcile": {
+		"internal/dockerhub", "internal/hub", "internal/ledger", "internal/pubsub", "internal/registry", "internal/route",
+	},
+
 	// Adapters do not know each other.
 	"internal/gitlab":     {"internal/env", "internal/httpclient"},
+	"internal/hub":        {"internal/dockerhub", "internal/env", "internal/httpclient"},
 	"internal/deadletter": {"internal/pubsub"},
 	"internal/ledger":     nil,
 	"internal/pubsub":     nil,
@@ -51,14 +56,22 @@ var mayImport = map[string][]string{
 	// Fakes imitate the outside.
 	"internal/gitlab/gitlabtest": nil,
 	"internal/slack/slacktest":   nil,
+	"internal/hub/hubtest":       nil,
 	"internal/gcptest":           nil,
 
+	// It runs the tests.
+	"internal/gotest": nil,
+
+	"internal/coordinator": nil,
+
 	"internal/sandbox": {
-		"functions/notify", "functions/trigger", "functions/webhook", "internal/dockerhub", "internal/env",
-		"internal/gcplog", "internal/gitlab/gitlabtest", "internal/pubsub", "internal/slack/slacktest",
+		"functions/notify", "functions/trigger", "functions/webhook", "internal/coordinator", "internal/dockerhub", "internal/env",
+		"internal/gcplog", "internal/gitlab/gitlabtest", "internal/hub", "internal/hub/hubtest", "internal/ledger", "internal/pubsub",
+		"internal/reconcile", "internal/route", "internal/slack/slacktest",
 	},
 	"cmd/hubrelay": {
-		"internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/ledger", "internal/pubsub", "internal/sandbox",
+		"internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
+		"internal/reconcile", "internal/registry", "internal/route", "internal/sandbox",
 	},
 }
 

@@ -22,6 +22,14 @@ echo "== GitLab's schema of CI files"
 if ! scripts/gitlab-ci-local.sh; then
 	not_run "the schema is not there"
 else
-	node scripts/gitlab-schema.mjs .tools templates/promote.yml .gitlab-ci.yml || failed=1
+	examples=$(mktemp -d)
+	trap 'rm -rf "$examples"' EXIT
+	# The examples of docs/gitlab.md, but for the manifest of the Slack app.
+	awk -v dir="$examples" '
+		/^ *```yaml$/ { indent = index($0, "`") - 1; file = dir "/docs-gitlab-" (++n) ".yml"; next }
+		/^ *```$/ { file = "" }
+		file != "" { print substr($0, indent + 1) > file }' docs/gitlab.md
+	grep -l '^oauth_config:' "$examples"/* | xargs rm -f
+	node scripts/gitlab-schema.mjs .tools templates/promote.yml .gitlab-ci.yml "$examples"/* || failed=1
 fi
 exit $failed

@@ -1,16 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
@@ -20,38 +26,54 @@ const localUsage = `Usage: hubrelay local [FLAGS]
 Runs Webhook, Trigger and Notify on this machine, with an embedded Pub/Sub, a
 registry, and fakes of Docker Hub, GitLab and Slack.
 
-A real GitLab takes the place of the fake with -gitlab-url; its trigger tokens
-are read from GITLAB_TRIGGER_TOKENS. A real Slack does with -slack; its bot
-token is read from SLACK_BOT_TOKEN. Both want -routes.
+Real ones take the place of the fakes, with routes of your own (-routes):
+  -slack       its bot token is read from SLACK_BOT_TOKEN
+  -gitlab-url  its trigger tokens are read from GITLAB_TRIGGER_TOKENS; what its
+               pipelines need as inputs is printed
+  -registry    where the images are, beside a real GitLab: https://registry-1.docker.io
+               is Docker Hub's. Its account is read from REGISTRY_AUTH
+  -public-url  where a real GitLab and Docker Hub reach this machine: a tunnel to
+               -addr. Whoever calls there reaches Webhook and Notify, and without
+               -registry the registry of this machine, which asks for no password.
+               Without -public-url the pipelines must run on this machine
+  -hub         pushes to these repositories of Docker Hub arrive with no tunnel and no
+               webhook: Docker Hub's API is asked for them every 15 seconds. It goes
+               with or without -gitlab-url, and the fake GitLab signs and moves nothing.
+               For private ones REGISTRY_AUTH has an account. HUB_URL names another
+               API than https://hub.docker.com. This was only ever tried on a fake
 
 Flags:
 `
 
 func local(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("local", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() {
-		_, _ = io.WriteString(out, localUsage)
-		flags.PrintDefaults()
-	}
 	var (
-		addr      = flags.String("addr", "127.0.0.1:8080", "listen on this `address`")
+		addr      = flags.String("addr", "127.0.0.1:8080", "listen on this `address`; port 0 is a free one")
 		routes    = flags.String("routes", "", "read the routes from this JSON `file`")
 		language  = flags.String("language", "en", "language of the Slack messages: en or ja")
 		fast      = flags.Bool("fast", false, "deliver again after 0.1 to 2 s, not after 10 to 600 s as deployed")
 		gitlabURL = flags.String("gitlab-url", "", "use the real GitLab at this `URL`")
+		registry  = flags.String("registry", "", "use the real registry at this `URL`")
+		publicURL = flags.String("public-url", "", "the `URL` at which others reach this machine")
+		hub       = flags.String("hub", "", "watch these `repositories` of Docker Hub, acme/api[,acme/web]; -registry is Docker Hub's then")
 		slack     = flags.Bool("slack", false, "use the real Slack")
 		runner    = flags.String("runner", "", "run this `template` really, templates/promote.yml, and sign images; make tools builds what it needs")
 	)
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, localUsage, args, out); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("local takes no %q", flags.Arg(0))
+		return fmt.Errorf("local takes flags and no arguments, and %.100q is one", flags.Arg(0))
 	}
 	p := &printer{out: out, colour: isTerminal(out), start: time.Now()}
 	config := sandbox.Config{
-		Addr: *addr, Language: *language, StepTime: 500 * time.Millisecond, Events: p.print, GitLabURL: *gitlabURL,
+		Addr: *addr, Language: *language, StepTime: 500 * time.Millisecond, Events: p.print,
+		GitLabURL: strings.TrimRight(*gitlabURL, "/"), Registry: strings.TrimRight(*registry, "/"), PublicURL: strings.TrimRight(*publicURL, "/"),
+	}
+	if *hub != "" {
+		if err := watchHub(&config, *hub); err != nil {
+			return err
+		}
 	}
 	if *fast {
 		config.Backoff = sandbox.Backoff{Min: 100 * time.Millisecond, Max: 2 * time.Second}
@@ -59,33 +81,113 @@ func local(ctx context.Context, args []string, out io.Writer) (err error) {
 	if *routes != "" {
 		text, err := os.ReadFile(*routes)
 		if err != nil {
-			return fmt.Errorf("read the routes: %w", err)
+			return fmt.Errorf("-routes: %w", err)
 		}
 		config.Routes = string(text)
 	}
-	if *gitlabURL != "" {
-		config.GitLabTriggerTokens = env.NewSecret(os.Getenv("GITLAB_TRIGGER_TOKENS"))
-	}
-	if *slack {
-		config.SlackBotToken = env.NewSecret(os.Getenv("SLACK_BOT_TOKEN"))
-		if config.SlackBotToken.IsZero() {
-			return fmt.Errorf("-slack wants a bot token in SLACK_BOT_TOKEN")
-		}
+	if err := useRealOnes(&config, *slack); err != nil {
+		return err
 	}
 	if *runner != "" {
+		if len(config.Hub) > 0 {
+			return errors.New("-runner signs images in the registry of this machine: leave it or -hub out")
+		}
+		if config.GitLabURL != "" {
+			return errors.New("-runner runs the pipelines of the fake GitLab: leave it or -gitlab-url out")
+		}
 		if config.Runner, err = sandbox.NewRunner(*runner, ".tools"); err != nil {
 			return fmt.Errorf("-runner: %w", err)
 		}
 		defer config.Runner.Close()
 	}
 	s, err := sandbox.Start(ctx, config)
-	if err != nil {
+	var network *net.OpError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("another program already listens at %s: choose another address with -addr, such as 127.0.0.1:0 for a free port", *addr)
+	case errors.As(err, &network) && network.Op == "listen":
+		return fmt.Errorf("-addr: %w", err)
+	case err != nil:
 		return err
 	}
 	defer s.Close()
 	fmt.Fprintf(out, welcome, s.URL, s.WebhookURL, s.ReplayCommand)
+	switch {
+	case len(config.Hub) > 0 && config.GitLabURL == "":
+		fmt.Fprintf(out, welcomeHub, strings.Join(config.Hub, " or "), s.URL)
+	case config.GitLabURL == "":
+		fmt.Fprintf(out, welcomeFakes, s.URL)
+	default:
+		fmt.Fprintf(out, welcomeGitLab, s.NotifyURL, sandbox.NotifyAudience, host(cmp.Or(config.Registry, config.PublicURL, s.URL)))
+	}
 	<-ctx.Done()
 	return nil
+}
+
+// watchHub reads which repositories of Docker Hub are watched. Their images are
+// in its registry, if no other one is named.
+func watchHub(c *sandbox.Config, list string) error {
+	for name := range strings.SplitSeq(list, ",") {
+		name = dockerhub.Canonical(name)
+		if err := dockerhub.CheckRepository(name); err != nil {
+			return fmt.Errorf("-hub: %w", err)
+		}
+		c.Hub = append(c.Hub, name)
+	}
+	c.HubURL = os.Getenv("HUB_URL")
+	c.Registry = cmp.Or(c.Registry, "https://registry-1.docker.io")
+	return nil
+}
+
+// useRealOnes checks what takes the place of the fakes, and reads its secrets
+// from the environment.
+func useRealOnes(c *sandbox.Config, slack bool) error {
+	for _, f := range []struct{ name, url string }{{"gitlab-url", c.GitLabURL}, {"registry", c.Registry}, {"public-url", c.PublicURL}} {
+		u, err := url.Parse(f.url)
+		switch {
+		case f.url == "":
+			continue
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+			return fmt.Errorf("-%s: %.100q is no URL such as https://HOST", f.name, f.url)
+		case f.name == "registry" && len(c.Hub) > 0:
+		case c.GitLabURL == "":
+			return fmt.Errorf("-%s is for a real GitLab: the pipelines of the fake one know nothing but this machine; -gitlab-url names one", f.name)
+		case c.Routes == "":
+			return fmt.Errorf("-%s wants -routes: the table of the fakes names projects that no GitLab has", f.name)
+		}
+	}
+	if c.GitLabURL != "" {
+		c.GitLabTriggerTokens = env.NewSecret(os.Getenv("GITLAB_TRIGGER_TOKENS"))
+		if c.GitLabTriggerTokens.IsZero() {
+			return errors.New(`-gitlab-url wants trigger tokens in GITLAB_TRIGGER_TOKENS, such as {"*": "glptt-…"}`)
+		}
+		c.GitLabAPITokens = env.NewSecret(os.Getenv("GITLAB_API_TOKENS"))
+	}
+	if c.Registry != "" {
+		c.RegistryAuth = env.NewSecret(os.Getenv("REGISTRY_AUTH"))
+	}
+	if slack {
+		c.SlackBotToken = env.NewSecret(os.Getenv("SLACK_BOT_TOKEN"))
+		switch {
+		case c.Routes == "":
+			return errors.New("-slack wants -routes: the table of the fakes names a channel that no Slack has")
+		case c.SlackBotToken.IsZero():
+			return errors.New("-slack wants a bot token in SLACK_BOT_TOKEN")
+		}
+	}
+	return nil
+}
+
+// host is how the template names a registry.
+func host(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base
+	}
+	if u.Host == "registry-1.docker.io" {
+		return "docker.io"
+	}
+	return u.Host
 }
 
 const welcome = `hubrelay runs on this machine. Watch it here, or at %[1]s
@@ -95,14 +197,30 @@ Send the webhook that Docker Hub documents:
   curl -d '{"push_data":{"pushed_at":1417566161,"pusher":"trustedbuilder","tag":"1.4.0"},"repository":{"repo_name":"acme/api"}}' \
     %[2]s
 
-Push an image of your own to the registry (docker push works, too), or let the next pipeline fail:
+See the dead letters (-apply queues them again):
+
+  %[3]s
+
+`
+
+const welcomeFakes = `Push an image of your own to the registry (docker push works, too), or let the next pipeline fail:
 
   curl -X POST %[1]s/build/acme/api:1.5.0
   curl -X POST %[1]s/fail
 
-What could not be done waits to be replayed (-apply does it):
+`
 
-  %[3]s
+const welcomeHub = `Push to %[1]s on Docker Hub, and see what comes of it; or let the next pipeline fail:
+
+  curl -X POST %[2]s/fail
+
+`
+
+const welcomeGitLab = `Paste the URL of this webhook into Docker Hub, and give the component in GitLab these inputs:
+
+  notify_url: %s
+  notify_audience: %s
+  registry: %s
 
 `
 

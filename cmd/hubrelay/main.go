@@ -8,9 +8,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
 )
 
 const usage = `hubrelay turns Docker Hub's webhooks into GitLab pipelines.
@@ -20,6 +24,7 @@ Usage: hubrelay COMMAND [FLAGS]
   local                      run the whole system on this machine, with fakes
   push URL REPOSITORY:TAG    send the webhook that Docker Hub would send
   replay                     show dead letters, and queue them again
+  reconcile                  show pushes that Docker Hub did not tell of, and queue them
   status                     show the promotions of late
 
 hubrelay COMMAND -h tells more.
@@ -28,6 +33,7 @@ hubrelay COMMAND -h tells more.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends it at once
 	err := run(ctx, os.Args[1:], os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -42,10 +48,11 @@ func main() {
 // run is the command: args without the program's name.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, []string, io.Writer) error{
-		"local":  local,
-		"push":   push,
-		"replay": replay,
-		"status": status,
+		"local":     local,
+		"push":      push,
+		"reconcile": reconcileCommand,
+		"replay":    replay,
+		"status":    status,
 	}
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		_, err := io.WriteString(out, usage)
@@ -53,7 +60,75 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("there is no command %q; hubrelay help lists them", args[0])
+		if near := nearest(args[0], slices.Sorted(maps.Keys(commands))); near != "" {
+			return fmt.Errorf("there is no command %.50q; did you mean %s?", args[0], near)
+		}
+		return fmt.Errorf("there is no command %.50q; hubrelay help lists them", args[0])
 	}
 	return command(ctx, args[1:], out)
+}
+
+// parse reads a command's flags. It writes the help where that is asked for,
+// and nothing else: a mistake is one line, its error.
+func parse(flags *flag.FlagSet, help string, args []string, out io.Writer) error {
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		_, _ = io.WriteString(out, help)
+		flags.SetOutput(out)
+		flags.PrintDefaults()
+		return err
+	case err != nil:
+		return fmt.Errorf("%s: %w; hubrelay %[1]s -h lists the flags", flags.Name(), err)
+	}
+	return nil
+}
+
+// age is a flag for how old something may be.
+type age time.Duration
+
+func (a *age) String() string { return time.Duration(*a).String() }
+
+func (a *age) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return errors.New("it is not a duration such as 90m or 48h")
+	}
+	*a = age(d)
+	return nil
+}
+
+// nearest returns the word that most likely was meant, or "" where none is near.
+func nearest(typed string, words []string) string {
+	best, least := "", 3 // more than two slips of the finger make another word
+	for _, word := range words {
+		if d := distance(strings.ToLower(typed), word); d < least && d < len(word)-1 {
+			best, least = word, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters must be put in, left out or replaced to make b of
+// a: Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(row[j]+1, row[j+1]+1, change)
+		}
+	}
+	return row[len(b)]
 }

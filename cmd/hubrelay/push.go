@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
@@ -17,7 +19,9 @@ import (
 const pushUsage = `Usage: hubrelay push URL REPOSITORY:TAG
 
 Sends the webhook that Docker Hub documents to a hubrelay, as a smoke test.
-URL is what was pasted into Docker Hub.
+URL is what was pasted into Docker Hub: Terraform's output webhook_url, or what
+hubrelay local prints. The image must be in the registry, and its repository
+among the routes, if a pipeline is to come of it.
 `
 
 // pushTimeout is longer than the webhook waits for Pub/Sub.
@@ -25,13 +29,17 @@ const pushTimeout = 20 * time.Second
 
 func push(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("push", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() { _, _ = io.WriteString(out, pushUsage) }
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, pushUsage, args, out); err != nil {
 		return err
 	}
-	if flags.NArg() != 2 {
-		return errors.New("push takes a URL and REPOSITORY:TAG")
+	switch {
+	case flags.NArg() != 2:
+		return fmt.Errorf("push takes a URL and REPOSITORY:TAG, and these are %d arguments", flags.NArg())
+	case strings.Contains(flags.Arg(1), "://"):
+		return errors.New("the second argument is a URL: push takes the URL first, then REPOSITORY:TAG")
+	}
+	if err := checkWebhookURL(flags.Arg(0)); err != nil {
+		return err
 	}
 	repository, tag, err := dockerhub.SplitImage(flags.Arg(1))
 	if err != nil {
@@ -43,7 +51,7 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, flags.Arg(0), bytes.NewReader(body))
 	if err != nil {
-		return errors.New("the URL cannot be read") // err repeats it, and with it the token
+		return errNoURL
 	}
 	req.Header.Set("Content-Type", "application/json")
 	res, err := httpclient.New(pushTimeout).Do(req)
@@ -56,8 +64,38 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	fmt.Fprintf(out, "%s\n%s\n", res.Status, bytes.TrimSpace(answer))
-	if res.StatusCode != http.StatusAccepted {
-		return errors.New("the push was not accepted")
+	switch res.StatusCode {
+	case http.StatusAccepted:
+		_, err := fmt.Fprintf(out, afterPush, repository, tag)
+		return err
+	case http.StatusUnauthorized:
+		return errors.New("the push was not accepted: the URL does not end in one of WEBHOOK_TOKENS")
+	case http.StatusNotFound:
+		return errors.New("the push was not accepted: no webhook of hubrelay is at this URL")
+	}
+	return errors.New("the push was not accepted")
+}
+
+const afterPush = `
+Trigger takes it from here, within seconds: it asks the registry for %[1]s:%[2]s,
+and has GitLab create a pipeline unless this image was promoted before. Slack
+hears once the pipeline runs, and of the promotion when it is done. Where nothing
+comes of it, hubrelay status shows the promotion and why it waits, hubrelay replay
+what was given up, and Trigger's log the push with its outcome.
+`
+
+// errNoURL does not repeat what was typed, for it may hold a token.
+var errNoURL = errors.New("the first argument is no URL such as https://HOST/TOKEN: give what was pasted into Docker Hub")
+
+// checkWebhookURL says what is wrong with the URL of a webhook without repeating
+// it.
+func checkWebhookURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errNoURL
+	}
+	if strings.Trim(u.Path, "/") == "" {
+		return errors.New("the URL has no token: give the whole of what was pasted into Docker Hub, https://HOST/TOKEN")
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -23,59 +22,87 @@ const replayUsage = `Usage: hubrelay replay -subscription NAME [FLAGS]
 
 Shows the dead letters that wait, and with -apply queues them again: Trigger
 then takes them like any push, by the routes of now. It acknowledges what it has
-queued and nothing else, so it can be interrupted, and run twice.
+queued and nothing else, so it can be interrupted, and run twice. While it runs,
+nobody else gets the letters.
 
-It uses Google's application default credentials: gcloud auth application-default login.
+It uses Google's application default credentials: gcloud auth application-default
+login; or PUBSUB_EMULATOR_HOST, where that is set.
 
+Flags:
 `
 
 func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() {
-		_, _ = io.WriteString(out, replayUsage)
-		flags.PrintDefaults()
-	}
 	var (
 		subscription = flags.String("subscription", "", "where dead letters wait, `projects/P/subscriptions/S`: Terraform's output dead_letter_subscription")
 		topicName    = flags.String("topic", "", "where pushes are queued, `projects/P/topics/T`; NAME-pushes for a subscription NAME-dead-letters")
 		pattern      = flags.String("match", "*", "which images, `REPOSITORY[:TAG]`; both may be globs")
-		limit        = flags.Int("limit", 0, "how many at most; 0 is all")
+		reason       = flags.String("reason", "", "only those of this `REASON`, as the table shows it")
+		since        age
+		limit        = flags.Int("limit", 0, "how many at most, a `NUMBER`; 0 is all")
 		apply        = flags.Bool("apply", false, "queue them again; without it nothing is changed")
 	)
-	if err := flags.Parse(args); err != nil {
+	flags.Var(&since, "since", "only those that died less than this `DURATION` ago, such as 90m or 48h; 0s is all")
+	if err := parse(flags, replayUsage, args, out); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || *subscription == "" || *limit < 0 {
-		return errors.New("replay takes -subscription projects/P/subscriptions/S, and no arguments; hubrelay replay -h tells more")
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("replay takes flags and no arguments, and %.100q is one", flags.Arg(0))
+	case *subscription == "":
+		return errors.New("-subscription is missing: Terraform's output dead_letter_subscription has it")
+	case *limit < 0:
+		return fmt.Errorf("-limit is %d; it takes a number of letters, and 0 for all of them", *limit)
+	}
+	if err := deadletter.CheckName(*subscription); err != nil {
+		return fmt.Errorf("-subscription: %w", err)
+	}
+	if *topicName == "" {
+		if *topicName = pushesTopic(*subscription); *topicName == "" {
+			return errors.New("-topic is missing: it is known only where the subscription is called NAME-dead-letters")
+		}
+	}
+	topic, err := pubsub.ParseTopic(*topicName)
+	if err != nil {
+		return fmt.Errorf("-topic: %w", err)
 	}
 	match, err := dockerhub.ParsePattern(*pattern)
 	if err != nil {
 		return fmt.Errorf("-match: %w", err)
 	}
-	topic, err := pubsub.ParseTopic(cmp.Or(*topicName, pushesTopic(*subscription)))
-	if err != nil {
-		return fmt.Errorf("-topic: %w", err)
-	}
-	letters, err := deadletter.Open(ctx, *subscription, topic, os.Getenv("PUBSUB_EMULATOR_HOST"))
+	emulator := os.Getenv("PUBSUB_EMULATOR_HOST")
+	letters, err := deadletter.Open(ctx, *subscription, topic, emulator)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, letters.Close()) }()
+	if emulator != "" {
+		fmt.Fprintf(out, "PUBSUB_EMULATOR_HOST is set: these are the letters of %s\n\n", emulator)
+	}
 
-	table := letterTable{out: out, hints: map[string]string{}}
+	died := time.Now().Add(-time.Duration(since))
+	table := letterTable{out: out, hints: map[string]string{}, seen: map[string]int{}}
 	waiting, chosen, replayed := 0, 0, 0
+	end := func(err error) error {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted; what was not queued again still waits")
+		}
+		return errors.Join(err, table.end(waiting, chosen, replayed, *apply))
+	}
 	for some, err := range letters.Take(ctx) {
 		if err != nil {
-			return errors.Join(err, table.end(waiting, chosen, replayed, *apply))
+			return end(err)
 		}
-		waiting += len(some)
 		var these []pubsub.Message
 		for _, letter := range some {
-			push, err := dockerhub.Decode(letter.Data)
 			if *limit > 0 && chosen == *limit {
 				break
 			}
+			waiting++
+			if r := table.see(letter); *reason != "" && r != *reason || since > 0 && letter.PublishedAt.Before(died) {
+				continue
+			}
+			push, err := dockerhub.Decode(letter.Data)
 			if err != nil {
 				table.add(letter, "(no push: it stays)")
 			} else if match.Matches(push.Repository, push.Tag) {
@@ -84,34 +111,63 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 				chosen++
 			}
 		}
+		table.flush()
 		if *apply {
 			n, err := letters.Replay(ctx, these)
 			replayed += n
 			if err != nil {
-				return errors.Join(err, table.end(waiting, chosen, replayed, *apply))
+				return end(err)
 			}
-			table.flush()
 			fmt.Fprintf(out, "… %d queued again so far\n", replayed)
 		}
 		if *limit > 0 && chosen == *limit {
 			break
 		}
-		table.flush()
 	}
-	return table.end(waiting, chosen, replayed, *apply)
+	return end(nil)
 }
 
 // pushesTopic is the topic that terraform/ makes beside a subscription of dead
-// letters.
+// letters, or "" where the subscription has not the name that terraform/ gives.
 func pushesTopic(subscription string) string {
-	return strings.TrimSuffix(strings.Replace(subscription, "/subscriptions/", "/topics/", 1), "dead-letters") + "pushes"
+	name, ok := strings.CutSuffix(subscription, "dead-letters")
+	if !ok {
+		return ""
+	}
+	return strings.Replace(name, "/subscriptions/", "/topics/", 1) + "pushes"
 }
 
 // letterTable shows dead letters as they come.
 type letterTable struct {
 	out   io.Writer
 	rows  *tabwriter.Writer
-	hints map[string]string // by reason
+	hints map[string]string // of those that are shown, by reason
+	seen  map[string]int    // by reason
+}
+
+// mostReasons bounds what is remembered by reason; hubrelay has some twenty.
+const mostReasons = 100
+
+// why is the reason of a letter, in one word.
+func why(letter pubsub.Message) (reason, hint string, attempts int) {
+	death := letter.Death()
+	reason, hint, attempts = death.Reason, death.Hint, death.Attempts
+	if reason == "" {
+		reason = gaveUp
+	}
+	return reason, hint, attempts
+}
+
+// gaveUp is the reason of what Pub/Sub gave up, which names none.
+const gaveUp = "gave_up"
+
+// see counts a letter, shown or not, and returns its reason.
+func (t *letterTable) see(letter pubsub.Message) (reason string) {
+	reason, _, _ = why(letter)
+	if _, known := t.seen[reason]; known || len(t.seen) < mostReasons {
+		t.seen[reason]++
+	}
+	return reason
 }
 
 func (t *letterTable) add(letter pubsub.Message, image string) {
@@ -119,16 +175,12 @@ func (t *letterTable) add(letter pubsub.Message, image string) {
 		t.rows = tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t.rows, "IMAGE\tDEAD SINCE\tWHY")
 	}
-	reason, hint, attempts := letter.Death()
-	switch {
-	case reason != "":
-		if hint != "" {
-			t.hints[reason] = hint
-		}
-	case attempts > 0:
-		reason = fmt.Sprintf("gave up after %d attempts", attempts)
-	default:
-		reason = "gave up"
+	reason, hint, attempts := why(letter)
+	if hint != "" && len(t.hints) < mostReasons {
+		t.hints[reason] = hint
+	}
+	if attempts > 0 {
+		reason += fmt.Sprintf(" after %d attempts", attempts)
 	}
 	fmt.Fprintf(t.rows, "%s\t%s\t%s\n", image, letter.PublishedAt.UTC().Format(time.DateTime), reason)
 }
@@ -143,6 +195,13 @@ func (t *letterTable) end(waiting, chosen, replayed int, apply bool) error {
 	t.flush()
 	for _, reason := range slices.Sorted(maps.Keys(t.hints)) {
 		fmt.Fprintf(t.out, "\n%s: %s\n", reason, t.hints[reason])
+	}
+	if chosen == 0 && waiting > 0 {
+		var reasons []string
+		for _, reason := range slices.Sorted(maps.Keys(t.seen)) {
+			reasons = append(reasons, fmt.Sprintf("%s (%d)", reason, t.seen[reason]))
+		}
+		fmt.Fprintf(t.out, "\nNone of them was chosen. Their reasons: %s\n", strings.Join(reasons, ", "))
 	}
 	verdict := "nothing was changed; -apply queues them again"
 	if apply {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -15,55 +17,74 @@ import (
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/ledger"
+	"github.com/getto-systems/hubrelay/internal/route"
 )
 
 const statusUsage = `Usage: hubrelay status [FLAGS]
 
 Shows the promotions of late, the newest first: what is under way, what failed,
-and what has never reported. It uses Google's application default credentials.
+what has never reported, what to mend, and where missed pushes are not looked for.
 
+It uses Google's application default credentials: gcloud auth application-default
+login; or FIRESTORE_EMULATOR_HOST, where that is set.
+
+Flags:
 `
 
-// states are what -state takes.
-var states = []string{
-	string(ledger.Claimed), string(ledger.Triggered), string(ledger.Running), string(ledger.Silent),
-	string(ledger.Promoted), string(ledger.Skipped), string(ledger.Failed),
-}
+// rowTime is how long Firestore may take for the next promotion.
+const rowTime = 15 * time.Second
+
+// silent is a triggered or running promotion of which people were told that its
+// pipeline says nothing.
+const silent = "silent"
 
 // promotion is what -json shows.
 type promotion struct {
-	ID          string    `json:"id"`
+	PromotionID string    `json:"promotion_id"`
+	Note        bool      `json:"note,omitempty"` // it is no promotion, but news of a release, say
+	Event       string    `json:"event"`
 	Repository  string    `json:"repository"`
 	Tag         string    `json:"tag"`
 	Digest      string    `json:"digest,omitempty"`
 	Route       string    `json:"route"`
 	State       string    `json:"state"`
 	Reason      string    `json:"reason,omitempty"`
-	Attempts    int       `json:"attempts"`
+	Hint        string    `json:"hint,omitempty"`
+	Words       string    `json:"words,omitempty"` // GitLab's own
+	Requests    int       `json:"requests"`        // to create a pipeline
 	PipelineURL string    `json:"pipeline_url,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
+	UpdatedAt   time.Time `json:"updated_at"` // since when it is in that state
+	Shown       bool      `json:"shown"`      // a message in Slack is as new as this
 }
 
 func status(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet("status", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() {
-		_, _ = io.WriteString(out, statusUsage)
-		flags.PrintDefaults()
+	states := []string{silent}
+	for _, s := range ledger.States {
+		states = append(states, string(s))
 	}
+	flags := flag.NewFlagSet("status", flag.ContinueOnError)
+	since := age(7 * 24 * time.Hour)
 	var (
 		name    = flags.String("ledger", os.Getenv("LEDGER"), "`firestore:projects/P/databases/D`: Terraform's output ledger; or LEDGER in the environment")
 		pattern = flags.String("match", "*", "which images, `REPOSITORY[:TAG]`; both may be globs")
 		state   = flags.String("state", "", "which states, `STATE[,STATE]`: "+strings.Join(states, ", "))
-		since   = flags.Duration("since", 7*24*time.Hour, "how old at most")
+		notes   = flags.Bool("notes", false, "releases, deploys and other news that is of no promotion, too")
 		asJSON  = flags.Bool("json", false, "as a JSON array")
 	)
-	if err := flags.Parse(args); err != nil {
+	flags.Var(&since, "since", "how old at most, a `DURATION` such as 90m or 48h")
+	if err := parse(flags, statusUsage, args, out); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || !strings.HasPrefix(*name, "firestore:") {
-		return errors.New("status takes -ledger firestore:projects/P/databases/D, and no arguments; hubrelay status -h tells more")
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("status takes flags and no arguments, and %.100q is one", flags.Arg(0))
+	case *name == "":
+		return errors.New("-ledger is missing: Terraform's output ledger has it")
+	case strings.HasPrefix(*name, "memory:"):
+		return errors.New("-ledger: what a function keeps in its own memory cannot be read from here")
+	case !strings.HasPrefix(*name, "firestore:"):
+		return fmt.Errorf("-ledger: %.200q is not firestore:projects/PROJECT/databases/DATABASE; Terraform's output ledger has it", *name)
 	}
 	match, err := dockerhub.ParsePattern(*pattern)
 	if err != nil {
@@ -82,16 +103,23 @@ func status(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("-ledger: %w", err)
 	}
-	found := []promotion{}
-	for p, err := range promotions.All(ctx) {
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	patience := time.AfterFunc(rowTime, cancel)
+	now, found := time.Now(), []promotion{}
+	for p, err := range promotions.All(reading) {
+		if err != nil && ctx.Err() == nil && reading.Err() != nil {
+			return fmt.Errorf("firestore%s has not answered for %s", emulator(), rowTime)
+		}
 		if err != nil {
 			return err
 		}
-		if time.Since(p.CreatedAt) > *since {
+		patience.Reset(rowTime)
+		if now.Sub(p.CreatedAt) > time.Duration(since) {
 			break
 		}
 		shown := show(p)
-		if match.Matches(p.Repository, p.Tag) && (wanted == nil || slices.Contains(wanted, shown.State)) {
+		if (*notes || !p.Note) && match.Matches(p.Repository, p.Tag) && (wanted == nil || slices.Contains(wanted, shown.State)) {
 			found = append(found, shown)
 		}
 	}
@@ -100,30 +128,109 @@ func status(ctx context.Context, args []string, out io.Writer) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(found)
 	}
-	return table(out, found)
+	rules, err := promotions.Rules(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(table(out, found, now), uncovered(out, rules))
+}
+
+// uncovered says which lost webhooks nobody looks for. What is covered needs no
+// words.
+func uncovered(out io.Writer, rules map[string]ledger.Rules) error {
+	if rules == nil {
+		_, err := fmt.Fprintln(out, "\nMissed pushes are not looked for: Docker Hub has never been asked. Is RECONCILE=off set, or does nobody call /reconcile?")
+		return err
+	}
+	var globs, namespaces []string
+	for _, key := range slices.Sorted(maps.Keys(rules)) {
+		if namespace, _, _ := strings.Cut(key, "/"); route.NamesNamespace(key) {
+			namespaces = append(namespaces, namespace)
+		} else {
+			globs = append(globs, key)
+		}
+	}
+	if globs == nil {
+		return nil
+	}
+	where := cmp.Or(strings.Join(slices.Compact(namespaces), ", "), "none")
+	_, err := fmt.Fprintf(out, "\nMissed pushes of %s are looked for in the namespaces that other routes name only: %s.\n", strings.Join(globs, ", "), where)
+	return err
+}
+
+// emulator names the emulator of Firestore, if it is not the real one that is
+// asked.
+func emulator() string {
+	host := os.Getenv("FIRESTORE_EMULATOR_HOST")
+	if host == "" {
+		return ""
+	}
+	return fmt.Sprintf(" at FIRESTORE_EMULATOR_HOST, %.100s,", host)
 }
 
 func show(p ledger.Promotion) promotion {
-	state := p.State
-	if p.Message.Tells == ledger.Silent {
-		state = ledger.Silent
+	state, since := string(p.State), p.UpdatedAt
+	switch {
+	case p.Silent():
+		state = silent
+	case p.State == ledger.Waiting && !p.WaitsSince.IsZero(): // from before it was tried last
+		since = p.WaitsSince
 	}
 	return promotion{
-		p.ID, p.Repository, p.Tag, p.Digest, p.Route, string(state), p.Reason, p.Attempts, p.PipelineURL,
-		p.CreatedAt.UTC(), p.UpdatedAt.UTC(),
+		PromotionID: p.ID, Note: p.Note, Event: string(p.Event), Repository: p.Repository, Tag: p.Tag, Digest: p.Digest, Route: p.Route,
+		State: state, Reason: p.Reason, Hint: p.Hint, Words: p.Words, Requests: p.Requests, PipelineURL: p.PipelineURL,
+		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: since.UTC(), Shown: p.TS != "" && !p.Behind(),
 	}
 }
 
-func table(out io.Writer, found []promotion) error {
+func table(out io.Writer, found []promotion, now time.Time) error {
 	if len(found) == 0 {
 		_, err := fmt.Fprintln(out, "there are no such promotions")
 		return err
 	}
 	rows := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(rows, "IMAGE\tSTATE\tFOR\tATTEMPTS\tREASON\tPIPELINE")
+	fmt.Fprintln(rows, "IMAGE\tSTATE\tFOR\tREQUESTS\tREASON\tPIPELINE")
+	var hints []string
 	for _, p := range found {
-		fmt.Fprintf(rows, "%s:%s\t%s\t%s\t%d\t%s\t%s\n", p.Repository, p.Tag, p.State,
-			time.Since(p.UpdatedAt).Round(time.Second), p.Attempts, p.Reason, p.PipelineURL)
+		fmt.Fprintf(rows, "%s\t%s\t%s\t%d\t%s\t%s\n", subject(p), p.State, howLong(now.Sub(p.UpdatedAt)), p.Requests, cmp.Or(p.Reason, "-"), cmp.Or(p.PipelineURL, "-"))
+		// What to mend is long, and the same for many: it stands below, once.
+		if hint := p.Reason + ": " + p.Hint; p.Hint != "" && !slices.Contains(hints, hint) {
+			hints = append(hints, hint)
+		}
 	}
-	return rows.Flush()
+	if err := rows.Flush(); err != nil {
+		return err
+	}
+	for _, hint := range hints {
+		if _, err := fmt.Fprintf(out, "\n%s\n", hint); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subject is what a promotion, or a note, is about.
+func subject(p promotion) string {
+	image := p.Repository
+	if p.Tag != "" {
+		image += ":" + p.Tag
+	}
+	if p.Note {
+		return strings.TrimSpace(p.Event + " " + image)
+	}
+	return image
+}
+
+// howLong says how long, in its two largest units.
+func howLong(d time.Duration) string {
+	days, hours, minutes := int(d.Hours())/24, int(d.Hours())%24, int(d.Minutes())%60
+	switch {
+	case days > 0:
+		return fmt.Sprintf("%dd%dh", days, hours)
+	case hours > 0:
+		return fmt.Sprintf("%dh%dm", hours, minutes)
+	case minutes > 0:
+		return fmt.Sprintf("%dm%ds", minutes, int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
 }

@@ -11,19 +11,23 @@ import (
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
-// caller is who reports: a GitLab project, or the holder of a static token,
+// caller is who reports: a pipeline of a GitLab project, or the holder of a shared token,
 // who may report for every route.
 type caller struct {
-	project route.Project // zero for the holder of a static token
+	project    route.Project // zero for the holder of a shared token
+	pipelineID string
+	source     string // of the pipeline, such as trigger or web
 }
 
 func (c caller) isProject() bool { return c.project != route.Project{} }
 
 // claims of a GitLab id token. GitLab writes booleans and IDs as strings.
 type claims struct {
-	ProjectPath  string `json:"project_path"`
-	ProjectID    string `json:"project_id"`
-	RefProtected string `json:"ref_protected"`
+	ProjectPath    string `json:"project_path"`
+	ProjectID      string `json:"project_id"`
+	PipelineID     string `json:"pipeline_id"`
+	PipelineSource string `json:"pipeline_source"`
+	RefProtected   string `json:"ref_protected"`
 }
 
 // identify checks the bearer token.
@@ -56,12 +60,12 @@ func (h handler) identify(ctx context.Context, token string) (caller, error) {
 			Public: fmt.Sprintf("the pipeline of %s runs on a branch or tag that is not protected", c.ProjectPath),
 		}
 	}
-	return caller{route.Project{ID: c.ProjectID, Path: c.ProjectPath}}, nil
+	return caller{route.Project{ID: c.ProjectID, Path: c.ProjectPath}, c.PipelineID, c.PipelineSource}, nil
 }
 
-// route finds the route that a report is about, and refuses a project that it
-// does not name.
-func (h handler) route(who caller, rep report) (route.Route, error) {
+// route finds the route of news that is of no promotion, and refuses a project
+// that it does not name.
+func (h handler) route(who caller, rep *report) (route.Route, error) {
 	if rep.repository != "" {
 		found, ok := h.Routes.Find(rep.repository)
 		switch {
@@ -76,7 +80,7 @@ func (h handler) route(who caller, rep report) (route.Route, error) {
 		return found, nil
 	}
 	if !who.isProject() {
-		return route.Route{}, &httpserver.Error{Status: http.StatusBadRequest, Public: "repository is required, for a static token belongs to no project"}
+		return route.Route{}, &httpserver.Error{Status: http.StatusBadRequest, Public: "repository is required, for a shared token belongs to no project"}
 	}
 	routes := h.Routes.OfProject(who.project)
 	switch len(routes) {

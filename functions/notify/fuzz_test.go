@@ -2,28 +2,53 @@ package notify
 
 import (
 	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func FuzzParseReport(f *testing.F) {
+	files, _ := filepath.Glob(filepath.Join("testdata", "report", "*"))
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
 	f.Add([]byte(`{"status":"success","repository":"acme/api","tag":"1.4.0"}`))
-	f.Add([]byte("status=running&delivery_id=d1&digest=sha256%3A00"))
+	f.Add([]byte("status=running&promotion_id=0123456789abcdef0123456789abcdef&digest=sha256%3A00&key=a%00b"))
 	f.Add([]byte(`{"status":"failure","message":"\u0000<!channel>","pipeline_url":"https://gitlab.example/p/1"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := parseReport(body)
 		if err != nil {
+			if !utf8.ValidString(err.Error()) {
+				t.Errorf("the error is no UTF-8: %q", err)
+			}
 			return
-		}
-		// What was taken as whatever it was is taken as a form, and is the same.
-		again, err := parseReport([]byte(url.Values{
-			"status": {r.status}, "event": {r.event}, "repository": {r.repository}, "delivery_id": {r.deliveryID}, "ts": {r.ts},
-			"tag": {r.tag}, "digest": {r.digest}, "version": {r.version}, "message": {r.message}, "pipeline_url": {r.pipelineURL},
-		}.Encode()))
-		if err != nil || again != r {
-			t.Errorf("%+v came back as %+v, %v", r, again, err)
 		}
 		if states[r.status] == "" {
 			t.Errorf("status %q was taken", r.status)
+		}
+		for _, text := range []string{r.repository, r.promotionID, r.key, r.tag, r.digest, r.version, r.message, r.pipelineURL, strings.Join(r.warnings, "")} {
+			if !utf8.ValidString(text) {
+				t.Errorf("%q is no UTF-8", text)
+			}
+		}
+		if n := utf8.RuneCountInString(r.message); n > maxMessage || len(r.warnings) > maxWarnings {
+			t.Errorf("%d characters, %d warnings", n, len(r.warnings))
+		}
+		// What was taken as whatever it was is taken as a form, and is the same.
+		again, err := parseReport([]byte(url.Values{
+			"status": {r.status}, "event": {r.event}, "repository": {r.repository}, "promotion_id": {r.promotionID}, "key": {r.key},
+			"tag": {r.tag}, "digest": {r.digest}, "version": {r.version}, "message": {r.message}, "pipeline_url": {r.pipelineURL},
+		}.Encode()))
+		again.warnings, again.unknown, r.warnings = nil, r.unknown, nil
+		if err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("%+v came back as %+v, %v", r, again, err)
 		}
 	})
 }

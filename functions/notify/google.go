@@ -1,27 +1,39 @@
 package notify
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/getto-systems/hubrelay/internal/auth"
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
-	"github.com/getto-systems/hubrelay/internal/slack"
+	"github.com/getto-systems/hubrelay/internal/route"
 )
 
 // maxLetter bounds a dead letter, in bytes: 10 MB, the most that Pub/Sub takes,
 // are 14 MB in base64.
 const maxLetter = 16 << 20
 
-// atOnce is how many silent promotions are told of in one call.
-const atOnce = 20
+const (
+	// maxDue is how many promotions the clock looks at in one call.
+	maxDue = 500
+	// refusalsAtOnce is how often Slack may refuse in a row until a channel is
+	// left alone for this call.
+	refusalsAtOnce = 3
+	// tickTime bounds one call of the clock, which begins nothing more after it.
+	tickTime = 40 * time.Second
+)
 
 // authorizeGoogle checks that it is Google who calls, as the account that
 // terraform/ has made for it.
@@ -55,7 +67,7 @@ func (h handler) authorizeGoogle(ctx context.Context, header http.Header) error 
 	return nil
 }
 
-// bury tells Slack of a push that got no pipeline.
+// bury records a dead letter, and shows the death if it is one.
 func (h handler) bury(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
 	if err := h.authorizeGoogle(ctx, r.Header); err != nil {
@@ -69,117 +81,138 @@ func (h handler) bury(r *http.Request) (httpserver.Answer, error) {
 	if err != nil {
 		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusBadRequest, Public: err.Error()}
 	}
-	letter, m := h.read(message)
-	answer := httpserver.Answer{Message: "dead letter told", Traceparent: message.Attributes["traceparent"], Attrs: []slog.Attr{
-		slog.String("id", letter.ID), slog.String("repository", letter.Repository), slog.String("tag", letter.Tag),
-		slog.String("message_id", message.ID), slog.String("reason", letter.Reason),
-	}}
-	channel := h.DefaultChannel
-	if found, ok := h.Routes.Find(letter.Repository); ok {
-		letter.Route, channel = found.Key, found.Slack.Channel
-	}
-	if channel == "" {
-		return answer, &httpserver.Error{Status: http.StatusNotFound, Public: "there is no route for this dead letter, and no DEFAULT_CHANNEL"}
-	}
-	ref, outcome, err := h.tellLetter(ctx, channel, letter, m)
-	if err != nil {
-		return answer, slackError(err)
-	}
-	answer.Attrs = append(answer.Attrs, slog.String("outcome", outcome))
-	answer.Body = told{ref.Channel, ref.TS}
-	return answer, nil
-}
-
-// read makes of a message what the ledger and Slack are to know. A message
-// that is no push is known by its own ID.
-func (h handler) read(message pubsub.Message) (ledger.Letter, slack.Message) {
-	var letter ledger.Letter
-	m := slack.Message{Language: h.Language, Event: slack.Promote, Status: slack.Dead}
-	letter.Reason, m.Hint, m.Attempts = message.Death()
-	letter.QueuedAt = message.PublishedAt
+	ctx = context.WithoutCancel(ctx)
 	push, err := dockerhub.Decode(message.Data)
+	answer := httpserver.Answer{Message: "dead letter recorded", Traceparent: message.Attributes[pubsub.TraceparentAttribute], Attrs: []slog.Attr{
+		slog.String("id", push.ID), slog.String("repository", push.Repository), slog.String("tag", push.Tag),
+		slog.String("message_id", message.ID), slog.String("reason", message.Death().Reason),
+	}}
+	var out ledger.Outcome
 	if err != nil {
-		letter.ID = "message-" + message.ID
-		m.Text = err.Error()
-		return letter, m
+		out, err = h.Promotions.Note(ctx, malformed(message, err), h.outboxes())
+	} else {
+		out, err = h.Promotions.Bury(ctx, h.letter(ctx, message, push), h.outboxes())
 	}
-	letter.ID, letter.Repository, letter.Tag = push.ID, push.Repository, push.Tag
-	m.DeliveryID, m.Repository, m.Tag = push.ID, push.Repository, push.Tag
-	m.Command = replayCommand(message.Subscription, push)
-	return letter, m
-}
-
-// replayCommand is what queues a dead letter again. The subscription that
-// pushes dead letters has the name of the one that keeps them, and a suffix.
-func replayCommand(subscription string, push dockerhub.Push) string {
-	return fmt.Sprintf("go run ./cmd/hubrelay replay -subscription %s -match %s:%s -apply",
-		strings.TrimSuffix(subscription, "-notify"), push.Repository, push.Tag)
-}
-
-// tellLetter tells of a dead letter once, where there is a ledger.
-func (h handler) tellLetter(ctx context.Context, channel string, letter ledger.Letter, m slack.Message) (slack.Ref, string, error) {
-	if h.Promotions == nil {
-		m.Reason = letter.Reason
-		return h.say(ctx, channel, slack.Ref{}, m)
-	}
-	telling, err := h.Promotions.Bury(ctx, letter)
 	switch {
-	case errors.Is(err, ledger.ErrInProgress):
-		return slack.Ref{}, "", &httpserver.Error{
+	case errors.Is(err, ledger.ErrLeased):
+		return answer, &httpserver.Error{
 			Status: http.StatusServiceUnavailable, RetryAfter: retryAfter, Public: "another is at this promotion; send it again", Cause: err,
 		}
 	case err != nil:
-		return slack.Ref{}, "", ledgerError(err)
+		return answer, ledgerError(err)
+	case !out.Known:
+		answer.Attrs = append(answer.Attrs, slog.String("outcome", "ignored"))
+		answer.Body = shown{}
+		return answer, nil
 	}
-	m.Reason = telling.Promotion.Reason
-	return h.tell(ctx, channel, telling, m)
+	answer.Attrs = append(answer.Attrs, slog.String("promotion_id", out.Promotion.ID), slog.String("state", string(out.Promotion.State)))
+	return h.answer(ctx, answer, out, nil), nil
 }
 
-// tellOfSilence tells Slack of the promotions whose pipelines have reported
-// nothing for long. It is called by the clock.
-func (h handler) tellOfSilence(r *http.Request) (httpserver.Answer, error) {
+// letter makes of a message what the ledger is to know.
+func (h handler) letter(ctx context.Context, message pubsub.Message, push dockerhub.Push) ledger.Letter {
+	death := message.Death()
+	l := ledger.Letter{
+		Key: ledger.Key{Repository: push.Repository, Tag: push.Tag}, NewID: ledger.NewID(),
+		Message: ledger.Message{
+			ID: push.ID, QueuedAt: message.DeadLetterQueuedAt(), PushedAt: push.PushedAt, ReceivedAt: push.ReceivedAt,
+			ReplayedAt: message.ReplayedAt(), Reconcile: message.Attributes[pubsub.SourceAttribute] == pubsub.SourceReconcile,
+		},
+		PromotionID: death.PromotionID, Reason: death.Reason, Hint: death.Hint, Words: death.Words, Attempts: death.Attempts,
+		Subscription: message.Subscription,
+	}
+	if l.Message.QueuedAt.IsZero() {
+		l.Message.QueuedAt = push.ReceivedAt
+	}
+	found, ok := h.Routes.Find(push.Repository)
+	if ok {
+		l.Route = found.Key
+	}
+	if ok && found.OncePer == route.OncePerDelivery {
+		l.Key = ledger.WebhookKey(push.Repository, push.Tag, push.ID, push.ReceivedAt)
+	}
+	if l.PromotionID != "" { // whatever the route says by now
+		if p, err := h.Promotions.Get(ctx, l.PromotionID); err == nil {
+			l.Key = p.Key
+		}
+	}
+	return l
+}
+
+// malformed is the note of a dead letter that is no push.
+func malformed(message pubsub.Message, err error) ledger.Promotion {
+	death := message.Death()
+	sum := sha256.Sum256([]byte("message\n" + message.ID))
+	return ledger.Promotion{
+		ID: hex.EncodeToString(sum[:16]), Event: ledger.Promote, State: ledger.Dead, By: ledger.ByNotify,
+		Reason: death.Reason, Hint: death.Hint, Words: death.Words, Attempts: death.Attempts, Text: err.Error(),
+	}
+}
+
+type ticked struct {
+	Due   int `json:"due"`
+	Shown int `json:"shown"`
+}
+
+// tick does what is due: it is called by the clock. Channels do not wait for
+// each other, and within one the promotion that has been due for longest goes
+// first; what is left over is still due at the next call.
+func (h handler) tick(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
 	if err := h.authorizeGoogle(ctx, r.Header); err != nil {
 		return httpserver.Answer{}, err
 	}
-	if h.Promotions == nil {
-		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusNotFound, Public: "there is no LEDGER to look into"}
-	}
-	ids, err := h.Promotions.Silent(ctx, h.SilentAfter, atOnce)
+	ctx = context.WithoutCancel(ctx)
+	due, err := h.Promotions.Due(ctx, maxDue)
 	if err != nil {
 		return httpserver.Answer{}, ledgerError(err)
 	}
-	told := 0
-	var failed error
-	for _, id := range ids {
-		needed, err := h.tellSilent(ctx, id)
-		switch {
-		case errors.Is(err, ledger.ErrInProgress): // it has just reported
-		case err != nil:
-			failed = errors.Join(failed, err)
-		case needed:
-			told++
-		}
+	channels := map[string][]ledger.Promotion{}
+	for _, p := range due {
+		channel := cmp.Or(p.Channel, h.slackOf(p).Channel)
+		channels[channel] = append(channels[channel], p)
 	}
-	answer := httpserver.Answer{Message: "silence looked for", Attrs: []slog.Attr{slog.Int("told", told)}, Body: map[string]int{"told": told}}
-	if failed != nil {
-		return answer, slackError(failed)
+	var (
+		running sync.WaitGroup
+		shown   atomic.Int64
+		away    atomic.Int64
+	)
+	end := time.Now().Add(tickTime)
+	for _, promotions := range channels {
+		running.Go(func() {
+			refusals := 0 // in a row
+			for _, p := range promotions {
+				if time.Now().After(end) {
+					return
+				}
+				showing, err := h.Promotions.Tick(ctx, p.ID, h.outboxes())
+				switch {
+				case err == nil && showing == nil:
+					continue
+				case err == nil && refusals >= refusalsAtOnce: // it is the channel's turn that moves on
+					_, err = h.Promotions.Shown(ctx, *showing, ledger.Result{Channel: showing.Channel, TS: showing.TS}, h.outboxes())
+				case err == nil:
+					if _, refusal := h.show(ctx, *showing); refusal != "" {
+						refusals++
+						continue
+					}
+					refusals = 0
+					shown.Add(1)
+				}
+				if err != nil {
+					away.Add(1)
+					h.log.LogAttrs(ctx, slog.LevelError, "ledger not updated", append(attrs(p), slog.String("error", err.Error()))...)
+				}
+			}
+		})
+	}
+	running.Wait()
+	answer := httpserver.Answer{
+		Message: "clock ticked", Body: ticked{len(due), int(shown.Load())},
+		Attrs: []slog.Attr{slog.Int("due", len(due)), slog.Int("shown", int(shown.Load()))},
+	}
+	if away.Load() > 0 {
+		return answer, ledgerError(fmt.Errorf("%d promotions could not be looked at", away.Load()))
 	}
 	return answer, nil
-}
-
-func (h handler) tellSilent(ctx context.Context, id string) (needed bool, err error) {
-	telling, err := h.Promotions.ReportSilence(ctx, id, h.SilentAfter)
-	if err != nil || !telling.Needed {
-		return false, err
-	}
-	p := telling.Promotion
-	channel := h.DefaultChannel
-	if found, ok := h.Routes.Find(p.Repository); ok {
-		channel = found.Slack.Channel
-	}
-	_, _, err = h.tell(ctx, channel, telling, slack.Message{
-		Language: h.Language, Event: slack.Promote, Status: slack.Silent, DeliveryID: p.ID, Silence: h.SilentAfter,
-	})
-	return true, err
 }

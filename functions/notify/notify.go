@@ -1,12 +1,12 @@
-// Package notify takes what a pipeline reports, and keeps the Slack message
-// and the record of the promotion true.
+// Package notify takes what a pipeline reports, records it, and makes Slack
+// show it: at once if it can be, and by the clock until it does.
 package notify
 
 import (
-	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -22,13 +22,8 @@ import (
 // maxBody bounds a report, in bytes.
 const maxBody = 64 << 10
 
-// Waits.
-const (
-	retryAfter = 10 * time.Second                  // where Slack does not say
-	tellTime   = ledger.TellLease - 15*time.Second // for what is said under the lease to tell; the rest is the ledger's
-	waitTime   = 20 * time.Second                  // for another report of the same promotion
-	waitStep   = 200 * time.Millisecond
-)
+// retryAfter is told to a caller where what is away does not say how long.
+const retryAfter = 10 * time.Second
 
 // Poster keeps messages in Slack.
 type Poster interface {
@@ -37,14 +32,16 @@ type Poster interface {
 	Reply(ctx context.Context, ref slack.Ref, m slack.Message) error
 }
 
-// Promotions keeps the records that reports are about.
+// Promotions is the record of what is promoted, and of what Slack shows.
 type Promotions interface {
 	Get(ctx context.Context, id string) (ledger.Promotion, error)
-	Report(context.Context, ledger.Report) (ledger.Telling, error)
-	Bury(context.Context, ledger.Letter) (ledger.Telling, error)
-	Silent(ctx context.Context, after time.Duration, limit int) (ids []string, err error)
-	ReportSilence(ctx context.Context, id string, after time.Duration) (ledger.Telling, error)
-	Told(context.Context, ledger.Telling, ledger.Message) error
+	OfPipeline(ctx context.Context, projectID, pipelineID string) (ledger.Promotion, error)
+	Report(ctx context.Context, id string, r ledger.Report, o ledger.Outboxes) (ledger.Outcome, error)
+	Bury(context.Context, ledger.Letter, ledger.Outboxes) (ledger.Outcome, error)
+	Note(context.Context, ledger.Promotion, ledger.Outboxes) (ledger.Outcome, error)
+	Due(ctx context.Context, limit int) ([]ledger.Promotion, error)
+	Tick(ctx context.Context, id string, o ledger.Outboxes) (*ledger.Showing, error)
+	Shown(context.Context, ledger.Showing, ledger.Result, ledger.Outboxes) (*ledger.Showing, error)
 }
 
 // IDTokens checks the id token of a GitLab job, or of Google.
@@ -56,29 +53,29 @@ type IDTokens interface {
 type Notify struct {
 	Routes     route.Table
 	Tokens     auth.Tokens
-	IDTokens   IDTokens   // nil: none is accepted
-	Promotions Promotions // nil: callers keep the ts of their message themselves
+	IDTokens   IDTokens // nil: none is accepted
+	Promotions Promotions
 	Slack      Poster
 	Language   slack.Language
 
-	// What Google calls: Pub/Sub with dead letters, and the scheduler.
+	// What Google calls: Pub/Sub with dead letters, and the clock.
 	PushTokens     IDTokens // nil: nobody may
 	PushAccount    string   // the address of the service account that calls
-	DefaultChannel string   // of dead letters without a route; "" for none
+	DefaultChannel string   // of news without a route
 	SilentAfter    time.Duration
 }
 
 // New returns the handler that pipelines report to, and Google.
 func New(n Notify, log *slog.Logger) http.Handler {
-	h := handler{n, log}
+	h := handler{n, newPace(), log}
 	return httpserver.Serve(log, func(r *http.Request) (httpserver.Answer, error) {
 		switch r.URL.Path {
 		case "/":
 			return h.receive(r)
 		case "/dead-letter":
 			return h.bury(r)
-		case "/silent":
-			return h.tellOfSilence(r)
+		case "/tick":
+			return h.tick(r)
 		}
 		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusNotFound, Public: "there is nothing at this path; report to /"}
 	})
@@ -86,12 +83,20 @@ func New(n Notify, log *slog.Logger) http.Handler {
 
 type handler struct {
 	Notify
-	log *slog.Logger
+	pace *pace
+	log  *slog.Logger
 }
 
-type told struct {
-	Channel string `json:"channel"`
-	TS      string `json:"ts"`
+func (h handler) outboxes() ledger.Outboxes {
+	return ledger.Outboxes{Lease: showLease, SilentAfter: h.SilentAfter}
+}
+
+// shown is the answer to a report.
+type shown struct {
+	Channel string `json:"channel,omitempty"`
+	TS      string `json:"ts,omitempty"`
+	Slack   string `json:"slack,omitempty"` // why Slack does not show it yet
+	Warning string `json:"warning,omitempty"`
 }
 
 func (h handler) receive(r *http.Request) (httpserver.Answer, error) {
@@ -108,169 +113,125 @@ func (h handler) receive(r *http.Request) (httpserver.Answer, error) {
 	if err != nil {
 		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusBadRequest, Public: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	}
-	answer := httpserver.Answer{Message: "report taken", Attrs: []slog.Attr{slog.String("reason", rep.status)}}
-	add := func(key, value string) {
-		if value != "" {
-			answer.Attrs = append(answer.Attrs, slog.String(key, value))
-		}
-	}
-	add("id", rep.deliveryID)
-	add("repository", rep.repository)
-	add("tag", rep.tag)
-	add("pipeline_url", rep.pipelineURL)
-	add("project", who.project.Path)
-
-	found, err := h.route(who, rep)
+	answer := httpserver.Answer{Message: "report recorded", Attrs: rep.attrs(who)}
+	// What is begun is finished, or a message would stand there without its record.
+	ctx = context.WithoutCancel(ctx)
+	out, err := h.record(ctx, who, &rep)
 	if err != nil {
 		return answer, err
 	}
-	add("route", found.Key)
-	ref, outcome, err := h.tellReport(ctx, found, who, rep)
-	if err != nil {
-		return answer, slackError(err)
-	}
-	add("outcome", outcome)
-	answer.Body = told{ref.Channel, ref.TS}
-	return answer, nil
+	answer.Attrs = append(answer.Attrs, slog.String("state", string(out.Promotion.State)), slog.String("promotion_id", out.Promotion.ID))
+	return h.answer(ctx, answer, out, rep.warnings), nil
 }
 
-// tellReport brings record and message up to date. The outcome is posted,
-// updated or unchanged.
-func (h handler) tellReport(ctx context.Context, found route.Route, who caller, rep report) (slack.Ref, string, error) {
-	// A release or a deploy is news of its own: it says nothing of how the
-	// promotion goes.
-	if h.Promotions != nil && rep.deliveryID != "" && rep.event == string(slack.Promote) {
-		p, err := h.Promotions.Get(ctx, rep.deliveryID)
+// answer shows what was recorded, and says whether Slack does.
+func (h handler) answer(ctx context.Context, answer httpserver.Answer, out ledger.Outcome, warnings []string) httpserver.Answer {
+	p, refusal := h.showAtOnce(ctx, out)
+	body := shown{Channel: p.Channel, TS: p.TS, Warning: strings.Join(warnings, "; ")}
+	outcome := "shown"
+	if refusal != "" {
+		answer.Status, body.Slack, outcome = http.StatusAccepted, refusal, "recorded"
+	}
+	answer.Body = body
+	answer.Attrs = append(answer.Attrs, slog.String("outcome", outcome))
+	return answer
+}
+
+// record records a report: of a promotion if it is of one, else as news of its
+// own.
+func (h handler) record(ctx context.Context, who caller, rep *report) (ledger.Outcome, error) {
+	if rep.promotes() {
+		p, err := h.find(ctx, who, rep)
 		switch {
 		case err == nil:
-			return h.tellPromotion(ctx, found, who, rep, p)
+			return h.move(ctx, who, rep, p)
 		case !errors.Is(err, ledger.ErrUnknown):
-			return slack.Ref{}, "", ledgerError(err)
+			return ledger.Outcome{}, ledgerError(err)
 		}
 	}
-	// What is begun is finished, or a message would stand there without its reply.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
-	defer cancel()
-	var ref slack.Ref
-	if rep.ts != "" {
-		ref = slack.Ref{Channel: found.Slack.Channel, TS: rep.ts}
-	}
-	m := h.message(rep)
-	if m.Repository == "" {
-		m.Project = who.project.Path
-	}
-	ref, outcome, err := h.say(ctx, found.Slack.Channel, ref, m)
-	if err != nil && ref.TS != "" { // an error would have the caller post the message anew
-		h.log.LogAttrs(ctx, slog.LevelError, "reply not sent", slog.String("repository", rep.repository), slog.String("error", err.Error()))
-		err = nil
-	}
-	return ref, outcome, err
-}
-
-// tellPromotion updates the record of a promotion, and its one message. The
-// route of its repository says who may report, whatever the routes were when it
-// was started.
-func (h handler) tellPromotion(ctx context.Context, found route.Route, who caller, rep report, p ledger.Promotion) (slack.Ref, string, error) {
-	owner, ok := h.Routes.Find(p.Repository)
-	if !ok || who.isProject() && !owner.RunsIn(who.project) || rep.repository != "" && rep.repository != p.Repository {
-		return slack.Ref{}, "", &httpserver.Error{Status: http.StatusForbidden, Public: "delivery_id is of another repository"}
-	}
-	telling, err := h.report(ctx, ledger.Report{
-		ID: rep.deliveryID, Digest: rep.digest, State: states[rep.status], PipelineURL: rep.pipelineURL,
-	})
+	found, err := h.route(who, rep)
 	if err != nil {
-		return slack.Ref{}, "", err
+		return ledger.Outcome{}, err
 	}
-	m := h.message(rep)
-	if telling.Tell != states[rep.status] {
-		m.Status, m.Text = statuses[telling.Tell], "" // another report came in between
+	if rep.promotes() {
+		rep.warn("the promotion is not known or has expired, so this is a message of its own, and no promotion changes")
 	}
-	return h.tell(ctx, found.Slack.Channel, telling, m)
-}
-
-// tell tells Slack of a promotion where that is needed, and the ledger what
-// Slack was told.
-func (h handler) tell(ctx context.Context, channel string, telling ledger.Telling, m slack.Message) (slack.Ref, string, error) {
-	p := telling.Promotion
-	if !telling.Needed {
-		return slack.Ref{Channel: cmp.Or(p.Message.Channel, channel), TS: p.Message.TS}, "unchanged", nil
+	note := ledger.Promotion{
+		ID: rep.noteID(who), Event: ledger.Event(rep.event), Key: ledger.Key{Repository: rep.repository, Tag: rep.tag}, Route: found.Key,
+		State: states[rep.status], By: ledger.ByPipeline, Digest: rep.digest,
+		Text: rep.message, Version: rep.version, PipelineURL: rep.pipelineURL, Project: who.project.Path,
 	}
-	m.Repository, m.Tag, m.Digest, m.PipelineURL = p.Repository, p.Tag, p.Digest, p.PipelineURL
-	ctx = context.WithoutCancel(ctx) // the ledger bounds itself
-	saying, cancel := context.WithTimeout(ctx, tellTime)
-	defer cancel()
-	message := p.Message
-	ref, outcome, err := h.say(saying, channel, slack.Ref{Channel: message.Channel, TS: message.TS}, m)
-	if ref.TS != "" { // also where only the reply failed: the next report must not post again
-		message.Channel, message.TS = ref.Channel, ref.TS
+	if who.pipelineID != "" {
+		note.Pipelines = []string{who.project.ID + "/" + who.pipelineID}
 	}
-	if err == nil {
-		message.Tells = telling.Tell
-	}
-	h.record(ctx, p, h.Promotions.Told(ctx, telling, message))
-	return ref, outcome, err
-}
-
-// report waits while another report of the same promotion is told to Slack.
-func (h handler) report(ctx context.Context, r ledger.Report) (ledger.Telling, error) {
-	for end := time.Now().Add(waitTime); ; {
-		telling, err := h.Promotions.Report(ctx, r)
-		switch {
-		case err == nil:
-			return telling, nil
-		case !errors.Is(err, ledger.ErrInProgress):
-			return telling, ledgerError(err)
-		case time.Now().After(end):
-			return telling, &httpserver.Error{
-				Status: http.StatusServiceUnavailable, RetryAfter: retryAfter,
-				Public: "another report of this promotion is being told to Slack; send it again", Cause: err,
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return ledger.Telling{}, ledgerError(ctx.Err())
-		case <-time.After(waitStep):
-		}
-	}
-}
-
-// say posts a message, or updates the one that ref names. Bad news also
-// replies in its thread: an update alone pings nobody. Where only the reply
-// fails, the message is returned with the error.
-func (h handler) say(ctx context.Context, channel string, ref slack.Ref, m slack.Message) (slack.Ref, string, error) {
-	ref, outcome, err := h.show(ctx, channel, ref, m)
-	if err == nil && (m.Status == slack.Failure || outcome == "updated" && (m.Status == slack.Dead || m.Status == slack.Silent)) {
-		err = h.Slack.Reply(ctx, ref, m)
-	}
-	return ref, outcome, err
-}
-
-func (h handler) show(ctx context.Context, channel string, ref slack.Ref, m slack.Message) (slack.Ref, string, error) {
-	if ref.TS != "" {
-		updated, err := h.Slack.Update(ctx, ref, m)
-		if !slack.IsGone(err) {
-			return updated, "updated", err
-		}
-	}
-	posted, err := h.Slack.Post(ctx, channel, m)
-	return posted, "posted", err
-}
-
-func (h handler) message(rep report) slack.Message {
-	return slack.Message{
-		Language: h.Language, Event: slack.Event(rep.event), Status: slack.Status(rep.status),
-		Repository: rep.repository, Tag: rep.tag, Digest: rep.digest, Version: rep.version,
-		Text: rep.message, PipelineURL: rep.pipelineURL, DeliveryID: rep.deliveryID,
-	}
-}
-
-// record logs that the ledger could not be told what Slack was told.
-func (h handler) record(ctx context.Context, p ledger.Promotion, err error) {
+	out, err := h.Promotions.Note(ctx, note, h.outboxes())
 	if err != nil {
-		h.log.LogAttrs(ctx, slog.LevelError, "ledger not updated",
-			slog.String("id", p.ID), slog.String("repository", p.Repository), slog.String("tag", p.Tag),
-			slog.String("error", err.Error()))
+		return ledger.Outcome{}, ledgerError(err)
 	}
+	return out, nil
+}
+
+// find returns the promotion that a report is about, or ledger.ErrUnknown.
+func (h handler) find(ctx context.Context, who caller, rep *report) (ledger.Promotion, error) {
+	switch {
+	case rep.promotionID != "":
+		p, err := h.Promotions.Get(ctx, rep.promotionID)
+		if err == nil && p.Note {
+			err = ledger.ErrUnknown
+		}
+		return p, err
+	case who.pipelineID != "":
+		return h.Promotions.OfPipeline(ctx, who.project.ID, who.pipelineID)
+	}
+	return ledger.Promotion{}, ledger.ErrUnknown
+}
+
+// move moves a promotion on by what its pipeline says.
+func (h handler) move(ctx context.Context, who caller, rep *report, p ledger.Promotion) (ledger.Outcome, error) {
+	r := ledger.Report{
+		State: states[rep.status], Digest: rep.digest, PipelineURL: rep.pipelineURL, Text: rep.message, Version: rep.version,
+	}
+	if who.isProject() {
+		found, ok := h.Routes.Find(p.Repository)
+		r.From = &ledger.Caller{
+			ProjectID: who.project.ID, PipelineID: who.pipelineID, Source: who.source, Allowed: ok && found.RunsIn(who.project),
+		}
+	}
+	out, err := h.Promotions.Report(ctx, p.ID, r, h.outboxes())
+	switch {
+	case errors.Is(err, ledger.ErrForeign):
+		return out, &httpserver.Error{
+			Status: http.StatusForbidden,
+			Public: "the promotion is not that of this pipeline: it has another, or the route of " + p.Repository + " does not name the project " + who.project.Path,
+			Cause:  err,
+		}
+	case err != nil:
+		return out, ledgerError(err)
+	}
+	if rep.digest != "" && rep.digest != out.Promotion.Digest {
+		rep.warn("the digest is not the promotion's, so its state is kept")
+	}
+	if rep.repository != "" && rep.repository != p.Repository {
+		rep.warn("the promotion is of " + p.Repository + ", which counts")
+	}
+	return out, nil
+}
+
+// noteID is the same for all reports that update one message.
+func (r report) noteID(who caller) string {
+	key := r.key
+	switch {
+	case key != "" && r.event != string(ledger.Promote):
+		key = "key " + key
+	case r.promotionID != "" && r.event == string(ledger.Promote):
+		key = "promotion " + r.promotionID
+	case who.pipelineID != "":
+		key = "pipeline " + who.pipelineID
+	default:
+		return ledger.NewID()
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{r.event, r.repository, who.project.ID, key}, "\n")))
+	return hex.EncodeToString(sum[:16])
 }
 
 func ledgerError(err error) error {
@@ -278,27 +239,4 @@ func ledgerError(err error) error {
 		Status: http.StatusServiceUnavailable, Public: "the record of promotions is away; send it again",
 		RetryAfter: retryAfter, Cause: err,
 	}
-}
-
-// slackError makes an answer of what Slack said; other errors pass.
-func slackError(err error) error {
-	var refusal *slack.Error
-	switch {
-	case !errors.As(err, &refusal):
-		return err
-	case refusal.Temporary():
-		wait := refusal.RetryAfter
-		if wait == 0 {
-			wait = retryAfter
-		}
-		return &httpserver.Error{
-			Status: http.StatusServiceUnavailable, Public: "Slack takes no messages at the moment; send it again",
-			RetryAfter: wait, Cause: err,
-		}
-	}
-	public := fmt.Sprintf("Slack refused the message: %s", cmp.Or(refusal.Code, http.StatusText(refusal.Status), "an answer that is not Slack's"))
-	if refusal.Hint != "" {
-		public += ": " + refusal.Hint
-	}
-	return &httpserver.Error{Status: http.StatusBadGateway, Public: public, Cause: err}
 }

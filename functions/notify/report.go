@@ -1,184 +1,239 @@
 package notify
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/ledger"
-	"github.com/getto-systems/hubrelay/internal/slack"
 )
 
-// Limits of what a report may say, in characters.
+// How much of what a report says is kept, in characters.
 const (
-	maxMessage   = 2000
-	maxVersion   = 128
-	maxURL       = 2048
-	maxTimestamp = 32
-	maxFields    = 50 // of a report, known or not
+	maxMessage  = 2000
+	maxVersion  = 128
+	maxKey      = 256
+	maxURL      = 2048
+	maxWarnings = 10
 )
 
-// report is what a pipeline says, as it was sent.
+// report is what a pipeline says, as far as it could be understood.
 type report struct {
 	status, event    string
 	repository       string
-	deliveryID, ts   string
+	promotionID, key string
 	tag, digest      string
 	version, message string
 	pipelineURL      string
+
+	warnings []string // what was not understood
+	unknown  bool     // the event is none that is known
 }
 
-// states are the values of status, and what each makes of a promotion.
+// states are the values of status, those of GitLab's own among them, and what
+// each makes of a promotion.
 var states = map[string]ledger.State{
-	string(slack.Running): ledger.Running,
-	string(slack.Success): ledger.Promoted,
-	string(slack.Failure): ledger.Failed,
-	string(slack.Skipped): ledger.Skipped,
+	"running":    ledger.Running,
+	"success":    ledger.Promoted,
+	"failure":    ledger.Failed,
+	"failed":     ledger.Failed,
+	"canceled":   ledger.Failed,
+	"skipped":    ledger.Skipped,
+	"superseded": ledger.Superseded,
 }
 
-// statuses is the reverse of states.
-var statuses = map[ledger.State]slack.Status{
-	ledger.Running:  slack.Running,
-	ledger.Promoted: slack.Success,
-	ledger.Failed:   slack.Failure,
-	ledger.Skipped:  slack.Skipped,
+var promotionID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// promotes tells whether the report says how a promotion goes. A release or a
+// deploy is news of its own.
+func (r report) promotes() bool { return r.event == string(ledger.Promote) && !r.unknown }
+
+func (r *report) warn(text string) {
+	if len(r.warnings) < maxWarnings {
+		r.warnings = append(r.warnings, text)
+	}
 }
 
-var events = []string{string(slack.Promote), string(slack.Release), string(slack.Deploy)}
-
-var timestamp = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
+// attrs are what is logged of the report.
+func (r report) attrs(who caller) []slog.Attr {
+	var attrs []slog.Attr
+	for _, a := range []slog.Attr{
+		slog.String("reason", r.status), slog.String("repository", r.repository), slog.String("tag", r.tag),
+		slog.String("pipeline_url", r.pipelineURL), slog.String("project", who.project.Path),
+	} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	return attrs
+}
 
 // parseReport reads JSON or a form, whichever the body is: curl calls
-// everything a form unless it is told. Its error holds every mistake, one a
-// line.
+// everything a form unless it is told. It takes what it can understand, for a
+// report is news of a failure as often as not: only without a status there is
+// nothing to tell. Its error holds every mistake, one a line.
 func parseReport(body []byte) (report, error) {
-	fields, err := readFields(strings.TrimSpace(string(body)))
+	body = bytes.TrimPrefix(body, []byte("\ufeff"))
+	text := strings.TrimSpace(strings.ToValidUTF8(string(body), "\ufffd"))
+	var r report
+	fields, err := r.read(text)
 	if err != nil {
 		return report{}, err
 	}
-	r := report{
-		status:      fields["status"],
-		event:       fields["event"],
-		repository:  fields["repository"],
-		deliveryID:  fields["delivery_id"],
-		ts:          fields["ts"],
-		tag:         fields["tag"],
-		digest:      fields["digest"],
-		version:     fields["version"],
-		message:     fields["message"],
-		pipelineURL: fields["pipeline_url"],
+	r.status = strings.ToLower(fields["status"])
+	switch {
+	case r.status == "":
+		return report{}, errors.New("status is required: running, success, failure, skipped or superseded")
+	case r.status == "cancelled":
+		r.status = "canceled"
+	case states[r.status] == "":
+		return report{}, fmt.Errorf("status is %.50q, must be running, success, failure, skipped or superseded", fields["status"])
 	}
-	if r.event == "" {
-		r.event = string(slack.Promote)
+	switch r.event = strings.ToLower(fields["event"]); r.event {
+	case "":
+		r.event = string(ledger.Promote)
+	case string(ledger.Promote), string(ledger.Release), string(ledger.Deploy):
+	default:
+		r.warn(fmt.Sprintf("event is %.50q, must be promote, release or deploy", fields["event"]))
+		r.event, r.unknown = string(ledger.Promote), true
 	}
-	return r, r.check()
+	r.repository = r.checked(fields, "repository", dockerhub.CheckRepository)
+	if r.repository != "" {
+		r.repository = dockerhub.Canonical(r.repository)
+	}
+	r.promotionID = r.checked(fields, "promotion_id", checkPromotionID)
+	r.tag = r.checked(fields, "tag", dockerhub.CheckTag)
+	r.digest = r.checked(fields, "digest", dockerhub.CheckDigest)
+	r.pipelineURL = r.checked(fields, "pipeline_url", checkURL)
+	r.key = shorten(fields["key"], maxKey)
+	r.version = shorten(fields["version"], maxVersion)
+	r.message = shorten(fields["message"], maxMessage)
+	if r.status == "canceled" && r.message == "" {
+		r.message = "The job was canceled."
+	}
+	return r, nil
 }
 
 // names are the fields that a report may have.
 var names = []string{
-	"status", "event", "repository", "delivery_id", "ts",
+	"status", "event", "repository", "promotion_id", "key",
 	"tag", "digest", "version", "message", "pipeline_url",
 }
 
-func readFields(body string) (map[string]string, error) {
-	fields := map[string]string{}
-	var mistakes []error
-	add := func(name, value string) {
-		switch {
-		case !slices.Contains(names, name):
-			mistakes = append(mistakes, fmt.Errorf("%.50q is not a field; those are %s", name, strings.Join(names, ", ")))
-		case !utf8.ValidString(value):
-			mistakes = append(mistakes, fmt.Errorf("%s is not UTF-8", name))
-		default:
-			fields[name] = strings.TrimSpace(value)
+// read splits a body into its fields.
+func (r *report) read(body string) (map[string]string, error) {
+	raw := readForm(body)
+	if strings.HasPrefix(body, "{") {
+		var err error
+		if raw, err = readJSON(body); err != nil {
+			return nil, err
 		}
 	}
-	if strings.HasPrefix(body, "{") {
-		var raw map[string]json.RawMessage
-		if err := json.Unmarshal([]byte(body), &raw); err != nil {
-			return nil, fmt.Errorf("the body is not JSON: %w", err)
+	fields := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		if !slices.Contains(names, name) {
+			r.warn(fmt.Sprintf("%.50q is not a field; those are %s", name, strings.Join(names, ", ")))
+			continue
 		}
-		if len(raw) > maxFields {
-			return nil, fmt.Errorf("there are %d fields; those that a report may have are %s", len(raw), strings.Join(names, ", "))
+		fields[name] = strings.TrimSpace(raw[name])
+	}
+	return fields, nil
+}
+
+// readJSON reads an object. What is no string is taken as it is written.
+func readJSON(body string) (map[string]string, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(body), &raw); err != nil {
+		return nil, fmt.Errorf("the body is not JSON: %w", err)
+	}
+	fields := map[string]string{}
+	for name, value := range raw {
+		var text string // stays "" for null
+		if json.Unmarshal(value, &text) != nil {
+			text = string(value)
 		}
-		for _, name := range slices.Sorted(maps.Keys(raw)) {
-			var value string // stays "" for null
-			if err := json.Unmarshal(raw[name], &value); err != nil {
-				mistakes = append(mistakes, fmt.Errorf("%.50q is not a string", name))
+		fields[name] = text
+	}
+	return fields, nil
+}
+
+// readForm reads a form as people write it by hand: a % or & that was not
+// encoded is one of the text. Of a field that stands twice the first one counts.
+func readForm(body string) map[string]string {
+	fields := map[string]string{}
+	last := ""
+	for part := range strings.SplitSeq(body, "&") {
+		name, value, ok := strings.Cut(part, "=")
+		name = unescape(name)
+		_, twice := fields[name]
+		begins := ok && isName(name) && !twice && (slices.Contains(names, name) || last != "message")
+		if !begins {
+			if last != "" { // it is part of the text before it
+				fields[last] += "&" + unescape(part)
+			}
+			continue
+		}
+		fields[name] = unescape(value)
+		last = name
+	}
+	return fields
+}
+
+// isName tells whether a text could be the name of a field.
+func isName(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == ""
+}
+
+// unescape decodes what is encoded, and leaves a % that encodes nothing.
+func unescape(s string) string {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '+':
+			out.WriteByte(' ')
+		case s[i] == '%' && i+2 < len(s):
+			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			if err != nil {
+				out.WriteByte('%')
 				continue
 			}
-			add(name, value)
+			out.WriteByte(byte(n))
+			i += 2
+		default:
+			out.WriteByte(s[i])
 		}
-		return fields, errors.Join(mistakes...)
 	}
-	form, err := url.ParseQuery(body)
-	if err != nil {
-		return nil, errors.New("the body is neither JSON nor a form")
-	}
-	if len(form) > maxFields {
-		return nil, fmt.Errorf("there are %d fields; those that a report may have are %s", len(form), strings.Join(names, ", "))
-	}
-	for _, name := range slices.Sorted(maps.Keys(form)) {
-		if len(form[name]) > 1 {
-			mistakes = append(mistakes, fmt.Errorf("%.50q stands twice", name))
-		}
-		add(name, form[name][0])
-	}
-	return fields, errors.Join(mistakes...)
+	return strings.ToValidUTF8(out.String(), "\ufffd")
 }
 
-func (r report) check() error {
-	var mistakes []error
-	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
-	field := func(name, value string, check func(string) error) {
-		if value == "" {
-			return
-		}
-		if err := check(value); err != nil {
-			wrong("%s %w", name, err)
-		}
+// checked returns a field that is what it must be, and warns of one that is not.
+func (r *report) checked(fields map[string]string, name string, check func(string) error) string {
+	value := fields[name]
+	if value == "" {
+		return ""
 	}
-	switch {
-	case r.status == "":
-		wrong("status is required: running, success, failure or skipped")
-	case states[r.status] == "":
-		wrong("status is %.50q, must be running, success, failure or skipped", r.status)
+	if err := check(value); err != nil {
+		r.warn(name + " is left out: it " + err.Error())
+		return ""
 	}
-	if !slices.Contains(events, r.event) {
-		wrong("event is %.50q, must be %s", r.event, strings.Join(events, ", "))
-	}
-	field("repository", r.repository, dockerhub.CheckRepository)
-	field("delivery_id", r.deliveryID, dockerhub.CheckID)
-	field("ts", r.ts, checkTimestamp)
-	field("tag", r.tag, dockerhub.CheckTag)
-	field("digest", r.digest, dockerhub.CheckDigest)
-	field("version", r.version, atMost(maxVersion))
-	field("message", r.message, atMost(maxMessage))
-	field("pipeline_url", r.pipelineURL, checkURL)
-	return errors.Join(mistakes...)
+	return value
 }
 
-func checkTimestamp(ts string) error {
-	if len(ts) > maxTimestamp || !timestamp.MatchString(ts) {
-		return fmt.Errorf("%.50q is not the ts of a message, such as 1732286000.000100", ts)
+func checkPromotionID(id string) error {
+	if !promotionID.MatchString(id) {
+		return fmt.Errorf("%.50q is not 32 hex digits", id)
 	}
 	return nil
-}
-
-func atMost(n int) func(string) error {
-	return func(s string) error {
-		if utf8.RuneCountInString(s) > n {
-			return fmt.Errorf("is over %d characters", n)
-		}
-		return nil
-	}
 }
 
 func checkURL(s string) error {
@@ -186,5 +241,16 @@ func checkURL(s string) error {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
 		return errors.New("is not a URL that starts with https:// or http://")
 	}
-	return atMost(maxURL)(s)
+	if len(s) > maxURL {
+		return fmt.Errorf("is over %d bytes", maxURL)
+	}
+	return nil
+}
+
+// shorten cuts what is longer than n characters, and marks the cut.
+func shorten(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
 }

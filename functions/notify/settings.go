@@ -26,7 +26,7 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 		Language: slack.Language(r.OneOf("LANGUAGE", string(slack.En), string(slack.Ja))),
 	}
 	r.Required("SLACK_BOT_TOKEN")
-	n.Slack = slack.New(r.URL("SLACK_API_URL", "https://slack.com/api/")+"/", r.Secret("SLACK_BOT_TOKEN"))
+	n.Slack = slack.New(r.URL("SLACK_API_URL", "https://slack.com/api/")+"/", r.Token("SLACK_BOT_TOKEN"))
 
 	issuer, audience := r.URL("OIDC_ISSUER", "https://gitlab.com"), r.String("OIDC_AUDIENCE", "")
 	if audience != "" {
@@ -37,7 +37,7 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	} else if audience == "" {
 		r.Mistake("OIDC_AUDIENCE", errors.New("or NOTIFY_TOKENS is required, or nobody could report"))
 	}
-	n.DefaultChannel = r.String("DEFAULT_CHANNEL", "")
+	n.DefaultChannel = r.Required("DEFAULT_CHANNEL")
 	pushIssuer, pushAudience := r.URL("PUSH_ISSUER", "https://accounts.google.com"), r.String("PUSH_AUDIENCE", "")
 	n.PushAccount = r.String("PUSH_SERVICE_ACCOUNT", "")
 	switch {
@@ -52,8 +52,8 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	if r.String("SILENT_AFTER", "") != "" {
 		n.SilentAfter = env.Parse(r, "SILENT_AFTER", parseSilence)
 	}
-	if r.String("LEDGER", "") != "" {
-		n.Promotions = env.Parse(r, "LEDGER", ledger.Open)
+	if promotions := env.Parse(r, "LEDGER", ledger.Open); promotions != nil {
+		n.Promotions = promotions
 	}
 	if err := r.Err(); err != nil {
 		return nil, err

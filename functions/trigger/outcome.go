@@ -5,14 +5,16 @@ import (
 	"net/http"
 
 	"github.com/getto-systems/hubrelay/internal/httpserver"
+	"github.com/getto-systems/hubrelay/internal/pubsub"
 )
 
-// outcome is what became of a delivery: a row of the table in
+// outcome is what became of an attempt: a row of the table in
 // docs/architecture.md.
 type outcome struct {
 	Outcome     string `json:"outcome"`
 	Reason      string `json:"reason,omitempty"`
 	Hint        string `json:"hint,omitempty"`
+	PromotionID string `json:"promotion_id,omitempty"`
 	PipelineURL string `json:"pipeline_url,omitempty"`
 
 	cause error
@@ -24,26 +26,26 @@ func retry(reason string, cause error) outcome {
 	return outcome{Outcome: "retry", Reason: reason, cause: cause}
 }
 
-// answer is the HTTP answer and the one log line of a delivery.
-func (d *delivery) answer(o outcome) httpserver.Answer {
-	a := httpserver.Answer{Status: http.StatusOK, Body: o, Traceparent: d.message.Attributes["traceparent"]}
+// answer is the HTTP answer and the one log line of an attempt.
+func (a *attempt) answer(o outcome) httpserver.Answer {
+	answer := httpserver.Answer{Status: http.StatusOK, Body: o, Traceparent: a.message.Attributes[pubsub.TraceparentAttribute]}
 	switch o.Outcome {
 	case "triggered":
-		a.Message = "pipeline created"
+		answer.Message = "pipeline created"
 	case "ignored":
-		a.Message = "push ignored"
+		answer.Message = "push ignored"
 	case "retry":
-		a.Status, a.Message, a.Level = http.StatusServiceUnavailable, "push put off", slog.LevelWarn
+		answer.Status, answer.Message, answer.Level = http.StatusServiceUnavailable, "push put off", slog.LevelWarn
 		if o.cause == nil { // it is another's turn: all is well
-			a.Level = slog.LevelInfo
+			answer.Level = slog.LevelInfo
 		}
 	case "dead":
-		a.Message, a.Level = "push given up", slog.LevelError
+		answer.Message, answer.Level = "push given up", slog.LevelError
 	}
-	a.Attrs = append(d.attrs(), slog.String("outcome", o.Outcome))
+	answer.Attrs = append(a.attrs(), slog.String("outcome", o.Outcome))
 	for _, s := range []slog.Attr{slog.String("reason", o.Reason), slog.String("pipeline_url", o.PipelineURL)} {
 		if s.Value.String() != "" {
-			a.Attrs = append(a.Attrs, s)
+			answer.Attrs = append(answer.Attrs, s)
 		}
 	}
 	if o.cause != nil {
@@ -51,28 +53,30 @@ func (d *delivery) answer(o outcome) httpserver.Answer {
 		if o.Hint != "" {
 			text += ". " + o.Hint
 		}
-		a.Attrs = append(a.Attrs, slog.String("error", text))
+		answer.Attrs = append(answer.Attrs, slog.String("error", text))
 	}
-	return a
+	return answer
 }
 
-// attrs are what is known of the delivery so far.
-func (d *delivery) attrs() []slog.Attr {
+// attrs are what is known of the attempt so far.
+func (a *attempt) attrs() []slog.Attr {
 	var attrs []slog.Attr
-	for _, a := range []slog.Attr{
-		slog.String("id", d.push.ID),
-		slog.String("repository", d.push.Repository),
-		slog.String("tag", d.push.Tag),
-		slog.String("route", d.route.Key),
-		slog.String("project", d.route.GitLab.Project),
-		slog.String("message_id", d.message.ID),
+	for _, attr := range []slog.Attr{
+		slog.String("id", a.push.ID),
+		slog.String("repository", a.push.Repository),
+		slog.String("tag", a.push.Tag),
+		slog.String("digest", a.promotion.Digest),
+		slog.String("promotion_id", a.promotion.ID),
+		slog.String("route", a.route.Key),
+		slog.String("project", a.route.GitLab.Project),
+		slog.String("message_id", a.message.ID),
 	} {
-		if a.Value.String() != "" {
-			attrs = append(attrs, a)
+		if attr.Value.String() != "" {
+			attrs = append(attrs, attr)
 		}
 	}
-	if d.message.Attempt > 0 {
-		attrs = append(attrs, slog.Int("delivery_attempt", d.message.Attempt))
+	if a.message.Attempt > 0 {
+		attrs = append(attrs, slog.Int("delivery_attempt", a.message.Attempt))
 	}
 	return attrs
 }

@@ -2,7 +2,7 @@ package trigger
 
 import (
 	"context"
-	"math/rand/v2"
+	"hash/fnv"
 	"sync"
 	"time"
 
@@ -12,10 +12,10 @@ import (
 const (
 	// atOnce is how many pipelines one instance creates at a time.
 	atOnce = 5
-	// turnTime is how long a delivery waits until it may ask GitLab.
+	// turnTime is how long an attempt waits until it may ask GitLab.
 	turnTime = 20 * time.Second
-	// maxWait bounds how long a delivery waits while GitLab limits its project.
-	maxWait = 2 * time.Minute
+	// maxWait bounds how long an attempt waits while GitLab limits its project.
+	maxWait = 80 * time.Second
 	// maxPause bounds how long a project is left alone.
 	maxPause = 10 * time.Minute
 )
@@ -34,11 +34,12 @@ func newPace() *pace {
 
 // turn waits until GitLab may be asked about a project, and returns what ends
 // the turn, or why there is none. While GitLab limits the project it waits for
-// a random time: Pub/Sub's back-off has no jitter, so what is refused together
-// would come back together, for as long as it takes to become dead letters.
-func (p *pace) turn(ctx context.Context, project string) (end func(), none *outcome) {
+// a time that differs from attempt to attempt: Pub/Sub's back-off has no
+// jitter, so what is refused together would come back together, for as long as
+// it takes to become dead letters.
+func (p *pace) turn(ctx context.Context, project, attempt string) (end func(), none *outcome) {
 	if wait := p.paused(project); wait > 0 {
-		sleep(ctx, rand.N(min(2*wait, maxWait)))
+		sleep(ctx, time.Duration(part(attempt)*float64(min(2*wait, maxWait))))
 	}
 	ctx, cancel := context.WithTimeout(ctx, turnTime)
 	defer cancel()
@@ -52,6 +53,13 @@ func (p *pace) turn(ctx context.Context, project string) (end func(), none *outc
 		return nil, putOff(gitlab.RateLimited)
 	}
 	return func() { <-p.turns }, nil
+}
+
+// part spreads attempts evenly from 0 to 1.
+func part(attempt string) float64 {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(attempt))
+	return float64(hash.Sum64()*0x9E3779B97F4A7C15>>11) / (1 << 53) // FNV alone leaves its high bits alike
 }
 
 // putOff is an outcome without an error: GitLab was not asked.

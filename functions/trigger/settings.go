@@ -9,10 +9,12 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/gitlab"
+	"github.com/getto-systems/hubrelay/internal/hub"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 	"github.com/getto-systems/hubrelay/internal/registry"
@@ -20,15 +22,16 @@ import (
 )
 
 // FromEnv wires Trigger from its settings: ROUTES, GITLAB_TRIGGER_TOKENS,
-// GITLAB_API_TOKENS, GITLAB_URL, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH and LEDGER.
+// GITLAB_API_TOKENS, GITLAB_URL, TOPIC, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH, HUB_URL,
+// RECONCILE and LEDGER.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
-	log := gcplog.FromContext(ctx)
 	r := env.New(getenv)
 	t := Trigger{
 		Routes: env.Parse(r, "ROUTES", route.Parse),
 		Tokens: env.Parse(r, "GITLAB_TRIGGER_TOKENS", parseTokens),
-		Claims: env.Parse(r, "LEDGER", ledger.Open),
-		Images: images(r),
+	}
+	if promotions := env.Parse(r, "LEDGER", ledger.Open); promotions != nil {
+		t.Promotions = promotions
 	}
 	if r.String("GITLAB_API_TOKENS", "") != "" {
 		t.APITokens = env.Parse(r, "GITLAB_API_TOKENS", parseTokens)
@@ -41,42 +44,48 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 			r.Mistake("GITLAB_API_TOKENS", err)
 		}
 	}
-	for _, rt := range t.Routes.All() {
-		if rt.SkipSigned && t.Images == nil {
-			r.Mistake("REGISTRY", fmt.Errorf("is off, but skip_signed of route %q needs a registry", rt.Key))
+	account := r.Secret("REGISTRY_AUTH")
+	if _, err := env.ParseDockerAccount(account, "docker.io"); err != nil {
+		r.Mistake("REGISTRY_AUTH", err)
+		account = env.Secret{}
+	}
+	const dockerHub = "https://registry-1.docker.io"
+	address := r.URL("REGISTRY", dockerHub)
+	images, err := registry.New(address, account)
+	if err != nil {
+		r.Mistake("REGISTRY", err)
+	}
+	t.Images = images
+	// What stands at another registry, Docker Hub does not know.
+	asks := r.String("HUB_URL", "") != "" || strings.TrimRight(address, "/") == dockerHub
+	if r.OneOf("RECONCILE", "on", "off") == "on" && asks && err == nil {
+		client, err := hub.New(r.URL("HUB_URL", "https://hub.docker.com"), account)
+		if err != nil {
+			r.Mistake("HUB_URL", err)
 		}
+		t.Hub = client
 	}
 	pipelines, err := gitlab.New(r.URL("GITLAB_URL", "https://gitlab.com"))
 	if err != nil {
 		r.Mistake("GITLAB_URL", err)
 	}
 	t.Pipelines = pipelines
-	topic := env.Parse(r, "DEAD_LETTER_TOPIC", pubsub.ParseTopic)
+	topic := env.Parse(r, "TOPIC", pubsub.ParseTopic)
+	deadLetters := env.Parse(r, "DEAD_LETTER_TOPIC", pubsub.ParseTopic)
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	if t.DeadLetters, err = pubsub.NewPublisher(ctx, topic, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
+	if t.Queue, err = pubsub.NewPublisher(ctx, topic, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
 		return nil, err
 	}
-	for _, rt := range t.Routes.All() {
-		if t.Images == nil && rt.OncePer == route.OncePerDigest {
-			log.Warn("digests not resolved: REGISTRY is off, so every delivery starts a pipeline", slog.String("route", rt.Key))
-		}
+	if t.DeadLetters, err = pubsub.NewPublisher(ctx, deadLetters, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
+		return nil, err
+	}
+	log := gcplog.FromContext(ctx)
+	if keys := t.Routes.Uncovered(); t.Hub != nil && len(keys) > 0 {
+		log.Info("missed pushes not looked for: no route names the namespace", slog.Any("route", keys))
 	}
 	return New(t, log), nil
-}
-
-// images is nil where REGISTRY is off.
-func images(r *env.Reader) Images {
-	if r.String("REGISTRY", "") == "off" {
-		return nil
-	}
-	client, err := registry.New(r.URL("REGISTRY", "https://registry-1.docker.io"), r.Secret("REGISTRY_AUTH"))
-	if err != nil {
-		r.Mistake("REGISTRY", err)
-		return nil
-	}
-	return client
 }
 
 // parseTokens reads a JSON object: key of a route → trigger token.
@@ -91,6 +100,8 @@ func parseTokens(text string) (Tokens, error) {
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		if raw[key] == "" {
 			mistakes = append(mistakes, fmt.Errorf("%q has an empty token", key))
+		} else if err := env.CheckToken(raw[key]); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("the token of %q %w", key, err))
 		}
 		tokens[key] = env.NewSecret(raw[key])
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
@@ -17,42 +18,61 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
+	"github.com/getto-systems/hubrelay/internal/reconcile"
 	"github.com/getto-systems/hubrelay/internal/registry"
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
-// maxBody bounds a delivery, in bytes: 10 MB, the most that Pub/Sub takes, are
+// maxBody bounds a message, in bytes: 10 MB, the most that Pub/Sub takes, are
 // 14 MB in base64. What Webhook publishes is below 2 kB.
 const maxBody = 16 << 20
 
-// claimTime bounds what is done under a claim, so that it is over before the
-// claim's lease is, and the ledger knows of it.
-const claimTime = ledger.Lease - 15*time.Second
+// lease is how long a claim keeps others away. It counts from the moment at
+// which the record is read, and spans all that is done until GitLab's answer is
+// recorded.
+const lease = registry.Timeout + ledger.Timeout + // the look
+	gitlab.Timeout + pubsub.PublishTimeout + ledger.Timeout + // the answer
+	5*time.Second
 
-// Claims sees to it that a push is promoted once.
-type Claims interface {
-	Claim(context.Context, ledger.Push) (ledger.Claim, error)
-	Triggered(ctx context.Context, c ledger.Claim, pipelineURL string) error
-	Release(ctx context.Context, c ledger.Claim, reason string, uncertain bool) error
-	Settle(ctx context.Context, c ledger.Claim, s ledger.State, reason string) error
-	PutOff(ctx context.Context, p ledger.Push, reason string) error
+// looks is how often a tag is looked at in one attempt, where others change its
+// record meanwhile, and lookTime how long until no further look begins.
+const (
+	looks    = 3
+	lookTime = registry.Timeout + 2*ledger.Timeout
+)
+
+// loopHint names the two causes of a loop, and their mends.
+const loopHint = "Each promotion of this tag has brought about the next. " +
+	"Keep the project's own jobs out of the pipelines that hubrelay starts, above all a build that pushes the image: give them `rules:` with $CI_PIPELINE_SOURCE != \"trigger\". " +
+	"If there is no such job, the registry that Trigger asks (REGISTRY) shows another image than the one that the pipeline sees: it must not be a cache."
+
+// Promotions is the record of what is promoted.
+type Promotions interface {
+	Read(context.Context, ledger.Key) (*ledger.Snapshot, error)
+	Answered(context.Context, ledger.Claim, ledger.Answer) error
+	Overdue(ctx context.Context, limit int) ([]ledger.Tag, error)
+	Requeued(context.Context, ledger.Tag) error
+	Resume(ctx context.Context, lease time.Duration, rules map[string]string) (ledger.Progress, error)
+	Pause(ctx context.Context, p ledger.Progress, leaveAlone time.Duration) error
+	HeardOf(ctx context.Context, repository string) error
+	Found(ctx context.Context, repository, route, hint string) error
+	Unheard(ctx context.Context, limit int) ([]ledger.Promotion, error)
+	Asked(context.Context, ledger.Promotion, ledger.JobState) error
 }
 
-// Pipelines creates one pipeline, with one request, and finds one that may be
-// there.
+// Pipelines creates one pipeline, with one request, and says how one goes.
 type Pipelines interface {
 	CreatePipeline(context.Context, gitlab.Request) (gitlab.Pipeline, error)
-	FindPipeline(context.Context, gitlab.Search) (p gitlab.Pipeline, found bool, err error)
+	FindJob(context.Context, gitlab.JobQuery) (j gitlab.Job, found bool, err error)
 }
 
-// Images says what a tag is now, and whether it is signed.
+// Images says what a tag is now.
 type Images interface {
 	Digest(ctx context.Context, repository, tag string) (string, error)
-	Signed(ctx context.Context, repository, digest string) (bool, error)
 }
 
-// DeadLetters takes a message that will never work.
-type DeadLetters interface {
+// Publisher queues a message, and returns its ID once the queue has it.
+type Publisher interface {
 	Publish(ctx context.Context, data []byte, attributes map[string]string) (id string, err error)
 }
 
@@ -60,33 +80,48 @@ type DeadLetters interface {
 type Trigger struct {
 	Routes      route.Table
 	Tokens      Tokens
-	APITokens   Tokens // of routes whose pipelines can be looked for
-	Images      Images // nil: digests are not resolved, and every delivery is promoted
-	Claims      Claims
+	APITokens   Tokens // of routes whose pipelines reconcile may ask about
+	Images      Images
+	Promotions  Promotions
 	Pipelines   Pipelines
-	DeadLetters DeadLetters
+	Hub         reconcile.Hub // nil: reconcile does not ask Docker Hub
+	Queue       Publisher     // where reconcile queues what must be looked at
+	DeadLetters Publisher     // takes a message that will never work
 }
 
-// New returns the handler of a push subscription. It answers 200 for what is
-// settled, and 503 for what Pub/Sub shall deliver again.
+// New returns the handler of a push subscription, and of the clock that calls
+// /reconcile. To a push it answers 200 where it is settled, and 503 where
+// Pub/Sub shall deliver it again.
 func New(t Trigger, log *slog.Logger) http.Handler {
-	h := handler{t, newPace(), log}
-	return httpserver.Serve(log, h.deliver)
+	h := handler{t, newPace(), newHeard(), reconcile.New(reconcile.Finder{
+		Routes: t.Routes, Hub: t.Hub, Images: t.Images, Promotions: t.Promotions, Topic: t.Queue,
+	}, log), log}
+	return httpserver.Serve(log, func(r *http.Request) (httpserver.Answer, error) {
+		switch r.URL.Path {
+		case "/":
+			return h.deliver(r)
+		case "/reconcile":
+			return h.reconcile(r)
+		}
+		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusNotFound, Public: "there is nothing at this path"}
+	})
 }
 
 type handler struct {
 	Trigger
-	pace *pace
-	log  *slog.Logger
+	pace   *pace
+	heard  *heard
+	missed *reconcile.Finder
+	log    *slog.Logger
 }
 
-// delivery is one message on its way through the decisions, with what is
-// logged of it.
-type delivery struct {
-	message pubsub.Message
-	push    dockerhub.Push
-	route   route.Route
-	digest  string
+// attempt is one delivery of a message on its way through the decisions, with
+// what is logged of it.
+type attempt struct {
+	message   pubsub.Message
+	push      dockerhub.Push
+	route     route.Route
+	promotion ledger.Promotion // once there is one
 }
 
 func (h handler) deliver(r *http.Request) (httpserver.Answer, error) {
@@ -94,167 +129,240 @@ func (h handler) deliver(r *http.Request) (httpserver.Answer, error) {
 	if err != nil {
 		return httpserver.Answer{}, err
 	}
-	d := &delivery{}
-	d.message, err = pubsub.ParsePush(body)
+	a := &attempt{}
+	a.message, err = pubsub.ParsePush(body)
 	if err == nil {
-		d.push, err = dockerhub.Decode(d.message.Data)
+		a.push, err = dockerhub.Decode(a.message.Data)
 	}
-	ctx := gcplog.WithTraceparent(r.Context(), d.message.Attributes["traceparent"])
+	ctx := gcplog.WithTraceparent(r.Context(), a.message.Attributes[pubsub.TraceparentAttribute])
 	if err != nil {
-		return d.answer(h.giveUp(ctx, d, "malformed", "Publish messages with the webhook, or as docs/architecture.md describes them.", err)), nil
+		return a.answer(h.giveUp(ctx, a, pubsub.Death{
+			Reason: "malformed", Hint: "Publish messages with the webhook, or as docs/architecture.md describes them.",
+		}, err)), nil
 	}
-	return d.answer(h.decide(ctx, d)), nil
+	return a.answer(h.decide(ctx, a)), nil
 }
 
-// decide finds out whether the push is to be promoted, and promotes it.
-func (h handler) decide(ctx context.Context, d *delivery) outcome {
-	found, ok := h.Routes.Find(d.push.Repository)
-	if !ok {
-		return ignored("no_route")
+// decide finds out whether the image is to be promoted, and promotes it.
+func (h handler) decide(ctx context.Context, a *attempt) outcome {
+	if reason := h.unwanted(a); reason != "" {
+		if err := h.settleUnwanted(ctx, a); err != nil {
+			return retry("ledger_unavailable", err)
+		}
+		return ignored(reason)
 	}
-	d.route = found
-	switch {
-	case d.push.Tag == d.route.Latest:
-		return ignored("moving_tag")
-	case dockerhub.IsArtifactTag(d.push.Tag):
-		return ignored("artifact_tag")
-	case !d.route.Allows(d.push.Tag):
-		return ignored("tag_rules")
-	}
-	end, none := h.pace.turn(ctx, d.route.GitLab.Project)
+	end, none := h.pace.turn(ctx, a.route.GitLab.Project, a.name())
 	if none != nil {
 		return *none
 	}
 	defer end()
-	if h.Images != nil {
-		digest, err := h.Images.Digest(ctx, d.push.Repository, d.push.Tag)
-		if err != nil {
-			o := imageRetry(err)
-			h.record(ctx, d, h.Claims.PutOff(ctx, h.claimed(d), o.Reason))
+	began := time.Now()
+	for i := 0; i < looks && time.Since(began) < lookTime; i++ {
+		o, err := h.look(ctx, a)
+		switch {
+		case err == nil:
 			return o
+		case !errors.Is(err, ledger.ErrConflict):
+			return retry("ledger_unavailable", err)
 		}
-		d.digest = digest
 	}
-	claim, err := h.Claims.Claim(ctx, h.claimed(d))
-	switch {
-	case errors.Is(err, ledger.ErrDuplicate):
-		return ignored("duplicate")
-	case errors.Is(err, ledger.ErrInProgress):
-		return retry("in_progress", nil)
-	case err != nil:
-		return retry("ledger_unavailable", err)
-	}
-	// Once it is claimed, a caller that hangs up must not leave it half done.
-	return h.promote(context.WithoutCancel(ctx), d, claim)
+	return retry("in_progress", nil) // others are at the tag, again and again
 }
 
-// claimed is what the ledger is to know of a delivery.
-func (h handler) claimed(d *delivery) ledger.Push {
-	return ledger.Push{
-		ID:          d.push.ID,
-		Route:       d.route.Key,
-		Repository:  d.push.Repository,
-		Tag:         d.push.Tag,
-		Digest:      d.digest,
-		PerDelivery: h.Images == nil || d.route.OncePer == route.OncePerDelivery,
-		QueuedAt:    d.message.PublishedAt,
-		Replayed:    d.message.Attributes[pubsub.ReplayedAttribute] != "",
+// unwanted finds the route, and says why the push is not promoted by it; ""
+// where it is.
+func (h handler) unwanted(a *attempt) string {
+	found, ok := h.Routes.Find(a.push.Repository)
+	if !ok {
+		return "no_route"
 	}
+	a.route = found
+	return found.Unwanted(a.push.Tag)
 }
 
-// promote creates the pipeline of a push that was claimed, and tells the
-// ledger what became of the claim.
-func (h handler) promote(ctx context.Context, d *delivery, claim ledger.Claim) outcome {
-	working, cancel := context.WithTimeout(ctx, claimTime) // the ledger bounds itself
-	defer cancel()
-	if d.route.SkipSigned {
-		signed, err := h.Images.Signed(working, d.push.Repository, d.digest)
+// settleUnwanted ends what waits of a tag that was wanted by the routes of
+// before. A first attempt leaves nothing behind that could wait.
+func (h handler) settleUnwanted(ctx context.Context, a *attempt) error {
+	m := a.ledgerMessage()
+	if a.message.Attempt == 1 && m.ReplayedAt.IsZero() && !m.Reconcile {
+		return nil
+	}
+	keys := []ledger.Key{a.key(route.OncePerDigest)}
+	if a.route.OncePer != route.OncePerDigest { // or there is no route that could say
+		keys = append(keys, a.key(route.OncePerDelivery))
+	}
+	for _, key := range keys {
+		err := ledger.ErrConflict
+		for i := 0; errors.Is(err, ledger.ErrConflict) && i < looks; i++ {
+			var s *ledger.Snapshot
+			if s, err = h.Promotions.Read(ctx, key); err == nil {
+				_, err = s.Settle(ctx, ledger.Look{Message: m, Unwanted: true})
+			}
+		}
 		if err != nil {
-			o := imageRetry(err)
-			h.record(ctx, d, h.Claims.Release(ctx, claim, o.Reason, false))
-			return o
-		}
-		if signed {
-			h.record(ctx, d, h.Claims.Settle(ctx, claim, ledger.Skipped, "signed"))
-			return ignored("signed")
+			return err
 		}
 	}
-	pipeline, err := h.create(working, d, claim)
-	if err == nil {
-		h.record(ctx, d, h.Claims.Triggered(ctx, claim, pipeline.URL))
-		return outcome{Outcome: "triggered", PipelineURL: pipeline.URL}
-	}
-	o := h.refused(ctx, d, err)
-	if o.Outcome == "dead" {
-		h.record(ctx, d, h.Claims.Settle(ctx, claim, ledger.Failed, o.Reason))
-	} else {
-		h.record(ctx, d, h.Claims.Release(ctx, claim, o.Reason, mayExist(err)))
-	}
-	return o
+	return nil
 }
 
-// create creates the pipeline of a delivery, or finds the one that an earlier
-// attempt may have left: GitLab knows no idempotency key.
-func (h handler) create(ctx context.Context, d *delivery, claim ledger.Claim) (gitlab.Pipeline, error) {
-	if token := h.APITokens.Of(d.route.Key); claim.Uncertain && !token.IsZero() {
-		p, found, err := h.Pipelines.FindPipeline(ctx, gitlab.Search{
-			Project: d.route.GitLab.Project, Token: token, Name: gitlab.PipelineName(d.push.ID),
-		})
-		if err != nil || found {
-			return p, err
+// look reads the tag's record, asks the registry, and does what follows. Its
+// error is the ledger's.
+func (h handler) look(ctx context.Context, a *attempt) (outcome, error) {
+	snapshot, err := h.Promotions.Read(ctx, a.key(a.route.OncePer))
+	if err != nil {
+		return outcome{}, err
+	}
+	look := ledger.Look{Message: a.ledgerMessage(), Route: a.route.Key, NewID: ledger.NewID(), Lease: lease}
+	var blind outcome
+	if look.Digest, err = h.Images.Digest(ctx, a.push.Repository, a.push.Tag); err != nil {
+		blind = imageRetry(err)
+		look.Reason, look.Hint = blind.Reason, blind.Hint
+	}
+	// What is decided must not be left half done by a caller that hangs up.
+	ctx = context.WithoutCancel(ctx)
+	decision, err := snapshot.Settle(ctx, look)
+	if err != nil {
+		return outcome{}, err
+	}
+	a.promotion = decision.Claim.Promotion
+	h.heardOf(ctx, a)
+	switch decision.Verdict {
+	case ledger.Start:
+		return h.promote(ctx, a, decision.Claim), nil
+	case ledger.Loop:
+		o := h.giveUp(ctx, a, pubsub.Death{Reason: ledger.PromotionLoop, Hint: loopHint}, nil)
+		if o.Outcome != "dead" {
+			return o, nil
 		}
+		return o, decision.Died(ctx, o.Reason, o.Hint)
+	case ledger.Wait:
+		return blind, nil
+	case ledger.InProgress:
+		return retry("in_progress", nil), nil
 	}
-	request := gitlab.Request{
-		Project: d.route.GitLab.Project,
-		Ref:     d.route.GitLab.Ref,
-		Token:   h.Tokens.Of(d.route.Key),
+	return ignored("duplicate"), nil
+}
+
+// heardOf records, once in the life of an instance, that Docker Hub's webhook of
+// the repository works. Where that fails another webhook will do.
+func (h handler) heardOf(ctx context.Context, a *attempt) {
+	m := a.ledgerMessage()
+	if m.Reconcile || !m.ReplayedAt.IsZero() || h.heard.has(a.push.Repository) {
+		return
 	}
-	values := d.route.Values(d.push, d.digest)
-	if d.route.GitLab.Pass == route.PassVariables {
+	if err := h.Promotions.HeardOf(ctx, a.push.Repository); err != nil {
+		h.record(ctx, a, err)
+		return
+	}
+	h.heard.add(a.push.Repository)
+}
+
+// promote creates the pipeline of a claim, and records what came of it.
+func (h handler) promote(ctx context.Context, a *attempt, claim ledger.Claim) outcome {
+	request := gitlab.Request{Project: a.route.GitLab.Project, Ref: a.route.GitLab.Ref, Token: h.Tokens.Of(a.route.Key)}
+	values := a.route.Values(route.Image{
+		Repository: a.push.Repository, Tag: a.push.Tag, Digest: claim.Digest, PromotionID: claim.ID, PushedAt: claim.CreatedAt,
+	})
+	if a.route.GitLab.Pass == route.PassVariables {
 		request.Variables = values
 	} else {
 		request.Inputs = values
 	}
-	return h.Pipelines.CreatePipeline(ctx, request)
+	pipeline, err := h.Pipelines.CreatePipeline(ctx, request)
+	if err == nil {
+		h.record(ctx, a, h.Promotions.Answered(ctx, claim, ledger.Answer{
+			Created: true, Pipeline: ledger.Pipeline{ProjectID: pipeline.ProjectID, ID: pipeline.ID, URL: pipeline.URL},
+		}))
+		return outcome{Outcome: "triggered", PromotionID: claim.ID, PipelineURL: pipeline.URL}
+	}
+	answer := refusal(err)
+	answer.Message = a.ledgerMessage()
+	var o outcome
+	switch {
+	case answer.Dead, answer.Unrecognized && claim.GiveUp():
+		answer.Dead = true
+		if o = h.giveUp(ctx, a, pubsub.Death{Reason: answer.Reason, Hint: answer.Hint, Words: answer.Words}, err); o.Outcome != "dead" {
+			answer.Dead = false
+			answer.Reason = o.Reason
+		}
+	default:
+		o = retry(answer.Reason, err)
+		o.Hint = answer.Hint
+	}
+	h.limited(a, err)
+	if err := h.Promotions.Answered(ctx, claim, answer); err != nil {
+		h.record(ctx, a, err)
+		if o.Outcome == "dead" && !errors.Is(err, ledger.ErrStale) {
+			return retry("ledger_unavailable", err) // or nobody would hear of the death
+		}
+	}
+	return o
 }
 
-// mayExist tells whether there may be a pipeline in spite of an error.
-func mayExist(err error) bool {
-	var refusal *gitlab.Error
-	return !errors.As(err, &refusal) || refusal.Ambiguous
+// refusal is what the ledger is to know of an error of GitLab.
+func refusal(err error) ledger.Answer {
+	var refused *gitlab.Error
+	if !errors.As(err, &refused) {
+		return ledger.Answer{Reason: gitlab.Unavailable, Lost: true}
+	}
+	return ledger.Answer{
+		Reason: refused.Reason, Hint: refused.Hint, Words: refused.Message,
+		Dead: !refused.Temporary(), Lost: refused.Lost, Unrecognized: refused.Unrecognized,
+	}
 }
 
-// refused decides what follows from an error of GitLab.
-func (h handler) refused(ctx context.Context, d *delivery, err error) outcome {
-	var refusal *gitlab.Error
-	if !errors.As(err, &refusal) {
-		return retry("gitlab_unavailable", err)
+// limited leaves a project alone that GitLab limits.
+func (h handler) limited(a *attempt, err error) {
+	var refused *gitlab.Error
+	if errors.As(err, &refused) && refused.Reason == gitlab.RateLimited {
+		h.pace.pause(a.route.GitLab.Project, cmp.Or(refused.RetryAfter, time.Minute))
 	}
-	if refusal.Reason == gitlab.RateLimited {
-		h.pace.pause(d.route.GitLab.Project, cmp.Or(refusal.RetryAfter, time.Minute))
-	}
-	if refusal.Temporary() {
-		o := retry(refusal.Reason, err)
-		o.Hint = refusal.Hint
-		return o
-	}
-	return h.giveUp(ctx, d, refusal.Reason, refusal.Hint, err)
 }
 
 // giveUp publishes a dead letter. Where that fails the message stays alive.
-func (h handler) giveUp(ctx context.Context, d *delivery, reason, hint string, cause error) outcome {
-	if _, err := h.DeadLetters.Publish(ctx, d.message.Data, d.message.DeadLetter(reason, hint)); err != nil {
+func (h handler) giveUp(ctx context.Context, a *attempt, death pubsub.Death, cause error) outcome {
+	death.PromotionID = a.promotion.ID
+	if _, err := h.DeadLetters.Publish(ctx, a.message.Data, a.message.DeadLetter(death)); err != nil {
 		return retry("dead_letter_unavailable", errors.Join(err, cause))
 	}
-	return outcome{Outcome: "dead", Reason: reason, Hint: hint, cause: cause}
+	return outcome{Outcome: "dead", Reason: death.Reason, Hint: death.Hint, PromotionID: death.PromotionID, cause: cause}
 }
 
 // record logs that the ledger could not be told. The outcome stands all the
 // same: a lease that nobody gives back runs out.
-func (h handler) record(ctx context.Context, d *delivery, err error) {
+func (h handler) record(ctx context.Context, a *attempt, err error) {
 	if err != nil {
-		h.log.LogAttrs(ctx, slog.LevelError, "ledger not updated",
-			append(d.attrs(), slog.String("error", err.Error()))...)
+		h.log.LogAttrs(ctx, slog.LevelError, "ledger not updated", append(a.attrs(), slog.String("error", err.Error()))...)
+	}
+}
+
+// name differs from that of every other attempt.
+func (a *attempt) name() string {
+	return a.message.ID + " " + a.push.ID + " " + strconv.Itoa(a.message.Attempt) + " " + time.Now().String()
+}
+
+// key names the record that the message is about.
+func (a *attempt) key(oncePer string) ledger.Key {
+	if oncePer == route.OncePerDelivery {
+		return ledger.WebhookKey(a.push.Repository, a.push.Tag, a.push.ID, a.push.ReceivedAt)
+	}
+	return ledger.Key{Repository: a.push.Repository, Tag: a.push.Tag}
+}
+
+// ledgerMessage is what the ledger is to know of the message.
+func (a *attempt) ledgerMessage() ledger.Message {
+	queued := a.message.QueuedAt()
+	if queued.IsZero() {
+		queued = a.push.ReceivedAt
+	}
+	return ledger.Message{
+		ID:         a.push.ID,
+		QueuedAt:   queued,
+		PushedAt:   a.push.PushedAt,
+		ReceivedAt: a.push.ReceivedAt,
+		ReplayedAt: a.message.ReplayedAt(),
+		Reconcile:  a.message.Attributes[pubsub.SourceAttribute] == pubsub.SourceReconcile,
 	}
 }
 

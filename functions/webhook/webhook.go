@@ -67,7 +67,8 @@ type ignored struct {
 }
 
 func (h webhook) receive(r *http.Request) (httpserver.Answer, error) {
-	if !h.tokens.Valid(strings.TrimPrefix(r.URL.Path, "/")) {
+	token := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if !h.tokens.Valid(token) {
 		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusUnauthorized, Public: "the URL has no valid token"}
 	}
 	body, err := httpserver.ReadBody(r, maxBody)
@@ -77,14 +78,23 @@ func (h webhook) receive(r *http.Request) (httpserver.Answer, error) {
 	push, err := dockerhub.Parse(body, time.Now())
 	switch {
 	case errors.Is(err, dockerhub.ErrNoTag):
-		return httpserver.Answer{
-			Status: http.StatusAccepted, Body: ignored{"no_tag"}, Message: "push ignored",
-			Attrs: []slog.Attr{slog.String("outcome", "ignored"), slog.String("reason", "no_tag")},
-		}, nil
+		return ignore(push, "no_tag"), nil
+	case errors.Is(err, dockerhub.ErrNotAnImage):
+		return ignore(push, "not_an_image"), nil
 	case err != nil:
 		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusBadRequest, Public: err.Error()}
 	}
 	return h.publish(r, push)
+}
+
+func ignore(push dockerhub.Push, reason string) httpserver.Answer {
+	return httpserver.Answer{
+		Status: http.StatusAccepted, Body: ignored{reason}, Message: "push ignored",
+		Attrs: []slog.Attr{
+			slog.String("repository", push.Repository), slog.String("tag", push.Tag),
+			slog.String("outcome", "ignored"), slog.String("reason", reason),
+		},
+	}
 }
 
 func (h webhook) publish(r *http.Request, push dockerhub.Push) (httpserver.Answer, error) {
@@ -97,9 +107,14 @@ func (h webhook) publish(r *http.Request, push dockerhub.Push) (httpserver.Answe
 	if err != nil {
 		return answer, err
 	}
-	attributes := map[string]string{"id": push.ID, "repository": push.Repository, "tag": push.Tag}
+	attributes := map[string]string{
+		pubsub.IDAttribute:         push.ID,
+		pubsub.RepositoryAttribute: push.Repository,
+		pubsub.TagAttribute:        push.Tag,
+		pubsub.SourceAttribute:     pubsub.SourceWebhook,
+	}
 	if trace := gcplog.Traceparent(r.Header); trace != "" {
-		attributes["traceparent"] = trace
+		attributes[pubsub.TraceparentAttribute] = trace
 	}
 	// Docker Hub may hang up while Pub/Sub takes its time: publish all the same.
 	messageID, err := h.queue.Publish(context.WithoutCancel(r.Context()), data, attributes)

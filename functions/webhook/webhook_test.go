@@ -78,6 +78,7 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		queueErr     error
 		status       int
 		answer       string // a part of it
+		logged       string // a part of the line
 		header       string
 		value        string
 		published    int
@@ -91,6 +92,15 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		{name: "a push with a digest as its tag", path: "/" + token,
 			body:   strings.NewReader(`{"repository":{"repo_name":"acme/api"},"push_data":{"tag":"sha256:` + strings.Repeat("a", 64) + `"}}`),
 			status: 202, answer: `{"ignored":"no_tag"}`},
+		{name: "a push of a Helm chart", path: "/" + token,
+			body:   strings.NewReader(`{"repository":{"repo_name":"acme/api"},"push_data":{"tag":"0.1.12","media_type":"application/vnd.cncf.helm.config.v1+json"}}`),
+			status: 202, answer: `{"ignored":"not_an_image"}`, logged: `"repository":"acme/api","tag":"0.1.12","outcome":"ignored","reason":"not_an_image"`},
+		{name: "a signature's tag", path: "/" + token,
+			body:   strings.NewReader(`{"repository":{"repo_name":"acme/api"},"push_data":{"tag":"sha256-` + strings.Repeat("a", 64) + `.sig","media_type":"application/vnd.oci.image.config.v1+json"}}`),
+			status: 202, answer: `"message_id":"m1"`, published: 1},
+		{name: "a push after a byte order mark", path: "/" + token, body: strings.NewReader("\ufeff" + push), status: 202, answer: `"message_id":"m1"`, published: 1},
+		{name: "a slash after the token", path: "/" + token + "/", body: strings.NewReader(push), status: 202, answer: `"message_id":"m1"`, published: 1},
+		{name: "two slashes after the token", path: "/" + token + "//", body: unread{t}, status: 401, answer: "error"},
 		{name: "another method", method: "GET", path: "/" + token, status: 405, answer: "error", header: "Allow", value: "POST"},
 		{name: "another method on the root", method: "PUT", path: "/", status: 405, answer: "error", header: "Allow", value: "POST"},
 		{name: "no token", path: "/", body: unread{t}, status: 401, answer: `{"error":"the URL has no valid token"}`},
@@ -116,6 +126,9 @@ func TestEveryRowOfTheTable(t *testing.T) {
 			handler(t, q, &log).ServeHTTP(w, httptest.NewRequest(c.method, c.path, c.body))
 			if w.Code != c.status || !strings.Contains(w.Body.String(), c.answer) || w.Header().Get(c.header) != c.value {
 				t.Errorf("got %d %s %v", w.Code, w.Body, w.Header())
+			}
+			if !strings.Contains(log.String(), c.logged) {
+				t.Errorf("logged %s", log.String())
 			}
 			if len(q.data) != c.published {
 				t.Errorf("%d messages were published", len(q.data))
@@ -161,10 +174,13 @@ func TestTheMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]string{"id": push.ID, "repository": "acme/api", "tag": "1.4.0", "traceparent": traceparent} {
+	for key, want := range map[string]string{"id": push.ID, "repository": "acme/api", "tag": "1.4.0", "source": "webhook", "traceparent": traceparent} {
 		if got := q.attributes[0][key]; got != want {
 			t.Errorf("attribute %s is %q, want %q", key, got, want)
 		}
+	}
+	if len(q.attributes[0]) != 5 {
+		t.Errorf("the attributes are %v", q.attributes[0])
 	}
 }
 

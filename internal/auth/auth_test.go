@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -18,12 +19,12 @@ import (
 
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	tokens, err := auth.ParseTokens("  first-9f31c2ab77e0d415\r\n\nsecond-0c4d11fa90b2e7\n")
+	tokens, err := auth.ParseTokens("  first-9f31c2ab77e0d415\r\n\nsecond-0c4d11fa90b2e7\nThird.0c4d_11fa~90b2e7")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for token, want := range map[string]bool{
-		"first-9f31c2ab77e0d415": true, "second-0c4d11fa90b2e7": true,
+		"first-9f31c2ab77e0d415": true, "second-0c4d11fa90b2e7": true, "Third.0c4d_11fa~90b2e7": true,
 		"": false, "first-9f31c2ab77e0d41": false, "first-9f31c2ab77e0d4155": false, "FIRST-9f31c2ab77e0d415": false,
 	} {
 		if tokens.Valid(token) != want {
@@ -42,7 +43,16 @@ func TestTokensThatStopTheStart(t *testing.T) {
 		"\n \n":                         "has no token",
 		"canary-9f31c2ab77e0":           "line 1 is shorter than 20",
 		"ok-9f31c2ab77e0d41512\ncanary": "line 2 is shorter than 20",
-		"canary 9f31c2ab77e0d415":       "line 1 has a space",
+		"canary 9f31c2ab77e0d415":       "line 1 has another character",
+		"canary//9f31c2ab77e0d415":      "line 1 has another character",
+		"canary?9f31c2ab77e0d415":       "line 1 has another character",
+		"canary#9f31c2ab77e0d415":       "line 1 has another character",
+		"canary%2F9f31c2ab77e0d415":     "line 1 has another character",
+		"canary+9f31c2ab77e0d415=":      "line 1 has another character",
+		"canary,9f31c2ab77e0d415":       "line 1 has another character",
+		"canary\x009f31c2ab77e0d415":    "line 1 has another character",
+		"canary-9f31c2ab77e0-ü":         "line 1 has another character",
+		"\ufeffcanary-9f31c2ab77e0d415": "line 1 has another character",
 		"<canary-9f31c2ab77e0d415>":     "line 1 is a placeholder",
 		"change-me-canary-change-me":    "line 1 is a placeholder",
 		"your-token-canary-goes-here":   "line 1 is a placeholder",
@@ -53,6 +63,12 @@ func TestTokensThatStopTheStart(t *testing.T) {
 		_, err := auth.ParseTokens(text)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(strings.ToLower(err.Error()), "canary") {
 			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+	_, err := auth.ParseTokens("short\nok-9f31c2ab77e0d41512\n\na b c d e f g h i j k l\nchange-me-change-me-change-me\n")
+	for i, line := range []string{"line 1", "line 4", "line 5"} {
+		if lines := strings.Split(fmt.Sprint(err), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[i], line+" ") {
+			t.Errorf("got %q, want a mistake in %s", lines, line)
 		}
 	}
 }
@@ -175,26 +191,70 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 }
 
 // Anybody can make a token of a key that is not known.
-func TestForgedTokensCostTheIssuerLittle(t *testing.T) {
+func TestForgedTokensAreInvalidHoweverManyComeAndCostTheIssuerLittle(t *testing.T) {
 	t.Parallel()
 	gitlab, url, _ := issuer(t)
 	v := auth.NewVerifier(url, audience)
+	verify := func(token string) error { return v.Verify(t.Context(), token, new(struct{})) }
 	good := token(t, gitlab, gitlabtest.Claims{Project: "a/b"})
-	if err := v.Verify(t.Context(), good, new(struct{})); err != nil {
+	forged := token(t, gitlabtest.New(url), gitlabtest.Claims{Project: "a/b"})
+	began := time.Now()
+	for range 500 {
+		if err := verify(forged); !errors.Is(err, auth.ErrInvalid) {
+			t.Fatalf("a forged token: got %v", err)
+		}
+		if err := verify(good); err != nil {
+			t.Fatalf("meanwhile a good one is not valid: %v", err)
+		}
+	}
+	if asked, most := gitlab.KeyRequests(), 11+int(time.Since(began)/time.Second); asked > most {
+		t.Errorf("the issuer was asked %d times, want %d at most", asked, most)
+	}
+
+	gitlab.RotateKeys()
+	rotated := token(t, gitlab, gitlabtest.Claims{Project: "a/b"})
+	for until := time.Now().Add(5 * time.Second); ; {
+		if err := verify(forged); !errors.Is(err, auth.ErrInvalid) {
+			t.Fatalf("a forged token: got %v", err)
+		}
+		if verify(rotated) == nil {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatal("forged tokens keep out a good one of a new key")
+		}
+	}
+}
+
+func TestForgedTokensCannotBeJudgedWhileTheIssuerIsAway(t *testing.T) {
+	t.Parallel()
+	gitlab, url, broken := issuer(t)
+	v := auth.NewVerifier(url, audience)
+	verify := func(ctx context.Context, token string) error { return v.Verify(ctx, token, new(struct{})) }
+	if err := verify(t.Context(), token(t, gitlab, gitlabtest.Claims{Project: "a/b"})); err != nil {
 		t.Fatal(err)
 	}
-	forger := gitlabtest.New(url)
-	began := time.Now()
-	for range 50 {
-		if err := v.Verify(t.Context(), token(t, forger, gitlabtest.Claims{Project: "a/b"}), new(struct{})); err == nil {
-			t.Fatal("a forged token is valid")
-		}
-		if err := v.Verify(t.Context(), good, new(struct{})); err != nil {
-			t.Fatalf("meanwhile a good one is not: %v", err)
+	unknown := token(t, gitlabtest.New(url), gitlabtest.Claims{Project: "a/b"})
+	broken.Store(true)
+	for range 100 {
+		if err := verify(t.Context(), unknown); err == nil || errors.Is(err, auth.ErrInvalid) {
+			t.Fatalf("got %v", err)
 		}
 	}
-	if asked, most := gitlab.KeyRequests(), 20*(1+int(time.Since(began)/(10*time.Second))); asked > most {
-		t.Errorf("the issuer was asked %d times, want %d at most", asked, most)
+	broken.Store(false)
+	for until := time.Now().Add(5 * time.Second); !errors.Is(verify(t.Context(), unknown), auth.ErrInvalid); {
+		if time.Now().After(until) {
+			t.Fatal("the issuer is back, and nobody asks it")
+		}
+	}
+	// A caller who hangs up says nothing about the issuer.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = verify(ctx, unknown)
+	for range 100 {
+		if err := verify(t.Context(), unknown); !errors.Is(err, auth.ErrInvalid) {
+			t.Fatalf("got %v", err)
+		}
 	}
 }
 

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
@@ -21,10 +21,10 @@ import (
 const (
 	// issuerTimeout bounds one request to an issuer.
 	issuerTimeout = 5 * time.Second
-	// An issuer is asked for its keys maxKeyRequests times within keyWindow at
-	// most: anybody can make tokens of keys that are not known.
-	maxKeyRequests = 20
-	keyWindow      = 10 * time.Second
+	// An issuer is asked for its keys keyBurst times at once, and then once
+	// every keyPause at most: anybody can make tokens of keys that are not known.
+	keyBurst = 10
+	keyPause = time.Second
 	// maxCause bounds what is told of an error of go-oidc, in bytes: it may
 	// hold the issuer's whole answer.
 	maxCause = 300
@@ -36,6 +36,11 @@ var ErrInvalid = errors.New("the id token is not valid")
 // Verifier checks the id tokens that one issuer made for one audience. The
 // issuer is asked when the first token comes, and then only for keys that are
 // not known yet.
+//
+// However many tokens of unknown keys come, the issuer's keys are never older
+// than a second then, and a token that none of them signed is not valid. So
+// those who forge tokens cannot keep out who has a genuine one of a new key for
+// longer than that second.
 type Verifier struct {
 	issuer   string
 	audience string
@@ -43,6 +48,7 @@ type Verifier struct {
 
 	keys   atomic.Pointer[oidc.RemoteKeySet] // nil until the issuer was discovered
 	asking singleflight.Group
+	away   atomic.Pointer[error] // why the last question for keys failed, nil if it did not
 }
 
 // NewVerifier asks nobody anything yet.
@@ -61,11 +67,11 @@ func (v *Verifier) Verify(ctx context.Context, token string, claims any) error {
 	if err != nil {
 		return fmt.Errorf("ask %s for its keys: %.*s", v.issuer, maxCause, err.Error())
 	}
-	recorder := &keyRecorder{KeySet: keys}
-	idToken, err := oidc.NewVerifier(v.issuer, recorder, &oidc.Config{ClientID: v.audience}).Verify(ctx, token)
+	signatures := &keySet{keys: keys, away: &v.away}
+	idToken, err := oidc.NewVerifier(v.issuer, signatures, &oidc.Config{ClientID: v.audience}).Verify(ctx, token)
 	switch {
-	case recorder.fetch != nil:
-		return fmt.Errorf("ask %s for its keys: %.*s", v.issuer, maxCause, recorder.fetch.Error())
+	case signatures.unknown != nil:
+		return fmt.Errorf("ask %s for its keys: %.*s", v.issuer, maxCause, signatures.unknown.Error())
 	case err != nil:
 		return fmt.Errorf("%w: %.*s", ErrInvalid, maxCause, err.Error())
 	}
@@ -122,45 +128,49 @@ func (v *Verifier) ask(ctx context.Context) error {
 		return err
 	}
 	seldom := *v.client
-	seldom.Transport = &limited{RoundTripper: v.client.Transport}
+	seldom.Transport = limited{v.client.Transport, rate.NewLimiter(rate.Every(keyPause), keyBurst)}
 	v.keys.Store(oidc.NewRemoteKeySet(oidc.ClientContext(ctx, &seldom), found.KeysURL))
 	return nil
 }
 
-// limited refuses to make more than maxKeyRequests within keyWindow.
+var errAskedJustNow = errors.New("the issuer was asked a moment ago")
+
+// limited refuses requests that come too fast.
 type limited struct {
 	http.RoundTripper
-
-	mu    sync.Mutex
-	began time.Time // the window
-	made  int       // requests in it
+	limit *rate.Limiter
 }
 
-func (l *limited) RoundTrip(r *http.Request) (*http.Response, error) {
-	l.mu.Lock()
-	if time.Since(l.began) > keyWindow {
-		l.began, l.made = time.Now(), 0
-	}
-	l.made++
-	tooMany := l.made > maxKeyRequests
-	l.mu.Unlock()
-	if tooMany {
-		return nil, errors.New("too many tokens of unknown keys came at once")
+func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !l.limit.Allow() {
+		return nil, errAskedJustNow
 	}
 	return l.RoundTripper.RoundTrip(r)
 }
 
-// keyRecorder keeps the error of fetching keys, which go-oidc reports in the
-// same way as a wrong signature.
-type keyRecorder struct {
-	oidc.KeySet
-	fetch error
+// keySet tells a signature that is not valid from one that cannot be judged,
+// which go-oidc reports in the same way.
+type keySet struct {
+	keys    oidc.KeySet
+	away    *atomic.Pointer[error]
+	unknown error // why the issuer's keys are not known
 }
 
-func (r *keyRecorder) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	payload, err := r.KeySet.VerifySignature(ctx, token)
-	if err != nil && strings.HasPrefix(err.Error(), "fetching keys") {
-		r.fetch = err
+func (s *keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	payload, err := s.keys.VerifySignature(ctx, token)
+	switch {
+	case err == nil:
+	case errors.Is(err, errAskedJustNow):
+		if away := s.away.Load(); away != nil {
+			s.unknown = *away
+		}
+	case strings.HasPrefix(err.Error(), "fetching keys"):
+		s.unknown = err
+		if ctx.Err() == nil { // else it is the caller who is away
+			s.away.Store(&err)
+		}
+	default:
+		s.away.Store(nil)
 	}
 	return payload, err
 }

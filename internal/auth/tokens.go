@@ -26,8 +26,12 @@ const Placeholder = `(?i)^[<{\[$]|change[-_ ]?me|replace[-_ ]?(me|this)|your[-_ 
 
 var placeholder = regexp.MustCompile(Placeholder)
 
-// ParseTokens reads one token a line. Its error says which line is wrong and
-// why, without the token.
+// unreserved is what comes through the path of a URL as it was pasted: the
+// unreserved characters of RFC 3986.
+var unreserved = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
+
+// ParseTokens reads one token a line. Its error says which lines are wrong and
+// why, without the tokens.
 func ParseTokens(text string) (Tokens, error) {
 	var (
 		t        Tokens
@@ -44,8 +48,8 @@ func ParseTokens(text string) (Tokens, error) {
 			mistakes = append(mistakes, fmt.Errorf("line %d is shorter than %d characters: make one with openssl rand -hex 24", n, MinToken))
 		case placeholder.MatchString(token), strings.Count(token, token[:1]) == len(token):
 			mistakes = append(mistakes, fmt.Errorf("line %d is a placeholder: make a token with openssl rand -hex 24", n))
-		case strings.ContainsAny(token, " \t"):
-			mistakes = append(mistakes, fmt.Errorf("line %d has a space in it: write one token a line", n))
+		case !unreserved.MatchString(token):
+			mistakes = append(mistakes, fmt.Errorf("line %d has another character than letters, digits, '.', '_', '~' and '-', which a URL would not keep: make a token with openssl rand -hex 24", n))
 		default:
 			t.sums = append(t.sums, sha256.Sum256([]byte(token)))
 		}

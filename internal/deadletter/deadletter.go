@@ -3,6 +3,7 @@
 package deadletter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,13 +28,20 @@ const (
 	// one request of 512 KiB.
 	batch = 500
 	// keepTime is how long a letter is kept from others, in seconds: the most
-	// that Pub/Sub allows.
+	// that Pub/Sub allows. One that is replayed takes a few.
 	keepTime = 600
 	// quiet is how long no new letter must come until there are no more: an
 	// empty answer of Pub/Sub does not say so.
 	quiet = 5 * time.Second
-	// pullTime bounds one question for letters.
+	// pullTime bounds one question for letters. Where there are none, Pub/Sub may
+	// take longer to say so.
 	pullTime = 5 * time.Second
+	// answerTime is how long Pub/Sub may take to answer what it can answer at
+	// once.
+	answerTime = 10 * time.Second
+	// mostHeld bounds the letters that are taken and not replayed, and with them
+	// the memory: some hundred bytes each.
+	mostHeld = 200_000
 	// endTime is what is left to end in good order once it is interrupted.
 	endTime = 10 * time.Second
 )
@@ -41,38 +50,117 @@ const (
 type Letters struct {
 	client       *api.Client
 	subscription string
+	emulator     string
 	queue        *pubsub.Publisher
 	held         map[string]string // ID of a letter → the receipt to give it back with
 }
 
 var subscriptionName = regexp.MustCompile(`^projects/([a-z0-9:.-]+)/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]+$`)
 
-// Open connects to the subscription that keeps dead letters, by its
-// full name, and to the topic to which they are replayed. emulator is the value
-// of PUBSUB_EMULATOR_HOST, "" for the real service.
-func Open(ctx context.Context, subscription string, topic pubsub.Topic, emulator string) (*Letters, error) {
-	m := subscriptionName.FindStringSubmatch(subscription)
-	if m == nil {
-		return nil, fmt.Errorf("%.100q is not the full name of a subscription, projects/PROJECT/subscriptions/SUBSCRIPTION", subscription)
+// notifySuffix ends the name of the subscription that terraform/ makes for
+// Notify, beside the one that keeps dead letters.
+const notifySuffix = "-dead-letters-notify"
+
+// CheckName says what is wrong with the full name of a subscription that is to
+// keep dead letters, as far as a name tells it.
+func CheckName(subscription string) error {
+	switch {
+	case strings.HasPrefix(subscription, "projects/") && strings.Contains(subscription, "/topics/"):
+		return fmt.Errorf("%.200q is a topic, and dead letters wait in a subscription: projects/PROJECT/subscriptions/NAME-dead-letters", subscription)
+	case !subscriptionName.MatchString(subscription):
+		return fmt.Errorf("%.200q is not the full name of a subscription, projects/PROJECT/subscriptions/NAME-dead-letters", subscription)
+	case strings.HasSuffix(subscription, notifySuffix):
+		return fmt.Errorf("%.200q pushes dead letters to Notify; they wait in %.200q", subscription, strings.TrimSuffix(subscription, "-notify"))
+	}
+	return nil
+}
+
+// Open connects to the subscription that keeps dead letters, by its full name,
+// and to the topic to which they are replayed. It fails where Pub/Sub does not
+// answer within ten seconds, and where the subscription is not one to take
+// letters from. emulator is the value of PUBSUB_EMULATOR_HOST, "" for the real
+// service.
+func Open(ctx context.Context, subscription string, topic pubsub.Topic, emulator string) (_ *Letters, err error) {
+	if err := CheckName(subscription); err != nil {
+		return nil, err
 	}
 	queue, err := pubsub.NewPublisher(ctx, topic, emulator)
 	if err != nil {
 		return nil, err
 	}
-	client, err := api.NewClient(ctx, m[1], pubsub.EmulatorOptions(emulator)...)
+	client, err := api.NewClient(ctx, subscriptionName.FindStringSubmatch(subscription)[1], pubsub.EmulatorOptions(emulator)...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pub/sub client: %w", err), queue.Close())
 	}
-	return &Letters{client, subscription, queue, map[string]string{}}, nil
+	// Its own retries would hide why there is no answer.
+	client.SubscriptionAdminClient.CallOptions.GetSubscription = nil
+	d := &Letters{client, subscription, emulator, queue, map[string]string{}}
+	defer func() {
+		if err != nil {
+			_ = d.Close()
+		}
+	}()
+	found, err := d.look(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case found.GetPushConfig().GetPushEndpoint() != "":
+		return nil, fmt.Errorf("%s pushes its messages, and none can be taken from it: name the subscription that keeps dead letters", subscription)
+	case found.GetTopic() == topic.String():
+		return nil, fmt.Errorf("%s gets what is queued in %s: name the subscription that keeps dead letters", subscription, topic)
+	}
+	return d, nil
+}
+
+// look asks for the subscription, and so finds out whether Pub/Sub answers. It
+// returns nil where the caller may take messages from it and not look at it.
+func (d *Letters) look(ctx context.Context) (*pubsubpb.Subscription, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var unavailable error
+	for {
+		found, err := d.client.SubscriptionAdminClient.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: d.subscription})
+		switch code := status.Code(err); {
+		case err == nil:
+			return found, nil
+		case code == codes.PermissionDenied:
+			return nil, nil
+		case code == codes.NotFound:
+			return nil, fmt.Errorf("there is no subscription %s%s", d.subscription, d.where())
+		case ctx.Err() == nil && code != codes.Unavailable:
+			return nil, fmt.Errorf("look at %s: %w", d.subscription, err)
+		case ctx.Err() == nil:
+			unavailable = err
+		case errors.Is(ctx.Err(), context.Canceled):
+			return nil, context.Canceled
+		default:
+			return nil, fmt.Errorf("pub/sub%s does not answer: %w", d.where(), cmp.Or(unavailable, err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(answerTime / 20):
+		}
+	}
+}
+
+// where names the emulator, if it is not the real service that is asked.
+func (d *Letters) where() string {
+	if d.emulator == "" {
+		return ""
+	}
+	return fmt.Sprintf(" at PUBSUB_EMULATOR_HOST, %.100s,", d.emulator)
 }
 
 // Take yields the letters that wait, some at a time, each once. It ends when no
-// new one has come for five seconds. What is taken stays with the caller until
-// Replay or Close.
+// new one has come for five seconds and Pub/Sub answers. What is taken stays
+// with the caller until Replay or Close, and that may be 200,000 letters.
 func (d *Letters) Take(ctx context.Context) iter.Seq2[[]pubsub.Message, error] {
 	return func(yield func([]pubsub.Message, error) bool) {
 		for last := time.Now(); time.Since(last) < quiet; {
 			letters, err := d.pull(ctx)
+			if err == nil && len(d.held) > mostHeld {
+				err = fmt.Errorf("over %d letters were taken and not replayed", mostHeld)
+			}
 			if err != nil {
 				yield(nil, fmt.Errorf("take dead letters of %s: %w", d.subscription, err))
 				return
@@ -88,6 +176,10 @@ func (d *Letters) Take(ctx context.Context) iter.Seq2[[]pubsub.Message, error] {
 				return
 			}
 			last = time.Now()
+		}
+		// No letter came, and perhaps because nothing does.
+		if _, err := d.look(ctx); err != nil {
+			yield(nil, fmt.Errorf("take dead letters of %s: %w", d.subscription, err))
 		}
 	}
 }
@@ -117,7 +209,10 @@ func (d *Letters) pull(ctx context.Context) ([]pubsub.Message, error) {
 		d.held[m.Message.MessageId] = m.AckId
 		receipts = append(receipts, m.AckId)
 	}
-	return letters, d.keep(ctx, receipts, keepTime)
+	if err := d.keep(ctx, receipts, keepTime); err != nil {
+		return nil, fmt.Errorf("keep them from others: %w", err)
+	}
+	return letters, nil
 }
 
 // keep keeps letters from others for so many seconds; 0 gives them back.
@@ -127,7 +222,7 @@ func (d *Letters) keep(ctx context.Context, receipts []string, seconds int32) er
 			Subscription: d.subscription, AckIds: some, AckDeadlineSeconds: seconds,
 		})
 		if err != nil {
-			return fmt.Errorf("keep dead letters: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -135,26 +230,30 @@ func (d *Letters) keep(ctx context.Context, receipts []string, seconds int32) er
 
 // Replay queues letters that were taken again, with their attributes and the
 // time, and acknowledges those that it has queued, and no others. It returns
-// how many those are. A letter that was queued and could not be acknowledged
+// how many those are. Once it has begun it does not end with ctx, but within
+// some twenty seconds. A letter that was queued and could not be acknowledged
 // still waits: replayed again, it is a duplicate, and Trigger knows it.
 func (d *Letters) Replay(ctx context.Context, letters []pubsub.Message) (replayed int, err error) {
+	if len(letters) == 0 {
+		return 0, nil
+	}
+	ctx = context.WithoutCancel(ctx)
 	var (
 		running  sync.WaitGroup
 		mu       sync.Mutex
-		failed   error
+		failed   error // the first
 		receipts []string
 	)
-	now := time.Now().UTC().Format(time.RFC3339)
 	for _, letter := range letters {
 		running.Go(func() {
 			attributes := map[string]string{}
 			maps.Copy(attributes, letter.Attributes)
-			attributes[pubsub.ReplayedAttribute] = now
+			attributes[pubsub.ReplayedAttribute] = time.Now().UTC().Format(time.RFC3339Nano)
 			_, err := d.queue.Publish(ctx, letter.Data, attributes)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				failed = err
+				failed = cmp.Or(failed, fmt.Errorf("queue a dead letter again: %w", err))
 				return
 			}
 			receipts = append(receipts, d.held[letter.ID])
@@ -163,7 +262,7 @@ func (d *Letters) Replay(ctx context.Context, letters []pubsub.Message) (replaye
 	}
 	running.Wait()
 	if len(receipts) > 0 {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+		ctx, cancel := context.WithTimeout(ctx, endTime)
 		defer cancel()
 		err := d.client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: d.subscription, AckIds: receipts})
 		if err != nil {
@@ -178,5 +277,8 @@ func (d *Letters) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
 	err := d.keep(ctx, slices.Collect(maps.Values(d.held)), 0)
+	if err != nil {
+		err = fmt.Errorf("give dead letters back, which come back by themselves in ten minutes: %w", err)
+	}
 	return errors.Join(err, d.queue.Close(), d.client.Close())
 }

@@ -6,6 +6,7 @@
 package dockerhub
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,7 +22,8 @@ import (
 // through Pub/Sub.
 type Push struct {
 	// ID is the same for a repeated delivery of the same webhook: the hex
-	// SHA-256 of repository, tag and the raw pushed_at, newline-separated.
+	// SHA-256 of repository, tag and the raw pushed_at, newline-separated. Where
+	// there is no pushed_at, the time of receipt stands in its place.
 	ID         string    `json:"id"`
 	Repository string    `json:"repository"` // namespace/name
 	Tag        string    `json:"tag"`
@@ -30,23 +32,28 @@ type Push struct {
 	ReceivedAt time.Time `json:"received_at"`
 }
 
-// ErrNoTag says that a webhook is fine but names no tag: there is nothing to
-// promote.
-var ErrNoTag = errors.New("the push has no tag")
+// Errors of webhooks that are fine, and leave nothing to promote.
+var (
+	ErrNoTag      = errors.New("the push has no tag")
+	ErrNotAnImage = errors.New("the push is not of an image")
+)
 
 // Parse reads the body of a webhook that was received at the given time. It
-// returns ErrNoTag for a push without a tag, or with a digest as its tag; any
+// returns ErrNoTag for a push without a tag, or with a digest as its tag, and
+// ErrNotAnImage for one whose media type says that it is something else; the
+// Push then says which repository and tag were pushed, and nothing more. Any
 // other error says what is wrong with the body.
 func Parse(body []byte, received time.Time) (Push, error) {
 	var raw struct {
 		Repository *rawRepository `json:"repository"`
 		PushData   struct {
-			Tag      any             `json:"tag"`
-			Pusher   any             `json:"pusher"`
-			PushedAt json.RawMessage `json:"pushed_at"`
+			Tag       any             `json:"tag"`
+			Pusher    any             `json:"pusher"`
+			PushedAt  json.RawMessage `json:"pushed_at"`
+			MediaType any             `json:"media_type"`
 		} `json:"push_data"`
 	}
-	if err := json.Unmarshal(body, &raw); err != nil {
+	if err := json.Unmarshal(withoutMark(body), &raw); err != nil {
 		var wrongType *json.UnmarshalTypeError
 		switch {
 		case !errors.As(err, &wrongType):
@@ -66,7 +73,10 @@ func Parse(body []byte, received time.Time) (Push, error) {
 	case err != nil:
 		return Push{}, err
 	case tag == "", isDigest(tag):
-		return Push{}, ErrNoTag
+		return Push{Repository: repository}, ErrNoTag
+	}
+	if mediaType, _ := text("", raw.PushData.MediaType); !MayBeImage(mediaType) {
+		return Push{Repository: repository, Tag: tag}, ErrNotAnImage
 	}
 	if err := CheckTag(tag); err != nil {
 		return Push{}, fmt.Errorf("push_data.tag %w", err)
@@ -75,15 +85,24 @@ func Parse(body []byte, received time.Time) (Push, error) {
 	if len(pusher) > maxPusher {
 		pusher = "" // it is for people to read: not worth losing a push
 	}
-	return Push{
-		ID:         id(repository, tag, string(raw.PushData.PushedAt)),
+	push := Push{
 		Repository: repository,
 		Tag:        tag,
 		Pusher:     pusher,
 		PushedAt:   moment(raw.PushData.PushedAt),
 		ReceivedAt: received.UTC(),
-	}, nil
+	}
+	when := string(raw.PushData.PushedAt)
+	if push.PushedAt.IsZero() {
+		when = push.ReceivedAt.Format(time.RFC3339Nano)
+	}
+	push.ID = ID(repository, tag, when)
+	return push, nil
 }
+
+// withoutMark drops the byte order mark that some editors and shells put
+// before a text.
+func withoutMark(body []byte) []byte { return bytes.TrimPrefix(body, []byte("\ufeff")) }
 
 type rawRepository struct {
 	RepoName  any `json:"repo_name"`
@@ -101,6 +120,7 @@ func (r *rawRepository) name() (string, error) {
 		return "", err
 	}
 	if name != "" {
+		name = Canonical(name)
 		if err := CheckRepository(name); err != nil {
 			return "", fmt.Errorf("repository.repo_name %w", err)
 		}
@@ -136,17 +156,24 @@ func text(field string, v any) (string, error) {
 	return s, nil
 }
 
-func id(repository, tag, pushedAt string) string {
+// ID names a push: the hex SHA-256 of repository, tag and the text of its time,
+// newline-separated.
+func ID(repository, tag, pushedAt string) string {
 	sum := sha256.Sum256([]byte(repository + "\n" + tag + "\n" + pushedAt))
 	return hex.EncodeToString(sum[:])
 }
 
 // moment reads seconds since 1970 as an integer, a float, or either in a
-// string. What it cannot read is the zero time: the moment is for people.
+// string. It is the zero time for what is no time after 1970: so is a 0, which
+// stands for a time that somebody did not know.
 func moment(raw json.RawMessage) time.Time {
-	seconds, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
-	const year10000 = 253402300800                            // RFC 3339 has four digits for a year
-	if err != nil || !(seconds >= 0 && seconds < year10000) { // NaN is neither
+	number := string(raw)
+	if strings.HasPrefix(number, `"`) && json.Unmarshal(raw, &number) != nil {
+		return time.Time{}
+	}
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	const year10000 = 253402300800                           // RFC 3339 has four digits for a year
+	if err != nil || !(seconds > 0 && seconds < year10000) { // NaN is neither
 		return time.Time{}
 	}
 	whole := int64(seconds)
@@ -171,6 +198,15 @@ const (
 	minDigestHex  = 32  // of any algorithm
 	sha256Hex     = 64
 )
+
+// Canonical returns the full name of a repository: what has no namespace is in
+// library, as Docker Hub calls it. It checks nothing.
+func Canonical(repository string) string {
+	if repository == "" || strings.Contains(repository, "/") {
+		return repository
+	}
+	return "library/" + repository
+}
 
 // CheckRepository says what is wrong with a repository's name.
 func CheckRepository(name string) error {
@@ -229,12 +265,14 @@ func isDigest(tag string) bool {
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
-// Decode reads a Push from the data of a message.
+// Decode reads a Push from the data of a message, which may have been written
+// by hand.
 func Decode(data []byte) (Push, error) {
 	var p Push
-	if err := json.Unmarshal(data, &p); err != nil {
+	if err := json.Unmarshal(withoutMark(data), &p); err != nil {
 		return Push{}, fmt.Errorf("the message is not a push: %w", err)
 	}
+	p.Repository = Canonical(p.Repository)
 	var mistakes []error
 	for _, field := range []struct {
 		name string

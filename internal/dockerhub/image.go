@@ -6,17 +6,18 @@ import (
 	"strings"
 )
 
-// SplitImage reads REPOSITORY:TAG.
+// SplitImage reads REPOSITORY:TAG, and returns the repository's full name.
 func SplitImage(image string) (repository, tag string, err error) {
 	repository, tag, ok := strings.Cut(image, ":")
 	if !ok {
 		return "", "", fmt.Errorf("%q is not REPOSITORY:TAG", image)
 	}
-	return repository, tag, nil
+	return Canonical(repository), tag, nil
 }
 
 // Pattern says which images are meant: REPOSITORY[:TAG], of which both may be
-// globs. A lone * for the repository is every one.
+// globs. A lone * for the repository is every one; any other without a slash is
+// in library.
 type Pattern struct{ repository, tag string }
 
 // ParsePattern reads a Pattern.
@@ -29,6 +30,9 @@ func ParsePattern(text string) (Pattern, error) {
 		if _, err := path.Match(glob, ""); err != nil || glob == "" {
 			return Pattern{}, fmt.Errorf("%q is not REPOSITORY[:TAG]; both may be globs, such as acme/*:1.*", text)
 		}
+	}
+	if repository != "*" {
+		repository = Canonical(repository)
 	}
 	return Pattern{repository, tag}, nil
 }

@@ -10,16 +10,14 @@ import (
 // Webhook returns the body that Docker Hub documents for a push: for smoke
 // tests, and for the sandbox.
 func Webhook(repository, tag string, at time.Time) ([]byte, error) {
+	repository = Canonical(repository)
 	if err := CheckRepository(repository); err != nil {
 		return nil, fmt.Errorf("repository %w", err)
 	}
 	if err := CheckTag(tag); err != nil {
 		return nil, fmt.Errorf("tag %w", err)
 	}
-	namespace, name, ok := strings.Cut(repository, "/")
-	if !ok {
-		namespace, name = "library", repository // as Docker Hub calls what has none
-	}
+	namespace, name, _ := strings.Cut(repository, "/")
 	return json.Marshal(map[string]any{
 		"callback_url": "https://registry.hub.docker.com/u/" + repository + "/hook/0/",
 		"push_data": map[string]any{

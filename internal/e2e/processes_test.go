@@ -22,6 +22,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -40,9 +41,10 @@ const (
 	triggerToken = "glptt-" + canary + "-4f1d"
 	botToken     = "xoxb-" + canary + "-91ab"
 	notifyToken  = canary + "-notify-30e8c52d9f"
+	password     = canary + "-registry-5be20c" // of the account "user"
 	audience     = "https://notify.example"
 
-	pushAudience = audience + "/dead-letter"
+	pushAudience = audience + "/google"
 	pushAccount  = "hubrelay-push@demo.iam.gserviceaccount.com"
 )
 
@@ -62,6 +64,7 @@ type system struct {
 	registry string // host and port
 	pubsub   *pubSub
 
+	shared                   bool // Trigger and Notify have one ledger
 	door                     *door
 	webhook, trigger, notify *process
 	answers                  bytes.Buffer // all that was answered to the tests
@@ -79,7 +82,15 @@ func newSystem(t *testing.T, newPubSub func(*testing.T, string) *pubSub, setting
 	googleServer.Start()
 	t.Cleanup(googleServer.Close)
 	slackServer := httptest.NewServer(s.slack)
-	registryServer := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	images := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	registryServer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, given, ok := r.BasicAuth(); !ok || user != "user" || given != password {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		images.ServeHTTP(w, r)
+	}))
 	t.Cleanup(func() { gitlabServer.Close(); slackServer.Close(); registryServer.Close() })
 	s.registry = strings.TrimPrefix(registryServer.URL, "http://")
 	for _, path := range []string{"acme/images/api", "acme/images/each"} {
@@ -94,7 +105,8 @@ func newSystem(t *testing.T, newPubSub func(*testing.T, string) *pubSub, setting
 	s.pubsub = newPubSub(t, doorServer.URL)
 	s.trigger = start(t, "Trigger", with(settings, map[string]string{
 		"ROUTES": routes, "GITLAB_TRIGGER_TOKENS": fmt.Sprintf(`{"*": %q}`, triggerToken), "GITLAB_URL": gitlabServer.URL,
-		"DEAD_LETTER_TOPIC": deadLetterTopic, "REGISTRY": registryServer.URL,
+		"TOPIC": topic, "DEAD_LETTER_TOPIC": deadLetterTopic, "REGISTRY": registryServer.URL,
+		"REGISTRY_AUTH":        fmt.Sprintf(`{"auths": {%q: {"username": "user", "password": %q}}}`, s.registry, password),
 		"PUBSUB_EMULATOR_HOST": s.pubsub.host, "GOOGLE_CLOUD_PROJECT": "demo",
 	}))
 	door.open(t, s.trigger.URL)
@@ -105,6 +117,7 @@ func newSystem(t *testing.T, newPubSub func(*testing.T, string) *pubSub, setting
 		"ROUTES": routes, "SLACK_BOT_TOKEN": botToken, "SLACK_API_URL": slackServer.URL + "/api/", "NOTIFY_TOKENS": notifyToken,
 		"OIDC_ISSUER": gitlabServer.URL, "OIDC_AUDIENCE": audience, "GOOGLE_CLOUD_PROJECT": "demo",
 		"PUSH_ISSUER": googleServer.URL, "PUSH_AUDIENCE": pushAudience, "PUSH_SERVICE_ACCOUNT": pushAccount,
+		"DEFAULT_CHANNEL": "C0IMAGES",
 	}))
 	return s
 }
@@ -166,7 +179,7 @@ func (s *system) build(image string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := remote.Write(ref, img); err != nil {
+	if err := remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: "user", Password: password})); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -275,14 +288,16 @@ func TestThreeProcesses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSystem(t, c.newPubSub, c.settings(t))
+			settings := c.settings(t)
+			s := newSystem(t, c.newPubSub, settings)
+			s.shared = settings["FIRESTORE_EMULATOR_HOST"] != ""
 			s.aPushBecomesAPipelineAndAMessage(t)
 			s.whatIsNotPromoted(t)
 			s.sixWebhooksAtOnce(t)
 			s.onceADelivery(t)
 			s.retriesAndDeadLetters(t)
+			s.clocks(t)
 			s.deadLettersAreTold(t)
-			s.silenceIsLookedFor(t)
 			s.refusals(t)
 			s.noCanary()
 		})
@@ -295,42 +310,61 @@ func (s *system) aPushBecomesAPipelineAndAMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := s.push(string(body))
+	s.push(string(body))
 	pipeline := s.pipelines("acme/images/api", 1)[0]
-	for name, want := range map[string]string{"image_repository": "acme/api", "image_tag": "1.4.0", "delivery_id": id} {
-		if pipeline.Inputs[name] != want {
-			t.Errorf("input %s is %v, want %s", name, pipeline.Inputs[name], want)
-		}
+	input := func(name string) string {
+		text, _ := pipeline.Inputs[name].(string)
+		return text
 	}
-	if digest, _ := pipeline.Inputs["image_digest"].(string); !strings.HasPrefix(digest, "sha256:") {
-		t.Errorf("the digest is %q", digest)
+	if at, err := time.Parse(time.RFC3339, input("image_pushed_at")); err != nil || time.Since(at) > time.Minute ||
+		input("image_repository") != "acme/api" || input("image_tag") != "1.4.0" ||
+		!strings.HasPrefix(input("image_digest"), "sha256:") || len(input("promotion_id")) != 32 {
+		t.Errorf("the pipeline got %v", pipeline.Inputs)
 	}
 
 	// The pipeline reports, with what curl -d makes.
-	token, err := s.gitlab.IDToken(gitlabtest.Claims{
-		Project: "acme/images/api", Audience: audience, Ref: "main", RefProtected: true, PipelineID: pipeline.ID,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	report := func(status, ts string) (string, string) {
+	token := s.idToken(gitlabtest.Claims{PipelineID: pipeline.ID, PipelineSource: pipeline.Source, RefProtected: true})
+	report := func(status string) (string, string) {
 		res, answer := s.post(s.notify.URL, token, url.Values{
-			"status": {status}, "repository": {"acme/api"}, "tag": {"1.4.0"}, "delivery_id": {id}, "ts": {ts}, "pipeline_url": {pipeline.WebURL},
+			"status": {status}, "repository": {"acme/api"}, "tag": {"1.4.0"}, "digest": {input("image_digest")},
+			"promotion_id": {input("promotion_id")}, "pipeline_url": {pipeline.WebURL},
 		}.Encode())
-		var told struct{ Channel, TS string }
-		if err := json.Unmarshal([]byte(answer), &told); err != nil || res.StatusCode != http.StatusOK {
+		var told struct{ Channel, TS, Warning string }
+		if err := json.Unmarshal([]byte(answer), &told); err != nil || res.StatusCode != http.StatusOK || (told.Warning == "") != s.shared {
 			t.Fatalf("Notify answers %s: %s", res.Status, answer)
 		}
 		return told.Channel, told.TS
 	}
-	channel, ts := report("running", "")
-	if c, again := report("success", ts); channel != "C0IMAGES" || c != channel || again != ts {
+	channel, ts := report("running")
+	if c, again := report("success"); channel != "C0IMAGES" || c != channel || again != ts {
 		t.Errorf("the message moved from %s %s to %s %s", channel, ts, c, again)
 	}
 	messages := s.slack.Messages()
 	if len(messages) != 1 || messages[0].Edits != 1 || !strings.Contains(messages[0].Text, "acme/api:1.4.0") {
 		t.Errorf("Slack shows %+v", messages)
 	}
+	if !s.shared {
+		return
+	}
+	// Another pipeline of the project has nothing to say of it.
+	other := s.idToken(gitlabtest.Claims{PipelineID: pipeline.ID + 1, PipelineSource: "trigger", RefProtected: true})
+	if res, answer := s.post(s.notify.URL, other, "status=failure&promotion_id="+input("promotion_id")); res.StatusCode != http.StatusForbidden {
+		t.Errorf("Notify answers %s: %s", res.Status, answer)
+	}
+}
+
+// idToken is that of a job in a pipeline of acme/images/api.
+func (s *system) idToken(c gitlabtest.Claims) string {
+	s.t.Helper()
+	if c.Project == "" {
+		c.Project = "acme/images/api"
+	}
+	c.Audience, c.Ref = audience, "main"
+	token, err := s.gitlab.IDToken(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return token
 }
 
 func (s *system) whatIsNotPromoted(t *testing.T) {
@@ -417,6 +451,20 @@ func (s *system) dead(t *testing.T, repository, reason string) {
 	})
 }
 
+// clocks are what Cloud Scheduler calls. Notify's shows what Trigger has changed,
+// where Notify knows of it. Trigger has the tag looked at again whose promotion
+// is dead.
+func (s *system) clocks(t *testing.T) {
+	res, answer := s.post(s.notify.URL+"/tick", s.googleToken(), "")
+	var ticked struct{ Due, Shown int }
+	if err := json.Unmarshal([]byte(answer), &ticked); err != nil || res.StatusCode != http.StatusOK || (ticked.Shown == 1) != s.shared {
+		t.Errorf("Notify answers %s: %s", res.Status, answer)
+	}
+	if res, answer := s.post(s.trigger.URL+"/reconcile", "", ""); res.StatusCode != http.StatusOK || strings.TrimSpace(answer) != `{"queued":1,"asked":0,"found":0}` {
+		t.Errorf("Trigger answers %s: %s", res.Status, answer)
+	}
+}
+
 // googleToken is what Pub/Sub and the scheduler show.
 func (s *system) googleToken() string {
 	s.t.Helper()
@@ -462,12 +510,6 @@ func (s *system) deadLettersAreTold(t *testing.T) {
 	}
 }
 
-func (s *system) silenceIsLookedFor(t *testing.T) {
-	if res, answer := s.post(s.notify.URL+"/silent", s.googleToken(), ""); res.StatusCode != http.StatusOK || strings.TrimSpace(answer) != `{"told":0}` {
-		t.Errorf("Notify answers %s: %s", res.Status, answer)
-	}
-}
-
 // refusals makes every kind of refusal, for the search for secrets.
 func (s *system) refusals(t *testing.T) {
 	for _, c := range []struct {
@@ -481,7 +523,13 @@ func (s *system) refusals(t *testing.T) {
 		{s.notify.URL, notifyToken, "status=no", 400},
 		{s.notify.URL, notifyToken, "status=success&repository=nobody/x", 404},
 		{s.notify.URL + "/dead-letter", notifyToken, "{}", 401},
-		{s.notify.URL + "/silent", "", "", 401},
+		{s.notify.URL + "/tick", "", "", 401},
+		{s.notify.URL + "/silent", s.googleToken(), "", 404},
+		{s.notify.URL, s.idToken(gitlabtest.Claims{PipelineID: 1}), "status=success", 403}, // not protected
+		{s.notify.URL, s.idToken(gitlabtest.Claims{PipelineID: 1, RefProtected: true, Project: "acme/other"}), "status=success", 403},
+		{s.notify.URL, s.idToken(gitlabtest.Claims{PipelineID: 1, RefProtected: true, Expiry: -time.Minute}), "status=success", 401},
+		{s.trigger.URL, "", "no JSON", 200}, // a dead letter
+		{s.trigger.URL + "/other", "", "{}", 404},
 	} {
 		if res, answer := s.post(c.url, c.bearer, c.body); res.StatusCode != c.status {
 			t.Errorf("got %s: %s", res.Status, answer)
@@ -489,8 +537,10 @@ func (s *system) refusals(t *testing.T) {
 	}
 	for _, f := range []slacktest.Failure{{Code: "not_in_channel"}, {Status: 429, RetryAfter: time.Second}, {Status: 500}} {
 		s.slack.Fail(f)
-		if res, _ := s.post(s.notify.URL, notifyToken, "status=success&repository=acme/api"); res.StatusCode < 500 {
-			t.Errorf("got %s", res.Status)
+		res, answer := s.post(s.notify.URL, notifyToken, "status=success&repository=acme/api")
+		var told struct{ Slack string }
+		if err := json.Unmarshal([]byte(answer), &told); err != nil || res.StatusCode != http.StatusAccepted || told.Slack == "" {
+			t.Errorf("got %s: %s", res.Status, answer)
 		}
 	}
 }
@@ -499,8 +549,8 @@ func TestBadSettingsStopTheProcess(t *testing.T) {
 	t.Parallel()
 	for target, want := range map[string][]string{
 		"Webhook": {"WEBHOOK_TOKENS", "TOPIC"},
-		"Trigger": {"ROUTES", "GITLAB_TRIGGER_TOKENS", "LEDGER", "DEAD_LETTER_TOPIC"},
-		"Notify":  {"ROUTES", "SLACK_BOT_TOKEN", "OIDC_AUDIENCE"},
+		"Trigger": {"ROUTES", "GITLAB_TRIGGER_TOKENS", "LEDGER", "TOPIC", "DEAD_LETTER_TOPIC"},
+		"Notify":  {"ROUTES", "SLACK_BOT_TOKEN", "OIDC_AUDIENCE", "LEDGER", "DEFAULT_CHANNEL"},
 		"Other":   {"no matching function"},
 	} {
 		p := spawn(t, target, nil)

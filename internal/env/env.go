@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -56,18 +57,53 @@ func (r *Reader) OneOf(name string, values ...string) string {
 	return v
 }
 
+// Token returns a secret that travels in a header or a body, or zero where it
+// is not set.
+func (r *Reader) Token(name string) Secret {
+	v := r.String(name, "")
+	if err := CheckToken(v); err != nil {
+		r.Mistake(name, err)
+	}
+	return NewSecret(v)
+}
+
+// CheckToken says what keeps a token from being sent as it is. It does not
+// repeat it.
+func CheckToken(token string) error {
+	for _, c := range token {
+		switch {
+		case c == '\n', c == '\r':
+			return errors.New("has a line break in it: write the token on one line")
+		case c <= ' ' || c > '~':
+			return errors.New("has a space, a control character or a letter outside of ASCII in it, which no token has")
+		}
+	}
+	return nil
+}
+
 // URL returns the base URL of a service, without its trailing slash.
 func (r *Reader) URL(name, fallback string) string {
 	v := strings.TrimRight(r.String(name, fallback), "/")
 	u, err := url.Parse(v)
 	switch {
-	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "":
+	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Hostname() == "", !validPort(u.Port()):
 		// The value stays out of the error: a URL may hold a password.
 		r.Mistake(name, errors.New("must be a URL that starts with https:// or http://"))
-	case u.User != nil, u.RawQuery != "", u.Fragment != "":
+	case u.User != nil, strings.ContainsAny(v, "?#"):
 		r.Mistake(name, errors.New("must be a plain base URL, without user, query or fragment"))
+	case CheckToken(v) != nil:
+		r.Mistake(name, errors.New("has a space or another character in it that a URL cannot have"))
 	}
 	return v
+}
+
+// validPort takes "" for the scheme's own port.
+func validPort(port string) bool {
+	if port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // Parse returns what parse makes of a required setting. The error of parse

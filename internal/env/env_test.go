@@ -55,6 +55,53 @@ func TestEveryMistakeIsReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestURLsThatCannotWork(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"canary":                           "must be a URL",
+		"ftp://canary":                     "must be a URL",
+		"https://":                         "must be a URL",
+		"https://:443":                     "must be a URL",
+		"https://canary:0":                 "must be a URL",
+		"https://canary:99999":             "must be a URL",
+		"https://canary:x":                 "must be a URL",
+		"https://can ary":                  "must be a URL",
+		"https://can\nary":                 "must be a URL",
+		"https://user:canary@gitlab.test":  "must be a plain base URL, without user",
+		"https://canary/?":                 "must be a plain base URL, without user",
+		"https://canary?a=b":               "must be a plain base URL, without user",
+		"https://canary/#":                 "must be a plain base URL, without user",
+		"https://gitlab.test/can ary":      "has a space",
+		"https://gitlab.test/can\u00a0ary": "has a space",
+	} {
+		r := env.New(lookup(map[string]string{"URL": value}))
+		r.URL("URL", "")
+		err := r.Err()
+		if err == nil || !strings.Contains(err.Error(), "URL: "+want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%q: got %v, want %q", value, err, want)
+		}
+	}
+}
+
+func TestTokensThatCannotBeSent(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"": "", "xoxb-1-2-canary": "", " canary\n": "", "a+/=~!": "",
+		"canary\ncanary": "a line break", "canary\r\ncanary": "a line break", "can ary": "a space", "can\tary": "a space",
+		"can\x00ary": "a space", "can\x7fary": "a space", "canäry": "a space", "\ufeffcanary": "a space", "can\u200bary": "a space", "canary\xff": "a space",
+	} {
+		r := env.New(lookup(map[string]string{"TOKEN": value}))
+		got := r.Token("TOKEN")
+		err := r.Err()
+		switch {
+		case want == "" && (err != nil || got.Reveal() != strings.TrimSpace(value)):
+			t.Errorf("%q: got %q, %v", value, got.Reveal(), err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), "TOKEN: has "+want) || strings.Contains(err.Error(), "ary")):
+			t.Errorf("%q: got %v, want %q", value, err, want)
+		}
+	}
+}
+
 func TestSettingsThatAreFineAreRead(t *testing.T) {
 	t.Parallel()
 	r := env.New(lookup(map[string]string{"A": " a \n", "URL": "https://gitlab.example/x/"}))
@@ -78,7 +125,10 @@ func TestSettingsThatAreFineAreRead(t *testing.T) {
 func TestSecretDoesNotShow(t *testing.T) {
 	t.Parallel()
 	s := env.NewSecret("canary")
-	in := struct{ S env.Secret }{s}
+	in := struct {
+		S      env.Secret
+		hidden env.Secret
+	}{s, s}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 		fmt.Fprintf(&out, verb, s)

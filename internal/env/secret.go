@@ -10,16 +10,30 @@ const hidden = "[secret]"
 
 // Secret is a value that does not print, log or marshal. Reveal is the only
 // way to it, so that a search for Reveal finds every use.
-type Secret struct{ value string }
+//
+// It points to the value, for fmt calls no methods of what stands in an
+// unexported field: there it prints an address. Two secrets must not be
+// compared, but for whether one is zero.
+type Secret struct{ value *string }
 
 // NewSecret hides value.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{&value}
+}
 
 // Reveal returns the value.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsZero tells whether there is no value.
-func (s Secret) IsZero() bool { return s.value == "" }
+func (s Secret) IsZero() bool { return s.value == nil }
 
 // Format prints a placeholder, whatever the verb.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }

@@ -1,8 +1,10 @@
 // Package gcplog writes logs as Google Cloud Logging reads them: one JSON
 // object a line, with a severity and the trace of the request.
 //
-// The keys in use are: id repository tag route project outcome reason
-// pipeline_url message_id delivery_attempt status duration_ms error.
+// The keys in use are: id promotion_id repository tag digest route project
+// outcome reason state pipeline_url message_id delivery_attempt status
+// duration_ms error, and of what a clock has called for: due shown queued
+// asked found.
 package gcplog
 
 import (

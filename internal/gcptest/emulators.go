@@ -53,11 +53,7 @@ func start(t testing.TB, args ...string) string {
 	t.Helper()
 	gcloud, err := exec.LookPath("gcloud")
 	if err != nil {
-		const why = "Google's emulators are not there: install the Google Cloud SDK with its components beta, pubsub-emulator and cloud-firestore-emulator"
-		if os.Getenv("CI") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
+		missing(t)
 	}
 	host := freeAddress(t)
 	log, err := os.CreateTemp(t.TempDir(), "emulator")
@@ -88,12 +84,25 @@ func start(t testing.TB, args ...string) string {
 		select {
 		case <-ended:
 			said, _ := os.ReadFile(log.Name())
+			if strings.Contains(string(said), "requires the installation of components") {
+				missing(t)
+			}
 			t.Fatalf("gcloud %s ended:\n%s", strings.Join(args, " "), said)
 		default:
 		}
 	}
 	t.Fatalf("gcloud %s does not listen", strings.Join(args, " "))
 	return ""
+}
+
+// missing ends a test that cannot run here.
+func missing(t testing.TB) {
+	t.Helper()
+	const why = "Google's emulators are not there: install the Google Cloud SDK with its components beta, pubsub-emulator and cloud-firestore-emulator"
+	if os.Getenv("CI") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
 
 // freeAddress returns an address that nobody listens at.

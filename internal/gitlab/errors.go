@@ -1,46 +1,43 @@
 package gitlab
 
 import (
-	"encoding/json"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
-	"html"
-	"maps"
-	"mime"
+	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// Reasons of an Error. The first four pass, the others do not.
+// Reasons of an Error. The first five pass, the others do not.
 const (
-	Unavailable       = "gitlab_unavailable"  // no answer, or none that can be read
+	Unavailable       = "gitlab_unavailable"  // no answer, none that can be read, or maintenance
 	RateLimited       = "gitlab_rate_limited" // too many requests, or too many pipelines
+	Capacity          = "gitlab_capacity"     // a limit of jobs, pipelines, deployments or compute minutes
 	ReferenceNotFound = "reference_not_found" // no such ref; some GitLabs say so of refs that exist
 	Forbidden         = "forbidden"           // the caller's address is blocked
 
 	VariablesForbidden = "variables_forbidden" // the project lets nobody set pipeline variables
-	NoJobs             = "no_jobs"             // the project's rules leave nothing to run
+	NoJobs             = "no_jobs"             // the project's configuration leaves nothing to run
 	InputsRefused      = "inputs_refused"      // the project declares other inputs
-	Rejected           = "rejected"            // refused in words of GitLab's own
+	Rejected           = "rejected"            // refused for a reason without a name of its own
 	Unauthorized       = "unauthorized"        // a job token that is not valid
 	NotFound           = "not_found"           // no such project, or another token
-	PipelineInvalid    = "pipeline_invalid"    // stored, but it failed to be created
+	PipelineInvalid    = "pipeline_invalid"    // .gitlab-ci.yml cannot become a pipeline
 	Redirected         = "redirected"          // the API is somewhere else
-	SearchRefused      = "search_refused"      // the API token may not list pipelines
 )
 
 const (
-	maxMessage = 500 // runes of GitLab's own words that are kept
-	maxDepth   = 10  // of lists and maps in GitLab's message; it nests them two deep
-
+	// maxHost is how long a name in the DNS may be, with a port.
+	maxHost = 253 + len(":65535")
 	// maxReset bounds what RateLimit-Reset may ask for.
 	maxReset = time.Hour
 	// pipelineWindow is what the limit of pipelines counts over. GitLab does
@@ -53,20 +50,26 @@ const (
 type Error struct {
 	Status     int           // of GitLab's answer, 0 where there is none
 	Reason     string        // one of the above
-	Hint       string        // for people: what to mend, "" where nothing is
-	Message    string        // GitLab's own words, of 500 runes at most
+	Hint       string        // for people: what to mend
+	Message    string        // GitLab's own words: one line of 500 runes at most, without HTML
 	RetryAfter time.Duration // 0 where GitLab did not say
-	Ambiguous  bool          // the pipeline may exist all the same
-	Cause      error         // why there is no answer, nil where there is one
+
+	// Lost: no whole answer arrived, so the pipeline may exist all the same.
+	Lost bool
+	// Unrecognized: a 400 in words that are not known. It is worth a few more
+	// attempts, and then it is final.
+	Unrecognized bool
+
+	Cause error // why there is no answer, nil where there is one
 }
 
 // Temporary tells whether the same request may succeed later.
 func (e *Error) Temporary() bool {
 	switch e.Reason {
-	case Unavailable, RateLimited, ReferenceNotFound, Forbidden:
+	case Unavailable, RateLimited, Capacity, ReferenceNotFound, Forbidden:
 		return true
 	}
-	return false
+	return e.Unrecognized
 }
 
 func (e *Error) Error() string {
@@ -85,167 +88,46 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// outcome is what an answer means. The first that fits it counts.
-type outcome struct {
-	from, to int      // the status is one of these
-	says     []string // the message has one of these, in lower case; none asks for nothing
-	reason   string
-	hint     string // {project} and {ref} stand for the request's
-}
-
-const (
-	inputsHint = "Declare the inputs that the route sends in `spec: inputs:` of the root .gitlab-ci.yml of {project} on {ref}, " +
-		"or use `pass: variables` in the route."
-	wordsHint = "Mend what GitLab says: its own words are in the log line of this delivery."
-	urlHint   = "Set GITLAB_URL to the base URL of GitLab: what answers there is not its API."
-)
-
-// outcomes is the contract with GitLab: how it says no, and what follows.
-var outcomes = []outcome{
-	{200, 299, nil, Rejected, urlHint}, // 201 does not come here
-	{300, 399, nil, Redirected, "Set GITLAB_URL to the right base URL of GitLab: the one that is set redirects, and a token does not follow."},
-
-	// The limit of pipelines is a 400, not a 429.
-	{400, 400, []string{"too many pipelines"}, RateLimited, ""},
-	{400, 400, []string{"reference not found"}, ReferenceNotFound,
-		"Check that the branch or tag {ref} exists in {project}, or set `ref` in the route."},
-	{400, 400, []string{"insufficient permissions to set pipeline variables"}, VariablesForbidden,
-		"Use `pass: inputs` in the route, or raise Settings > CI/CD > Variables > Minimum role to use pipeline variables in {project}; " +
-			"some versions of GitLab need the latter even where no variable is sent."},
-	{400, 400, []string{
-		"prevented any jobs from being added", "filtered out by workflow rules", "no stages / jobs",
-		"pipeline would have been empty", "will not run for the selected trigger", "missing ci config file",
-	}, NoJobs, "Let a job of .gitlab-ci.yml in {project} on {ref} run for triggers: its `rules:` and `workflow:` see CI_PIPELINE_SOURCE as trigger."},
-	{400, 400, []string{"input"}, InputsRefused, inputsHint},
-	{400, 400, nil, Rejected, wordsHint},
-
-	{401, 401, nil, Unauthorized, "Use a pipeline trigger token in GITLAB_TRIGGER_TOKENS: GitLab takes the one that is set for a job's."},
-	{403, 403, nil, Forbidden, "Check that the group of {project} and GitLab let the function's address in."},
-	{404, 404, nil, NotFound, "Check the project path {project} and its token in GITLAB_TRIGGER_TOKENS: a wrong or revoked token looks the same as a wrong project."},
-	{408, 409, nil, Unavailable, ""},
-	// The configuration is read after the pipeline is stored.
-	{422, 422, []string{"input arguments", "inputs not defined", "` input:"}, InputsRefused, inputsHint},
-	{422, 422, nil, PipelineInvalid,
-		"Mend .gitlab-ci.yml of {project} on {ref}: the pipeline was stored but failed to be created, and the project's pipelines page says why."},
-	{429, 429, nil, RateLimited, ""},
-	{405, 405, nil, Rejected, urlHint},
-	{400, 499, nil, Rejected, wordsHint},
-}
-
-// refusal makes an Error of an answer other than 201.
-func (a answer) refusal(r Request) *Error {
+// refusal makes an Error of an answer other than 201 that came from host.
+func (a answer) refusal(r Request, host string) *Error {
+	e := &Error{Status: a.status, Reason: Unavailable, RetryAfter: a.retryAfter()}
 	if a.err != nil {
-		return &Error{
-			Status: a.status, Reason: Unavailable, RetryAfter: a.retryAfter(), Ambiguous: true,
-			Cause: fmt.Errorf("read the answer: %w", httpclient.Unanswered(a.err)),
-		}
+		e.Lost, e.Hint = true, about(awayHint, r, host)
+		e.Cause = fmt.Errorf("read the answer: %w", httpclient.Unanswered(a.err))
+		return e
 	}
-	words := a.words()
-	e := &Error{
-		Status: a.status, Reason: Unavailable, Message: shorten(redact(words, r.Token)),
-		RetryAfter: a.retryAfter(), Ambiguous: a.status == http.StatusRequestTimeout || a.status >= http.StatusInternalServerError,
-	}
+	e.Lost = a.status == http.StatusRequestTimeout || a.status >= http.StatusInternalServerError
+	said := a.said(r.Token)
+	e.Message = shorten(said.text)
 	for _, o := range outcomes {
-		if o.fits(a.status, strings.ToLower(words)) {
-			e.Reason = o.reason
-			e.Hint = strings.NewReplacer("{project}", r.Project, "{ref}", r.Ref).Replace(o.hint)
+		if o.fits(a.status, said) {
+			e.Reason, e.Unrecognized = o.reason, o.unrecognized
+			e.Hint = about(o.hint, r, host)
 			break
 		}
 	}
-	if e.Status == http.StatusBadRequest && e.Reason == RateLimited {
+	if e.Reason == Redirected {
+		e.Hint += a.leadsTo(r.Token)
+	}
+	if e.Status != http.StatusTooManyRequests && e.Reason == RateLimited {
 		e.RetryAfter = max(e.RetryAfter, pipelineWindow)
 	}
 	return e
 }
 
-// notFound makes an Error of an answer to a search other than 200.
-func (a answer) notFound(s Search) *Error {
-	e := &Error{Status: a.status, Reason: Unavailable, Message: shorten(redact(a.words(), s.Token)), RetryAfter: a.retryAfter()}
-	switch {
-	case a.status == http.StatusTooManyRequests:
-		e.Reason = RateLimited
-	case a.status < http.StatusInternalServerError && a.status != http.StatusRequestTimeout:
-		e.Reason = SearchRefused
-		e.Hint = "Set an access token of " + s.Project + " with the scope read_api in GITLAB_API_TOKENS, or none; " +
-			"and look whether a pipeline of this push is there before you replay it."
-	}
-	return e
+// about fills in what a hint is about.
+func about(hint string, r Request, host string) string {
+	return strings.NewReplacer("{project}", r.Project, "{ref}", r.Ref, "{host}", host).Replace(hint)
 }
 
-func (o outcome) fits(status int, words string) bool {
-	return o.from <= status && status <= o.to &&
-		(len(o.says) == 0 || slices.ContainsFunc(o.says, func(s string) bool { return strings.Contains(words, s) }))
-}
-
-// words returns what the answer says to people, on one line: of JSON the
-// values of message and error, which may be strings, lists or maps; of plain
-// text all; of a page nothing.
-func (a answer) words() string {
-	var said []string
-	var top any
-	if json.Unmarshal(a.body, &top) == nil {
-		if fields, ok := top.(map[string]any); ok {
-			for _, key := range []string{"message", "error", "error_description"} {
-				said = flatten(said, fields[key], 0)
-			}
-		} else {
-			said = flatten(said, top, 0)
-		}
-	} else if media, _, err := mime.ParseMediaType(a.header.Get("Content-Type")); err == nil && media == "text/plain" {
-		said = append(said, string(a.body))
+// leadsTo says where a redirect leads, without the path and the query: they
+// may hold what nobody should read.
+func (a answer) leadsTo(token env.Secret) string {
+	to, err := url.Parse(a.header.Get("Location"))
+	if err != nil || to.Scheme != "https" && to.Scheme != "http" || to.Host == "" || len(to.Host) > maxHost {
+		return ""
 	}
-	printable := strings.Map(func(c rune) rune {
-		if c == utf8.RuneError || !unicode.IsPrint(c) {
-			return ' '
-		}
-		return c
-	}, strings.Join(said, ", "))
-	return strings.Join(strings.Fields(printable), " ")
-}
-
-// flatten appends what is said in v, a key before what belongs to it. GitLab's
-// key for what belongs to no field is base.
-func flatten(said []string, v any, depth int) []string {
-	if depth > maxDepth {
-		return said
-	}
-	switch v := v.(type) {
-	case nil:
-	case []any:
-		for _, item := range v {
-			said = flatten(said, item, depth+1)
-		}
-	case map[string]any:
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			first := len(said)
-			said = flatten(said, v[key], depth+1)
-			if key != "base" && len(said) > first {
-				said[first] = key + ": " + said[first]
-			}
-		}
-	default:
-		said = append(said, fmt.Sprint(v))
-	}
-	return said
-}
-
-// redact takes the token out of text, also as it looks in a URL or a page.
-func redact(text string, token env.Secret) string {
-	if token.IsZero() {
-		return text
-	}
-	secret := token.Reveal()
-	for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret)} {
-		text = strings.ReplaceAll(text, form, fmt.Sprint(token))
-	}
-	return text
-}
-
-func shorten(text string) string {
-	if utf8.RuneCountInString(text) <= maxMessage {
-		return text
-	}
-	return string([]rune(text)[:maxMessage-1]) + "…"
+	return " It leads to " + redact(to.Scheme+"://"+to.Host, token) + "."
 }
 
 // retryAfter reads Retry-After. RateLimit-Reset, which GitLab.com sends with
@@ -262,7 +144,48 @@ func (a answer) retryAfter() time.Duration {
 }
 
 // unanswered makes an Error of a request that got no answer. Where there was
-// no connection, there is no pipeline.
-func unanswered(err error, connected bool) *Error {
-	return &Error{Reason: Unavailable, Ambiguous: connected, Cause: httpclient.Unanswered(err)}
+// no connection, nothing was sent, and there is no pipeline.
+func unanswered(err error, connected bool, host string) *Error {
+	hint := connectHint(err)
+	if connected {
+		hint = awayHint
+	}
+	return &Error{
+		Reason: Unavailable, Lost: connected, Hint: about(hint, Request{}, host), Cause: httpclient.Unanswered(err),
+	}
+}
+
+// connectHint says what to mend where there is no connection.
+func connectHint(err error) string {
+	var (
+		name      *net.DNSError
+		authority x509.UnknownAuthorityError
+		roots     x509.SystemRootsError
+		another   x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		handshake tls.AlertError
+		network   *net.OpError
+	)
+	switch {
+	case errors.Is(err, context.Canceled): // by the caller
+		return ""
+	case errors.As(err, &name):
+		return "Check the host {host} in GITLAB_URL: its name cannot be resolved from here."
+	case errors.As(err, &authority), errors.As(err, &roots):
+		return "{host} has a certificate of an authority that is not known here: " +
+			"set SSL_CERT_FILE to a file with your CA's certificate in PEM, where GitLab has one of your own."
+	case errors.As(err, &another):
+		return "The certificate of {host} is for another name: set GITLAB_URL to a name that it is for, or have one issued for {host}."
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "The certificate of {host} has expired, or is not valid yet: renew it."
+	case errors.As(err, &invalid):
+		return "The certificate of {host} is not valid: have another one issued, and name its CA in SSL_CERT_FILE where it is your own."
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "Set GITLAB_URL to http://{host}, or to a port that speaks TLS: this one answers without."
+	case errors.As(err, &handshake):
+		return "{host} in GITLAB_URL refuses to speak TLS with hubrelay: check what it asks for, such as a certificate of the client."
+	case errors.As(err, &network) && network.Op == "proxyconnect":
+		return "Check the proxy in HTTPS_PROXY: it cannot be reached, or does not let {host} through."
+	}
+	return "Check that {host} in GITLAB_URL can be reached from here: that its port is right, and that no firewall or network is in between."
 }

@@ -12,10 +12,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	api "github.com/xanzy/go-gitlab"
@@ -24,16 +22,18 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-const (
-	// timeout spans one call. GitLab creates a pipeline before it answers, and
-	// for a large .gitlab-ci.yml that takes seconds.
-	timeout = 30 * time.Second
-	// maxURL bounds the address of a pipeline that is passed on, in bytes.
-	maxURL = 2000
-)
+// Timeout spans one call. GitLab creates a pipeline before it answers, and for
+// a large .gitlab-ci.yml that takes seconds.
+const Timeout = 30 * time.Second
+
+// maxURL bounds the address of a pipeline that is passed on, in bytes.
+const maxURL = 2000
 
 // Client creates pipelines in one GitLab. It is safe for concurrent use.
-type Client struct{ api *api.Client }
+type Client struct {
+	api  *api.Client
+	host string // of the base URL, with its port
+}
 
 // New returns a Client of the GitLab at baseURL, like https://gitlab.com or
 // https://example.com/gitlab. It asks nobody anything yet.
@@ -50,7 +50,7 @@ func New(baseURL string) (*Client, error) {
 	// neither repeat requests nor ask for the rate limit first.
 	client, err := api.NewClient("",
 		api.WithBaseURL(baseURL),
-		api.WithHTTPClient(httpclient.New(timeout)),
+		api.WithHTTPClient(httpclient.New(Timeout)),
 		api.WithoutRetries(),
 		api.WithCustomRetryMax(0),
 		api.WithCustomLimiter(unlimited{}),
@@ -59,7 +59,7 @@ func New(baseURL string) (*Client, error) {
 		return nil, fmt.Errorf("make GitLab client: %w", err)
 	}
 	client.UserAgent = "hubrelay"
-	return &Client{client}, nil
+	return &Client{client, u.Host}, nil
 }
 
 // unlimited is a limiter that waits for nothing.
@@ -78,8 +78,9 @@ type Request struct {
 
 // Pipeline is what was created.
 type Pipeline struct {
-	ID  int    // 0 where GitLab's answer does not say
-	URL string // of its page; "" where GitLab's answer does not say
+	ID        int64  // 0 where GitLab's answer does not say
+	ProjectID int64  // 0 where GitLab's answer does not say
+	URL       string // of its page; "" where GitLab's answer does not say
 }
 
 // body is what the endpoint reads. The library's own options know no inputs.
@@ -106,82 +107,10 @@ func (c *Client) create(ctx context.Context, r Request) (Pipeline, error) {
 	if err != nil {
 		return Pipeline{}, err
 	}
-	return got.pipeline(r)
-}
-
-// do makes one request. Where there is no answer the error is an *Error.
-func (c *Client) do(ctx context.Context, method, path string, body any, options ...api.RequestOptionFunc) (*answer, error) {
-	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
-	})
-	req, err := c.api.NewRequest(method, path, body, append(options, api.WithContext(ctx)))
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+	if got.status != http.StatusCreated {
+		return Pipeline{}, got.refusal(r, c.host)
 	}
-	// The library's own reading of an answer takes any 2xx for a success, and
-	// drops the body of a 404 and the failure to read one.
-	var got *answer
-	req.SetResponseHandler(func(res *http.Response) error {
-		data, err := io.ReadAll(res.Body)
-		got = &answer{res.StatusCode, res.Header, data, err}
-		return nil
-	})
-	_, err = c.api.Do(req, nil)
-	if got == nil {
-		return nil, unanswered(err, connected.Load())
-	}
-	return got, nil
-}
-
-// PipelineName is what a pipeline of a delivery calls itself, by workflow:name
-// in the project's .gitlab-ci.yml. It is how one is found again.
-func PipelineName(deliveryID string) string { return "hubrelay " + deliveryID }
-
-// Search asks for a pipeline that was created by trigger.
-type Search struct {
-	Project string
-	Token   env.Secret // access token with the scope read_api
-	Name    string
-}
-
-// FindPipeline looks for the newest pipeline of a name, by exactly one HTTP
-// request. A refusal, or no answer, is an *Error. The token is in no error.
-func (c *Client) FindPipeline(ctx context.Context, s Search) (p Pipeline, found bool, err error) {
-	p, found, err = c.find(ctx, s)
-	if err != nil {
-		return Pipeline{}, false, fmt.Errorf("find pipeline in %s: %w", s.Project, err)
-	}
-	return p, found, nil
-}
-
-func (c *Client) find(ctx context.Context, s Search) (Pipeline, bool, error) {
-	trigger := "trigger"
-	got, err := c.do(ctx, http.MethodGet, "projects/"+api.PathEscape(s.Project)+"/pipelines",
-		&api.ListProjectPipelinesOptions{Name: &s.Name, Source: &trigger}, api.WithToken(api.PrivateToken, s.Token.Reveal()))
-	if err != nil {
-		return Pipeline{}, false, err
-	}
-	if got.status != http.StatusOK {
-		return Pipeline{}, false, got.notFound(s)
-	}
-	var list []struct {
-		ID     int    `json:"id"`
-		Name   string `json:"name"`
-		WebURL string `json:"web_url"`
-	}
-	if got.err == nil {
-		got.err = json.Unmarshal(got.body, &list)
-	}
-	if got.err != nil {
-		return Pipeline{}, false, &Error{Status: got.status, Reason: Unavailable, Cause: fmt.Errorf("read the answer: %w", httpclient.Unanswered(got.err))}
-	}
-	for _, p := range list {
-		if p.Name == s.Name { // a GitLab that knows no names lists all
-			return Pipeline{ID: p.ID, URL: pageURL(p.WebURL, s.Token)}, true, nil
-		}
-	}
-	return Pipeline{}, false, nil
+	return got.pipeline(r.Token), nil
 }
 
 // answer is GitLab's answer, and what went wrong while it was read.
@@ -192,20 +121,23 @@ type answer struct {
 	err    error
 }
 
-// pipeline reads the answer to r. 201 is a success whatever the body: the
-// pipeline exists, and an error would create a second one.
-func (a answer) pipeline(r Request) (Pipeline, error) {
-	if a.status != http.StatusCreated {
-		return Pipeline{}, a.refusal(r)
-	}
+func readAnswer(res *http.Response) *answer {
+	data, err := io.ReadAll(res.Body)
+	return &answer{res.StatusCode, res.Header, data, err}
+}
+
+// pipeline reads a 201, which is a success whatever the body: the pipeline
+// exists, and an error would create a second one.
+func (a answer) pipeline(token env.Secret) Pipeline {
 	var p struct {
-		ID     int    `json:"id"`
-		WebURL string `json:"web_url"`
+		ID        int64  `json:"id"`
+		ProjectID int64  `json:"project_id"`
+		WebURL    string `json:"web_url"`
 	}
 	if a.err == nil {
-		_ = json.Unmarshal(a.body, &p)
+		_ = json.Unmarshal(a.body, &p) // fields of another type stay empty
 	}
-	return Pipeline{ID: p.ID, URL: pageURL(p.WebURL, r.Token)}, nil
+	return Pipeline{ID: max(0, p.ID), ProjectID: max(0, p.ProjectID), URL: pageURL(p.WebURL, token)}
 }
 
 // pageURL returns raw if it is an address that can be shown to people.

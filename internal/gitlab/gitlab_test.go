@@ -1,20 +1,18 @@
 package gitlab_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gitlab"
@@ -63,77 +61,6 @@ func refused(t *testing.T, err error) *gitlab.Error {
 	return refusal
 }
 
-func TestPipelineIsFound(t *testing.T) {
-	t.Parallel()
-	fake, c := start(t)
-	fake.AddProject(gitlabtest.Project{Path: "acme/images/api", Token: canary, WorkflowName: "hubrelay $DELIVERY_ID"})
-	fake.APIToken("glpat-canary")
-	search := gitlab.Search{Project: "acme/images/api", Token: env.NewSecret("glpat-canary"), Name: gitlab.PipelineName("d1")}
-	if p, found, err := c.FindPipeline(t.Context(), search); err != nil || found {
-		t.Fatalf("found %+v, %v", p, err)
-	}
-	for _, id := range []string{"d0", "d1", "d2"} {
-		r := request
-		r.Inputs = map[string]string{"delivery_id": id}
-		fake.Fail(gitlabtest.Failure{ResetAfter: true})
-		if _, err := c.CreatePipeline(t.Context(), r); err == nil || !refused(t, err).Ambiguous {
-			t.Fatalf("got %v", err)
-		}
-	}
-	want := fake.Pipelines()[1]
-	p, found, err := c.FindPipeline(t.Context(), search)
-	if err != nil || !found || p.ID != want.ID || p.URL != want.WebURL {
-		t.Errorf("found %+v, %t, %v, want %+v", p, found, err, want)
-	}
-
-	search.Token = env.NewSecret("glpat-canary-revoked")
-	_, _, err = c.FindPipeline(t.Context(), search)
-	if e := refused(t, err); e.Temporary() || e.Reason != gitlab.SearchRefused || !strings.Contains(e.Hint, "GITLAB_API_TOKENS") {
-		t.Errorf("got %+v", e)
-	}
-}
-
-func TestAnswersToASearch(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name      string
-		status    int
-		body      string
-		found     bool
-		temporary bool
-	}{
-		{"a GitLab that knows no names", 200, `[{"id":1,"web_url":"https://gitlab.example/1"}]`, false, false},
-		{"the newest of that name", 200, `[{"id":3,"name":"x"},{"id":2,"name":"hubrelay d1"},{"id":1,"name":"hubrelay d1"}]`, true, false},
-		{"no list", 200, `{}`, false, true},
-		{"no JSON", 200, `<html>`, false, true},
-		{"away", 502, "", false, true},
-		{"limited", 429, "Retry later", false, true},
-		{"another project", 404, `{"message":"404 Project Not Found"}`, false, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Query().Get("name") != "hubrelay d1" || r.URL.Query().Get("source") != "trigger" || r.Header.Get("PRIVATE-TOKEN") != "glpat-canary" {
-					t.Errorf("asked for %s", r.URL)
-				}
-				w.WriteHeader(c.status)
-				_, _ = io.WriteString(w, c.body)
-			}))
-			defer server.Close()
-			p, found, err := client(t, server.URL).FindPipeline(t.Context(),
-				gitlab.Search{Project: "42", Token: env.NewSecret("glpat-canary"), Name: "hubrelay d1"})
-			switch {
-			case c.status == 200 && !c.temporary:
-				if err != nil || found != c.found || found && p.ID != 2 {
-					t.Errorf("found %+v, %t, %v", p, found, err)
-				}
-			case err == nil || refused(t, err).Temporary() != c.temporary:
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-}
-
 func TestPipelineIsCreated(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -159,142 +86,14 @@ func TestPipelineIsCreated(t *testing.T) {
 				t.Fatal(err)
 			}
 			created := fake.Pipelines()
-			if len(created) != 1 || got != (gitlab.Pipeline{ID: created[0].ID, URL: created[0].WebURL}) || got.URL == "" {
+			if len(created) != 1 || got != (gitlab.Pipeline{ID: int64(created[0].ID), ProjectID: 42, URL: created[0].WebURL}) || got.URL == "" {
 				t.Errorf("got %+v of %+v", got, created)
 			}
 			want := []gitlabtest.Request{{
 				Method: "POST", Path: "/api/v4/projects/" + c.path + "/trigger/pipeline", ContentType: "application/json", Body: c.body,
 			}}
-			if diff := cmp.Diff(want, fake.Requests()); diff != "" {
+			if diff := gocmp.Diff(want, fake.Requests()); diff != "" {
 				t.Errorf("asked otherwise (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-// Each row of the contract: what GitLab says, and what follows.
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-	base := func(message string) string { return `{"message":{"base":[` + strconv.Quote(message) + `]}}` }
-	for _, c := range []struct {
-		name      string
-		status    int
-		header    map[string]string
-		body      string
-		reason    string
-		temporary bool
-		ambiguous bool
-		hint      string // is part of it; "-" for none
-		message   string
-		after     time.Duration
-	}{
-		{name: "too many pipelines is a 400 that passes", status: 400, body: base("Too many pipelines created in the last minute. Try again later."),
-			reason: "gitlab_rate_limited", temporary: true, hint: "-", message: "Too many pipelines created in the last minute. Try again later.", after: time.Minute},
-		{name: "too many pipelines, as a string", status: 400, body: `{"message":"Too many pipelines created in the last minute. Try again later."}`,
-			reason: "gitlab_rate_limited", temporary: true, hint: "-", message: "Too many pipelines created in the last minute. Try again later.", after: time.Minute},
-		{name: "a ref that is not found may be found later", status: 400, body: base("Reference not found"),
-			reason: "reference_not_found", temporary: true, hint: "branch or tag main exists in acme/images/api", message: "Reference not found"},
-		{name: "variables that nobody may set", status: 400, body: base("Insufficient permissions to set pipeline variables"),
-			reason: "variables_forbidden", hint: "pass: inputs", message: "Insufficient permissions to set pipeline variables"},
-		{name: "rules that leave no jobs", status: 400,
-			body:   base("Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to the pipeline."),
-			reason: "no_jobs", hint: "rules", message: "Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to the pipeline."},
-		{name: "workflow rules", status: 400, body: base("Pipeline filtered out by workflow rules."),
-			reason: "no_jobs", hint: "workflow", message: "Pipeline filtered out by workflow rules."},
-		{name: "no stages", status: 400, body: base("No stages / jobs for this pipeline."),
-			reason: "no_jobs", hint: "rules", message: "No stages / jobs for this pipeline."},
-		{name: "no configuration", status: 400, body: base("Missing CI config file"),
-			reason: "no_jobs", hint: ".gitlab-ci.yml", message: "Missing CI config file"},
-		{name: "inputs that are no map", status: 400, body: `{"error":"inputs is invalid"}`,
-			reason: "inputs_refused", hint: "spec: inputs:", message: "inputs is invalid"},
-		{name: "inputs that are not declared", status: 422, body: base("unknown input arguments: image_tag"),
-			reason: "inputs_refused", hint: "pass: variables", message: "unknown input arguments: image_tag"},
-		{name: "inputs where none is declared", status: 422,
-			body:   base("Given inputs not defined in the `spec` section of the included configuration file"),
-			reason: "inputs_refused", hint: "spec: inputs:", message: "Given inputs not defined in the `spec` section of the included configuration file"},
-		{name: "an input without a value", status: 422, body: base("`severity` input: required value has not been provided"),
-			reason: "inputs_refused", hint: "spec: inputs:", message: "`severity` input: required value has not been provided"},
-		{name: "any other 400 is for good", status: 400, body: `{"message":"Pipelines are disabled!"}`,
-			reason: "rejected", hint: "in the log line", message: "Pipelines are disabled!"},
-		{name: "a map of fields", status: 400, body: `{"message":{"ref":["is bad","is old"],"base":["No."],"user":{"name":["is long"]}}}`,
-			reason: "rejected", hint: "in the log line", message: "No., ref: is bad, is old, user: name: is long"},
-		{name: "a body without words", status: 400, body: `{"code":7}`, reason: "rejected", hint: "in the log line"},
-		{name: "an empty body", status: 400, reason: "rejected", hint: "in the log line"},
-		{name: "401 is for good", status: 401, body: `{"message":"401 Unauthorized"}`,
-			reason: "unauthorized", hint: "GITLAB_TRIGGER_TOKENS", message: "401 Unauthorized"},
-		{name: "403 may pass", status: 403, body: `{"message":"403 Forbidden"}`,
-			reason: "forbidden", temporary: true, hint: "address", message: "403 Forbidden"},
-		{name: "404 is for good, and may be the token", status: 404, body: `{"message":"404 Not Found"}`,
-			reason: "not_found", hint: "project path acme/images/api and its token", message: "404 Not Found"},
-		{name: "422 is for good, for the pipeline was stored", status: 422, body: base("jobs:build config should implement the script:"),
-			reason: "pipeline_invalid", hint: "pipelines page", message: "jobs:build config should implement the script:"},
-		{name: "429 with Retry-After", status: 429, header: map[string]string{"Content-Type": "text/plain", "Retry-After": "42", "RateLimit-Reset": "1"}, body: "Retry later\n",
-			reason: "gitlab_rate_limited", temporary: true, hint: "-", message: "Retry later", after: 42 * time.Second},
-		{name: "429 with a reset that is over", status: 429, header: map[string]string{"RateLimit-Reset": "1700000000"},
-			reason: "gitlab_rate_limited", temporary: true, hint: "-"},
-		{name: "429 with a reset far away", status: 429, header: map[string]string{"RateLimit-Reset": "99999999999"},
-			reason: "gitlab_rate_limited", temporary: true, hint: "-", after: time.Hour},
-		{name: "429 without a header", status: 429, body: `{"message":{"error":"This endpoint has been requested too many times. Try again later."}}`,
-			reason: "gitlab_rate_limited", temporary: true, hint: "-", message: "error: This endpoint has been requested too many times. Try again later."},
-		{name: "a reset that goes with every answer is no wish", status: 403, header: map[string]string{"RateLimit-Reset": "99999999999"},
-			reason: "forbidden", temporary: true, hint: "address"},
-		{name: "500 may have created the pipeline", status: 500, body: `{"message":"500 Internal Server Error"}`,
-			reason: "gitlab_unavailable", temporary: true, ambiguous: true, hint: "-", message: "500 Internal Server Error"},
-		{name: "502 with a page, which is not repeated", status: 502, header: map[string]string{"Content-Type": "text/html"}, body: "<h1>Whoops</h1>",
-			reason: "gitlab_unavailable", temporary: true, ambiguous: true, hint: "-"},
-		{name: "503 with Retry-After", status: 503, header: map[string]string{"Retry-After": "7"},
-			reason: "gitlab_unavailable", temporary: true, ambiguous: true, hint: "-", after: 7 * time.Second},
-		{name: "a redirect is not followed", status: 307, header: map[string]string{"Location": "/elsewhere"},
-			reason: "redirected", hint: "GITLAB_URL"},
-		{name: "a redirect to the sign-in", status: 302, header: map[string]string{"Location": "/users/sign_in?token=" + canary}, reason: "redirected", hint: "GITLAB_URL"},
-		{name: "304 is no success", status: 304, reason: "redirected", hint: "GITLAB_URL"},
-		{name: "200 is no success", status: 200, header: map[string]string{"Content-Type": "text/html"}, body: "<h1>Welcome</h1>", reason: "rejected", hint: "GITLAB_URL"},
-		{name: "204 is no success", status: 204, reason: "rejected", hint: "GITLAB_URL"},
-		{name: "405 is not the API", status: 405, reason: "rejected", hint: "GITLAB_URL"},
-		{name: "408 is a time-out", status: 408, reason: "gitlab_unavailable", temporary: true, ambiguous: true, hint: "-"},
-		{name: "409 is a lock", status: 409, reason: "gitlab_unavailable", temporary: true, hint: "-"},
-		{name: "413 is for good", status: 413, reason: "rejected", hint: "in the log line"},
-		{name: "an answer over the limit may fit later", status: 400, body: `{"message":"` + strings.Repeat("x", httpclient.MaxAnswer) + `"}`,
-			reason: "gitlab_unavailable", temporary: true, ambiguous: true, hint: "-"},
-		{name: "the token comes back", status: 400, body: `{"message":"token ` + canary + ` is bad"}`,
-			reason: "rejected", hint: "in the log line", message: "token [secret] is bad"},
-		{name: "the token comes back as in a URL", status: 400, body: `{"message":"at /x?token=glptt-canary%2B%2F%3C1%3E"}`,
-			reason: "rejected", hint: "in the log line", message: "at /x?token=[secret]"},
-		{name: "words over many lines, with control characters", status: 400, header: map[string]string{"Content-Type": "text/plain"}, body: "a\x1b[31m\r\n\tb\xff",
-			reason: "rejected", hint: "in the log line", message: "a [31m b"},
-		{name: "a long message is shortened", status: 400, body: `{"message":"` + strings.Repeat("é", 600) + `"}`,
-			reason: "rejected", hint: "in the log line", message: strings.Repeat("é", 499) + "…"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			fake, client := start(t)
-			header := http.Header{"Content-Type": {"application/json"}}
-			for name, value := range c.header {
-				header.Set(name, value)
-			}
-			// Should the client repeat the request, it succeeds.
-			fake.AddProject(gitlabtest.Project{Path: request.Project, Token: canary})
-			fake.Fail(gitlabtest.Failure{Status: c.status, Header: header, Body: c.body})
-
-			_, err := client.CreatePipeline(t.Context(), request)
-			got := refused(t, err)
-			if got.Status != c.status || got.Reason != c.reason || got.Temporary() != c.temporary || got.Ambiguous != c.ambiguous {
-				t.Errorf("got %+v, temporary %v", got, got.Temporary())
-			}
-			if got.Message != c.message {
-				t.Errorf("message is %q, want %q", got.Message, c.message)
-			}
-			if c.hint == "-" && got.Hint != "" || c.hint != "-" && !strings.Contains(got.Hint, c.hint) || strings.Contains(got.Hint, "{") {
-				t.Errorf("hint is %q", got.Hint)
-			}
-			if got.RetryAfter != c.after {
-				t.Errorf("wait %v, want %v", got.RetryAfter, c.after)
-			}
-			if !strings.HasPrefix(err.Error(), "create pipeline for acme/images/api: "+c.reason) {
-				t.Errorf("error is %q", err)
-			}
-			if n := len(fake.Requests()); n != 1 {
-				t.Errorf("%d requests for one call", n)
 			}
 		})
 	}
@@ -312,6 +111,9 @@ func TestRefusalsOfTheFake(t *testing.T) {
 		{name: "another project", change: func(r *gitlab.Request) { r.Project = "acme/images/web" }, reason: "not_found"},
 		{name: "another ref", change: func(r *gitlab.Request) { r.Ref = "trunk" }, reason: "reference_not_found"},
 		{name: "no ref", change: func(r *gitlab.Request) { r.Ref = "" }, reason: "rejected"},
+		{name: "a path of before", project: gitlabtest.Project{Path: "acme/images/api-2", MovedFrom: request.Project}, reason: "rejected"},
+		{name: "a limit", project: gitlabtest.Project{Refuse: &gitlabtest.Failure{Status: 400,
+			Body: `{"message":{"base":["Project exceeded the allowed number of jobs in active pipelines. Retry later."]}}`}}, reason: "gitlab_capacity"},
 		{name: "a project that climbs", change: func(r *gitlab.Request) { r.Project = "../.." }, reason: "not_found"},
 		{name: "variables forbidden", project: gitlabtest.Project{ForbidVariables: true},
 			change: func(r *gitlab.Request) { r.Variables = r.Inputs }, reason: "variables_forbidden"},
@@ -323,7 +125,7 @@ func TestRefusalsOfTheFake(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			fake, client := start(t)
-			c.project.Path, c.project.Token = request.Project, canary
+			c.project.Path, c.project.Token = cmp.Or(c.project.Path, request.Project), canary
 			fake.AddProject(c.project)
 			r := request
 			if c.change != nil {
@@ -344,7 +146,9 @@ func TestCreatedIsASuccessWhateverTheBody(t *testing.T) {
 		name, body string
 		want       gitlab.Pipeline
 	}{
-		{"as documented", `{"id":7,"web_url":"https://gitlab.example/p/7"}`, gitlab.Pipeline{ID: 7, URL: "https://gitlab.example/p/7"}},
+		{"as documented", `{"id":7,"project_id":42,"web_url":"https://gitlab.example/p/7"}`, gitlab.Pipeline{ID: 7, ProjectID: 42, URL: "https://gitlab.example/p/7"}},
+		{"ids that need 64 bits", `{"id":9007199254740993,"project_id":9007199254740995}`, gitlab.Pipeline{ID: 9007199254740993, ProjectID: 9007199254740995}},
+		{"ids below zero", `{"id":-7,"project_id":-42}`, gitlab.Pipeline{}},
 		{"empty", "", gitlab.Pipeline{}},
 		{"no JSON", "<html>", gitlab.Pipeline{}},
 		{"an id that is a string", `{"id":"7","web_url":"https://gitlab.example/p/7"}`, gitlab.Pipeline{URL: "https://gitlab.example/p/7"}},
@@ -370,10 +174,12 @@ func TestBrokenConnections(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		failure gitlabtest.Failure
+		status  int
 		created int
 	}{
-		{"before the pipeline is created", gitlabtest.Failure{Reset: true}, 0},
-		{"after the pipeline is created", gitlabtest.Failure{ResetAfter: true}, 1},
+		{"before the pipeline is created", gitlabtest.Failure{Reset: true}, 0, 0},
+		{"after the pipeline is created", gitlabtest.Failure{ResetAfter: true}, 0, 1},
+		{"by a proxy, after the pipeline is created", gitlabtest.Failure{Status: 502, After: true}, 502, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -382,7 +188,7 @@ func TestBrokenConnections(t *testing.T) {
 			fake.Fail(c.failure)
 			_, err := client.CreatePipeline(t.Context(), request)
 			got := refused(t, err)
-			if got.Status != 0 || got.Reason != "gitlab_unavailable" || !got.Temporary() || !got.Ambiguous || got.Unwrap() == nil {
+			if got.Status != c.status || got.Reason != "gitlab_unavailable" || !got.Temporary() || !got.Lost || (got.Unwrap() == nil) != (c.status != 0) {
 				t.Errorf("got %+v", got)
 			}
 			if n := len(fake.Requests()); n != 1 {
@@ -411,7 +217,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 	}()
 	_, err := client(t, server.URL).CreatePipeline(ctx, request)
 	got := refused(t, err)
-	if !errors.Is(err, context.Canceled) || got.Reason != "gitlab_unavailable" || !got.Ambiguous {
+	if !errors.Is(err, context.Canceled) || got.Reason != "gitlab_unavailable" || !got.Lost {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -424,28 +230,6 @@ func TestACallEndsWithItsDeadline(t *testing.T) {
 	defer cancel()
 	_, err := client.CreatePipeline(ctx, request)
 	if got := refused(t, err); !errors.Is(err, context.DeadlineExceeded) || got.Reason != "gitlab_unavailable" || !got.Temporary() {
-		t.Errorf("got %+v", got)
-	}
-}
-
-func TestWithoutAConnectionNothingIsAmbiguous(t *testing.T) {
-	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = listener.Close()
-	_, err = client(t, "http://"+listener.Addr().String()).CreatePipeline(t.Context(), request)
-	if got := refused(t, err); got.Reason != "gitlab_unavailable" || !got.Temporary() || got.Ambiguous {
-		t.Errorf("got %+v", got)
-	}
-
-	unknown := httptest.NewUnstartedServer(http.NotFoundHandler())
-	unknown.Config.ErrorLog = log.New(io.Discard, "", 0)
-	unknown.StartTLS()
-	t.Cleanup(unknown.Close)
-	_, err = client(t, unknown.URL).CreatePipeline(t.Context(), request)
-	if got := refused(t, err); got.Reason != "gitlab_unavailable" || got.Ambiguous || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -463,7 +247,7 @@ func TestAnAnswerThatIsNoHTTP(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	_, err := client(t, server.URL).CreatePipeline(t.Context(), request)
-	if got := refused(t, err); got.Status != 0 || got.Reason != "gitlab_unavailable" || !got.Ambiguous {
+	if got := refused(t, err); got.Status != 0 || got.Reason != "gitlab_unavailable" || !got.Lost {
 		t.Errorf("got %+v", got)
 	}
 }

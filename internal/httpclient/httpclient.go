@@ -15,8 +15,8 @@ import (
 )
 
 // MaxAnswer bounds what is read of any answer from outside, in bytes. The
-// largest that hubrelay needs, a list of signing keys, is a few kilobytes.
-const MaxAnswer = 1 << 20
+// largest that hubrelay needs is a manifest, which registries take up to here.
+const MaxAnswer = 4 << 20
 
 // New returns a client for one outside system. timeout spans the whole
 // call. An answer of more than MaxAnswer bytes is an error. Redirects are not

@@ -2,12 +2,9 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"regexp"
 	"time"
 
@@ -18,45 +15,58 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// firestoreTimeout spans one operation, the client's own repetitions included.
-const firestoreTimeout = 10 * time.Second
-
-// firestorePause is how long to wait before something is tried again that met
-// another: six webhooks of one push meet at one document. It doubles each time,
-// and a random part of it is waited.
-const firestorePause = 20 * time.Millisecond
-
-// The collections. Both have a TTL policy on the field expires_at, and
-// terraform/ledger.tf knows their names.
+// The collections. terraform/ledger.tf knows their names, and gives the first
+// two a TTL policy on the field expires_at.
 const (
-	promotionsCollection = "promotions" // by the ID of the delivery
-	currentCollection    = "current"    // by the hash of the key: a key has slashes
+	promotionsCollection   = "promotions"   // by promotion_id
+	tagsCollection         = "tags"         // by Key.ID
+	repositoriesCollection = "repositories" // by name, its slash written as ~
+	reconcileCollection    = "reconcile"    // progressID alone
 )
 
-// firestoreStore keeps records in a Firestore database. The time is
-// Firestore's own, so that the clocks of those who share it do not matter.
+const progressID = "docker-hub"
+
+// Firestore keeps documents in a Firestore database. The time is Firestore's
+// own, so that the clocks of those who share it do not matter.
 //
-// A transaction is optimistic: it reads without locks, and writes on the
-// condition that nobody has changed what it writes since it was read. Locks
-// would have six webhooks wait for each other, and then abort.
-type firestoreStore struct {
-	client *firestore.Client
+// A change reads without locks, and writes on the condition that nobody has
+// changed what it writes since it was read. Locks would have six webhooks wait
+// for each other, and then abort.
+type Firestore struct{ client *firestore.Client }
+
+// document is what stands in each collection: the record, and beside it what is
+// searched for. What is zero is left out.
+type document[T any] struct {
+	Record    T         `firestore:"record"`
+	CreatedAt time.Time `firestore:"created_at,omitempty"`
+	DueAt     time.Time `firestore:"due_at,omitempty"`
+	AskAt     time.Time `firestore:"ask_at,omitempty"`
+	LookBy    time.Time `firestore:"look_by,omitempty"`
+	Pipelines []string  `firestore:"pipelines,omitempty"`
+	ExpiresAt time.Time `firestore:"expires_at,omitempty"`
 }
 
-// document is one of the collection promotions. Beside the record stands what
-// is searched for.
-type document struct {
-	Record    record    `firestore:"record"`
-	CreatedAt time.Time `firestore:"created_at"`
-	OpenSince time.Time `firestore:"open_since,omitempty"`
-	ExpiresAt time.Time `firestore:"expires_at"`
-}
-
-// pointer is a document of the collection current.
-type pointer struct {
-	Key       string    `firestore:"key"`
-	Promotion string    `firestore:"promotion"`
-	ExpiresAt time.Time `firestore:"expires_at"`
+// fields are what a document is updated with: a field that is zero goes.
+func (d document[T]) fields() []firestore.Update {
+	updates := []firestore.Update{{Path: "record", Value: d.Record}}
+	for _, f := range []struct {
+		path  string
+		value any
+		zero  bool
+	}{
+		{"created_at", d.CreatedAt, d.CreatedAt.IsZero()},
+		{"due_at", d.DueAt, d.DueAt.IsZero()},
+		{"ask_at", d.AskAt, d.AskAt.IsZero()},
+		{"look_by", d.LookBy, d.LookBy.IsZero()},
+		{"pipelines", d.Pipelines, len(d.Pipelines) == 0},
+		{"expires_at", d.ExpiresAt, d.ExpiresAt.IsZero()},
+	} {
+		if f.zero {
+			f.value = firestore.Delete
+		}
+		updates = append(updates, firestore.Update{Path: f.path, Value: f.value})
+	}
+	return updates
 }
 
 var databaseName = regexp.MustCompile(`^projects/([a-z0-9:.-]+)/databases/([a-z0-9()-]+)$`)
@@ -72,85 +82,170 @@ func openFirestore(name string, options ...option.ClientOption) (*Ledger, error)
 	if err != nil {
 		return nil, fmt.Errorf("firestore client: %w", err)
 	}
-	return &Ledger{&firestoreStore{client}}, nil
+	return New(&Firestore{client}), nil
 }
 
-func (s *firestoreStore) promotion(id string) *firestore.DocumentRef {
-	return s.client.Collection(promotionsCollection).Doc(id)
+func (s *Firestore) doc(collection, id string) *firestore.DocumentRef {
+	if id == "" {
+		id = "-" // of no document; a read tells the time
+	}
+	return s.client.Collection(collection).Doc(id)
 }
 
-func (s *firestoreStore) pointer(key string) *firestore.DocumentRef {
-	sum := sha256.Sum256([]byte(key))
-	return s.client.Collection(currentCollection).Doc(hex.EncodeToString(sum[:]))
-}
-
-func (s *firestoreStore) update(ctx context.Context, f func(transaction) error) error {
-	ctx, cancel := context.WithTimeout(ctx, firestoreTimeout)
-	defer cancel()
-	for pause := firestorePause; ; pause *= 2 {
-		err := s.try(ctx, f)
-		if err == nil {
-			return nil
+// read returns the documents of IDs, nil for each that is not there, and
+// Firestore's time. Where there is no ID it only asks for the time.
+func read[T any](ctx context.Context, s *Firestore, collection string, ids []string, version func(*T, int64)) ([]*T, time.Time, error) {
+	refs := []*firestore.DocumentRef{}
+	for _, id := range ids {
+		refs = append(refs, s.doc(collection, id))
+	}
+	if len(refs) == 0 {
+		refs = append(refs, s.doc(collection, ""))
+	}
+	docs, err := s.client.GetAll(ctx, refs)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	found := make([]*T, len(ids))
+	for i, d := range docs[:len(ids)] {
+		if !d.Exists() {
+			continue
 		}
-		switch status.Code(err) {
-		case codes.FailedPrecondition, codes.AlreadyExists, codes.NotFound, codes.Aborted:
-		default:
-			return fmt.Errorf("ledger: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("ledger: %w, after %w", ctx.Err(), err)
-		case <-time.After(rand.N(pause)):
+		if found[i], err = decode(d, version); err != nil {
+			return nil, time.Time{}, err
 		}
 	}
+	return found, docs[0].ReadTime, nil
 }
 
-// try reads, and then writes all that f puts, or nothing.
-func (s *firestoreStore) try(ctx context.Context, f func(transaction) error) error {
-	t := &firestoreTransaction{store: s, ctx: ctx, read: map[string]*record{}, updated: map[string]time.Time{}}
-	if err := f(t); err != nil || len(t.writes) == 0 {
-		return err
+func decode[T any](doc *firestore.DocumentSnapshot, version func(*T, int64)) (*T, error) {
+	var d document[T]
+	if err := doc.DataTo(&d); err != nil {
+		return nil, fmt.Errorf("read %s: %w", doc.Ref.Path, err)
 	}
-	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-		for _, write := range t.writes {
-			if err := write(tx); err != nil {
+	version(&d.Record, doc.UpdateTime.UnixNano())
+	return &d.Record, nil
+}
+
+func tagVersion(t *Tag, v int64)               { t.version = v }
+func promotionVersion(p *Promotion, v int64)   { p.version = v }
+func repositoryVersion(r *Repository, v int64) { r.version = v }
+
+// Tags implements Store.
+func (s *Firestore) Tags(ctx context.Context, ids ...string) ([]*Tag, time.Time, error) {
+	return read(ctx, s, tagsCollection, ids, tagVersion)
+}
+
+// Promotions implements Store.
+func (s *Firestore) Promotions(ctx context.Context, ids ...string) ([]*Promotion, time.Time, error) {
+	return read(ctx, s, promotionsCollection, ids, promotionVersion)
+}
+
+// Repository implements Store.
+func (s *Firestore) Repository(ctx context.Context, name string) (*Repository, error) {
+	found, _, err := read(ctx, s, repositoriesCollection, []string{repositoryID(name)}, repositoryVersion)
+	if err != nil {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// Progress implements Store.
+func (s *Firestore) Progress(ctx context.Context) (*Progress, time.Time, error) {
+	found, now, err := read(ctx, s, reconcileCollection, []string{progressID}, func(p *Progress, v int64) { p.version = v })
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return found[0], now, nil
+}
+
+// Commit implements Store.
+func (s *Firestore) Commit(ctx context.Context, b Batch) error {
+	err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
+		for _, t := range b.Tags {
+			d := document[Tag]{Record: *t, LookBy: t.LookBy, ExpiresAt: t.ExpiresAt}
+			if err := write(tx, s.doc(tagsCollection, t.ID()), d, t.version); err != nil {
 				return err
 			}
 		}
+		for _, p := range b.Promotions {
+			d := document[Promotion]{Record: *p, CreatedAt: p.CreatedAt, DueAt: p.DueAt, AskAt: p.AskAt, Pipelines: p.Pipelines, ExpiresAt: p.ExpiresAt}
+			if err := write(tx, s.doc(promotionsCollection, p.ID), d, p.version); err != nil {
+				return err
+			}
+		}
+		for _, r := range b.Repositories {
+			if err := write(tx, s.doc(repositoriesCollection, repositoryID(r.Name)), document[Repository]{Record: *r}, r.version); err != nil {
+				return err
+			}
+		}
+		if b.Progress != nil {
+			return write(tx, s.doc(reconcileCollection, progressID), document[Progress]{Record: *b.Progress}, b.Progress.version)
+		}
 		return nil
 	}, firestore.MaxAttempts(1))
+	switch status.Code(err) {
+	case codes.FailedPrecondition, codes.AlreadyExists, codes.NotFound, codes.Aborted:
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
 }
 
-func (s *firestoreStore) get(ctx context.Context, id string) (*record, error) {
-	ctx, cancel := context.WithTimeout(ctx, firestoreTimeout)
-	defer cancel()
-	doc, err := s.promotion(id).Get(ctx)
-	if status.Code(err) == codes.NotFound {
-		return nil, nil
+// write creates a document that was not there, or updates the one that was
+// read, if it is still the same.
+func write[T any](tx *firestore.Transaction, ref *firestore.DocumentRef, d document[T], version int64) error {
+	if version == 0 {
+		return tx.Create(ref, d)
 	}
+	return tx.Update(ref, d.fields(), firestore.LastUpdateTime(time.Unix(0, version)))
+}
+
+// Due implements Store.
+func (s *Firestore) Due(ctx context.Context, t time.Time, limit int) ([]*Promotion, error) {
+	return query(ctx, s.client.Collection(promotionsCollection), "due_at", t, limit, promotionVersion)
+}
+
+// Unheard implements Store.
+func (s *Firestore) Unheard(ctx context.Context, t time.Time, limit int) ([]*Promotion, error) {
+	return query(ctx, s.client.Collection(promotionsCollection), "ask_at", t, limit, promotionVersion)
+}
+
+// Overdue implements Store.
+func (s *Firestore) Overdue(ctx context.Context, t time.Time, limit int) ([]*Tag, error) {
+	return query(ctx, s.client.Collection(tagsCollection), "look_by", t, limit, tagVersion)
+}
+
+// query returns the documents whose field is a time that is not after t, the
+// oldest first.
+func query[T any](ctx context.Context, c *firestore.CollectionRef, field string, t time.Time, limit int, version func(*T, int64)) ([]*T, error) {
+	docs, err := c.Where(field, "<=", t).OrderBy(field, firestore.Asc).Limit(limit).Documents(ctx).GetAll()
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, err
 	}
-	return readRecord(doc)
+	var found []*T
+	for _, d := range docs {
+		record, err := decode(d, version)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, record)
+	}
+	return found, nil
 }
 
-func (s *firestoreStore) open(ctx context.Context, t time.Time, limit int) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, firestoreTimeout)
-	defer cancel()
+// OfPipeline implements Store.
+func (s *Firestore) OfPipeline(ctx context.Context, pipeline string) (string, error) {
 	docs, err := s.client.Collection(promotionsCollection).
-		Where("open_since", "<", t).OrderBy("open_since", firestore.Asc).Limit(limit).Documents(ctx).GetAll()
-	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		Where("pipelines", "array-contains", pipeline).Limit(1).Select().Documents(ctx).GetAll()
+	if err != nil || len(docs) == 0 {
+		return "", err
 	}
-	var ids []string
-	for _, doc := range docs {
-		ids = append(ids, doc.Ref.ID)
-	}
-	return ids, nil
+	return docs[0].Ref.ID, nil
 }
 
-func (s *firestoreStore) all(ctx context.Context) iter.Seq2[*record, error] {
-	return func(yield func(*record, error) bool) {
+// All implements Store.
+func (s *Firestore) All(ctx context.Context) iter.Seq2[*Promotion, error] {
+	return func(yield func(*Promotion, error) bool) {
 		docs := s.client.Collection(promotionsCollection).OrderBy("created_at", firestore.Desc).Documents(ctx)
 		defer docs.Stop()
 		for {
@@ -158,117 +253,13 @@ func (s *firestoreStore) all(ctx context.Context) iter.Seq2[*record, error] {
 			if errors.Is(err, iterator.Done) {
 				return
 			}
-			var r *record
+			var p *Promotion
 			if err == nil {
-				r, err = readRecord(doc)
-			} else {
-				err = fmt.Errorf("ledger: %w", err)
+				p, err = decode(doc, promotionVersion)
 			}
-			if !yield(r, err) || err != nil {
+			if !yield(p, err) || err != nil {
 				return
 			}
 		}
 	}
-}
-
-func readRecord(doc *firestore.DocumentSnapshot) (*record, error) {
-	var d document
-	if err := doc.DataTo(&d); err != nil {
-		return nil, fmt.Errorf("ledger: read %s: %w", doc.Ref.Path, err)
-	}
-	return &d.Record, nil
-}
-
-type firestoreTransaction struct {
-	store   *firestoreStore
-	ctx     context.Context
-	read    map[string]*record
-	updated map[string]time.Time // by path: when what was read was written
-	readAt  time.Time
-	writes  []func(*firestore.Transaction) error
-}
-
-func (t *firestoreTransaction) now() time.Time { return t.readAt }
-
-// get reads documents; one that is not there does not exist, and is no error.
-func (t *firestoreTransaction) get(refs ...*firestore.DocumentRef) ([]*firestore.DocumentSnapshot, error) {
-	docs, err := t.store.client.GetAll(t.ctx, refs)
-	if err != nil {
-		return nil, err
-	}
-	for _, doc := range docs {
-		t.readAt = doc.ReadTime
-		if doc.Exists() {
-			t.updated[doc.Ref.Path] = doc.UpdateTime
-		}
-	}
-	return docs, nil
-}
-
-func (t *firestoreTransaction) current(key string) (string, error) {
-	docs, err := t.get(t.store.pointer(key))
-	if err != nil || !docs[0].Exists() {
-		return "", err
-	}
-	var p pointer
-	if err := docs[0].DataTo(&p); err != nil {
-		return "", fmt.Errorf("read %s: %w", docs[0].Ref.Path, err)
-	}
-	return p.Promotion, nil
-}
-
-func (t *firestoreTransaction) promotions(ids ...string) ([]*record, error) {
-	var refs []*firestore.DocumentRef
-	for _, id := range ids {
-		if _, ok := t.read[id]; !ok && id != "" {
-			t.read[id] = nil
-			refs = append(refs, t.store.promotion(id))
-		}
-	}
-	docs, err := t.get(refs...)
-	if err != nil {
-		return nil, err
-	}
-	for _, doc := range docs {
-		if !doc.Exists() {
-			continue
-		}
-		if t.read[doc.Ref.ID], err = readRecord(doc); err != nil {
-			return nil, err
-		}
-	}
-	found := make([]*record, len(ids))
-	for i, id := range ids {
-		found[i] = t.read[id]
-	}
-	return found, nil
-}
-
-func (t *firestoreTransaction) put(r *record) {
-	var openSince any = r.OpenSince
-	if r.OpenSince.IsZero() {
-		openSince = firestore.Delete
-	}
-	t.write(t.store.promotion(r.ID), document{*r, r.CreatedAt, r.OpenSince, r.ExpiresAt}, []firestore.Update{
-		{Path: "record", Value: *r}, {Path: "created_at", Value: r.CreatedAt},
-		{Path: "open_since", Value: openSince}, {Path: "expires_at", Value: r.ExpiresAt},
-	})
-}
-
-func (t *firestoreTransaction) setCurrent(key string, r *record) {
-	t.write(t.store.pointer(key), pointer{key, r.ID, r.ExpiresAt}, []firestore.Update{
-		{Path: "promotion", Value: r.ID}, {Path: "expires_at", Value: r.ExpiresAt},
-	})
-}
-
-// write creates a document that was not there, or updates the one that was
-// read, if it is still the same.
-func (t *firestoreTransaction) write(ref *firestore.DocumentRef, whole any, updates []firestore.Update) {
-	updated, ok := t.updated[ref.Path]
-	t.writes = append(t.writes, func(tx *firestore.Transaction) error {
-		if !ok {
-			return tx.Create(ref, whole)
-		}
-		return tx.Update(ref, updates, firestore.LastUpdateTime(updated))
-	})
 }

@@ -2,7 +2,9 @@ package ledger_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -66,8 +68,59 @@ func TestFirestore(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			clock := &clock{}
 			name := fmt.Sprintf("projects/demo/databases/ledger-%d", i)
-			c.test(t, fixture{open(t, host, name, clock), clock.now, clock.pass})
+			c.test(fixture{open(t, host, name, clock), t, tagKey, clock.now, clock.pass})
 		})
 	}
+	for i, c := range stores {
+		t.Run(c.name, func(t *testing.T) {
+			name := fmt.Sprintf("projects/demo/databases/store-%d", i)
+			c.test(t, ledger.StoreOf(open(t, host, name, &clock{})))
+		})
+	}
+	t.Run("times that are never are no fields", func(t *testing.T) { fields(t, host) })
 	t.Run("claimants in several processes", func(t *testing.T) { claimInProcesses(t, host) })
+}
+
+// A TTL policy would delete a document whose expires_at is of the year 1, and a
+// query would find it as due.
+func fields(t *testing.T, host string) {
+	s := ledger.StoreOf(open(t, host, "projects/demo/databases/fields", &clock{}))
+	has := func(collection, id string, want map[string]bool) {
+		t.Helper()
+		res, err := http.Get("http://" + host + "/v1/projects/demo/databases/fields/documents/" + collection + "/" + id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var document struct {
+			Fields map[string]any `json:"fields"`
+		}
+		if err := json.NewDecoder(res.Body).Decode(&document); err != nil || document.Fields["record"] == nil {
+			t.Fatalf("the document is %v, %v", document, err)
+		}
+		for field, want := range want {
+			if _, has := document.Fields[field]; has != want {
+				t.Errorf("%s of %s %s is there: %t", field, collection, id, has)
+			}
+		}
+	}
+	now := time.Now()
+	commit(t, s, nil, ledger.Batch{
+		Tags:       []*ledger.Tag{{Key: tagKey}},
+		Promotions: []*ledger.Promotion{{ID: "p", CreatedAt: now}},
+	})
+	has("promotions", "p", map[string]bool{"created_at": true, "due_at": false, "expires_at": false, "pipelines": false})
+	has("tags", tagKey.ID(), map[string]bool{"look_by": false, "expires_at": false})
+	tag, p := readTag(t, s), readPromotion(t, s, "p")
+	tag.LookBy, tag.ExpiresAt = now, now
+	p.DueAt, p.ExpiresAt, p.Pipelines = now, now, []string{"42/7"}
+	commit(t, s, nil, ledger.Batch{Tags: []*ledger.Tag{tag}, Promotions: []*ledger.Promotion{p}})
+	has("promotions", "p", map[string]bool{"created_at": true, "due_at": true, "expires_at": true, "pipelines": true})
+	has("tags", tagKey.ID(), map[string]bool{"look_by": true, "expires_at": true})
+	tag, p = readTag(t, s), readPromotion(t, s, "p")
+	tag.LookBy, tag.ExpiresAt = time.Time{}, time.Time{}
+	p.DueAt, p.ExpiresAt = time.Time{}, time.Time{}
+	commit(t, s, nil, ledger.Batch{Tags: []*ledger.Tag{tag}, Promotions: []*ledger.Promotion{p}})
+	has("promotions", "p", map[string]bool{"created_at": true, "due_at": false, "expires_at": false})
+	has("tags", tagKey.ID(), map[string]bool{"look_by": false, "expires_at": false})
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -8,128 +9,248 @@ import (
 	"time"
 )
 
-// maxMemory is how many promotions a ledger in memory holds; it then forgets
-// the oldest first. It is for one machine and for tests.
+// maxMemory is how many promotions and tags a store in memory holds; it then
+// forgets the oldest first. It is for one machine and for tests.
 const maxMemory = 10_000
 
-// memory is a store that lives as long as its process.
-type memory struct {
-	mu        sync.Mutex
-	records   map[string]record
-	currentOf map[string]string // key of the push → ID
-	order     []string          // IDs, oldest first
+// Memory is a store that lives as long as its process.
+type Memory struct {
+	mu           sync.Mutex
+	tags         table[Tag]
+	promotions   table[Promotion]
+	repositories table[Repository]
+	progress     *Progress
+	ofPipeline   map[string]string // → ID of the promotion
+	versions     int64
 }
 
-// NewMemory returns an empty ledger that lives as long as its process.
-func NewMemory() *Ledger {
-	return &Ledger{&memory{records: map[string]record{}, currentOf: map[string]string{}}}
+// table keeps documents in the order in which they were made.
+type table[T any] struct {
+	docs  map[string]T
+	order []string
 }
+
+func (t *table[T]) get(id string) *T {
+	d, ok := t.docs[id]
+	if !ok {
+		return nil
+	}
+	return &d
+}
+
+// put returns the document that had to go for it.
+func (t *table[T]) put(id string, d T) (gone T) {
+	if t.docs == nil {
+		t.docs = map[string]T{}
+	}
+	if _, ok := t.docs[id]; !ok {
+		t.order = append(t.order, id)
+	}
+	t.docs[id] = d
+	if len(t.order) > maxMemory {
+		gone = t.docs[t.order[0]]
+		delete(t.docs, t.order[0])
+		t.order = t.order[1:]
+	}
+	return gone
+}
+
+// NewMemory returns an empty store that lives as long as its process.
+func NewMemory() *Memory { return &Memory{ofPipeline: map[string]string{}} }
 
 var (
 	sharedMu sync.Mutex
-	shared   = map[string]*Ledger{}
+	shared   = map[string]*Memory{}
 )
 
-// sharedMemory returns the one ledger of that name in this process.
-func sharedMemory(name string) *Ledger {
+// SharedMemory returns the one store of that name, memory:NAME, in this process.
+func SharedMemory(name string) *Memory {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
-	l, ok := shared[name]
+	m, ok := shared[name]
 	if !ok {
-		l = NewMemory()
-		shared[name] = l
+		m = NewMemory()
+		shared[name] = m
 	}
-	return l
+	return m
 }
 
-// update holds the lock for as long as f runs.
-func (m *memory) update(_ context.Context, f func(transaction) error) error {
+// Tags implements Store.
+func (m *Memory) Tags(_ context.Context, ids ...string) ([]*Tag, time.Time, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return f(&memoryTransaction{m, map[string]*record{}})
-}
-
-func (m *memory) get(_ context.Context, id string) (*record, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, ok := m.records[id]
-	if !ok {
-		return nil, nil
+	found := make([]*Tag, len(ids))
+	now := time.Now()
+	for i, id := range ids {
+		found[i] = m.tag(id, now)
 	}
-	return &r, nil
+	return found, now, nil
 }
 
-func (m *memory) open(_ context.Context, t time.Time, limit int) ([]string, error) {
+// Promotions implements Store.
+func (m *Memory) Promotions(_ context.Context, ids ...string) ([]*Promotion, time.Time, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var open []record
-	for _, r := range m.records {
-		if !r.OpenSince.IsZero() && r.OpenSince.Before(t) {
-			open = append(open, r)
+	found := make([]*Promotion, len(ids))
+	now := time.Now()
+	for i, id := range ids {
+		found[i] = m.promotion(id, now)
+	}
+	return found, now, nil
+}
+
+// Repository implements Store.
+func (m *Memory) Repository(_ context.Context, name string) (*Repository, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.repositories.get(name), nil
+}
+
+// Progress implements Store.
+func (m *Memory) Progress(context.Context) (*Progress, time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.progress == nil {
+		return nil, time.Now(), nil
+	}
+	p := *m.progress
+	return &p, time.Now(), nil
+}
+
+// Commit implements Store.
+func (m *Memory) Commit(_ context.Context, b Batch) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for _, t := range b.Tags {
+		if was := m.tag(t.ID(), now); was == nil && t.version != 0 || was != nil && was.version != t.version {
+			return ErrConflict
 		}
 	}
-	slices.SortFunc(open, func(a, b record) int { return a.OpenSince.Compare(b.OpenSince) })
-	var ids []string
-	for _, r := range open[:min(limit, len(open))] {
-		ids = append(ids, r.ID)
+	for _, p := range b.Promotions {
+		if was := m.promotion(p.ID, now); was == nil && p.version != 0 || was != nil && was.version != p.version {
+			return ErrConflict
+		}
 	}
-	return ids, nil
+	for _, r := range b.Repositories {
+		if was := m.repositories.get(r.Name); was == nil && r.version != 0 || was != nil && was.version != r.version {
+			return ErrConflict
+		}
+	}
+	if b.Progress != nil {
+		if was := m.progress; was == nil && b.Progress.version != 0 || was != nil && was.version != b.Progress.version {
+			return ErrConflict
+		}
+		p := *b.Progress
+		p.version = m.next()
+		m.progress = &p
+	}
+	for _, t := range b.Tags {
+		t := *t
+		t.version = m.next()
+		m.tags.put(t.ID(), t)
+	}
+	for _, p := range b.Promotions {
+		p := *p
+		p.version = m.next()
+		gone := m.promotions.put(p.ID, p)
+		for _, name := range gone.Pipelines {
+			delete(m.ofPipeline, name)
+		}
+		for _, name := range p.Pipelines {
+			m.ofPipeline[name] = p.ID
+		}
+	}
+	for _, r := range b.Repositories {
+		r := *r
+		r.version = m.next()
+		m.repositories.put(r.Name, r)
+	}
+	return nil
 }
 
-func (m *memory) all(context.Context) iter.Seq2[*record, error] {
+// tag returns a record that has not expired, or nil.
+func (m *Memory) tag(id string, now time.Time) *Tag {
+	if t := m.tags.get(id); t != nil && (t.ExpiresAt.IsZero() || now.Before(t.ExpiresAt)) {
+		return t
+	}
+	return nil
+}
+
+// promotion returns one that has not expired, or nil.
+func (m *Memory) promotion(id string, now time.Time) *Promotion {
+	if p := m.promotions.get(id); p != nil && (p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt)) {
+		return p
+	}
+	return nil
+}
+
+func (m *Memory) next() int64 {
+	m.versions++
+	return m.versions
+}
+
+// Due implements Store.
+func (m *Memory) Due(_ context.Context, t time.Time, limit int) ([]*Promotion, error) {
+	return m.search(func(p *Promotion) time.Time { return p.DueAt }, t, limit), nil
+}
+
+// Unheard implements Store.
+func (m *Memory) Unheard(_ context.Context, t time.Time, limit int) ([]*Promotion, error) {
+	return m.search(func(p *Promotion) time.Time { return p.AskAt }, t, limit), nil
+}
+
+func (m *Memory) search(of func(*Promotion) time.Time, t time.Time, limit int) []*Promotion {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var all []record
-	for _, id := range slices.Backward(m.order) {
-		all = append(all, m.records[id])
+	var found []*Promotion
+	for _, p := range m.promotions.docs {
+		if at := of(&p); !at.IsZero() && !at.After(t) {
+			found = append(found, &p)
+		}
 	}
-	return func(yield func(*record, error) bool) {
+	slices.SortFunc(found, func(a, b *Promotion) int {
+		return cmp.Or(of(a).Compare(of(b)), cmp.Compare(a.version, b.version))
+	})
+	return found[:min(limit, len(found))]
+}
+
+// Overdue implements Store.
+func (m *Memory) Overdue(_ context.Context, t time.Time, limit int) ([]*Tag, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []*Tag
+	for _, tag := range m.tags.docs {
+		if !tag.LookBy.IsZero() && !tag.LookBy.After(t) {
+			found = append(found, &tag)
+		}
+	}
+	slices.SortFunc(found, func(a, b *Tag) int {
+		return cmp.Or(a.LookBy.Compare(b.LookBy), cmp.Compare(a.version, b.version))
+	})
+	return found[:min(limit, len(found))], nil
+}
+
+// OfPipeline implements Store.
+func (m *Memory) OfPipeline(_ context.Context, pipeline string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ofPipeline[pipeline], nil
+}
+
+// All implements Store.
+func (m *Memory) All(context.Context) iter.Seq2[*Promotion, error] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Promotion
+	for _, id := range slices.Backward(m.promotions.order) {
+		all = append(all, m.promotions.docs[id])
+	}
+	return func(yield func(*Promotion, error) bool) {
 		for i := range all {
 			if !yield(&all[i], nil) {
 				return
 			}
 		}
 	}
-}
-
-// memoryTransaction writes at once: f fails before it writes, or not at all.
-type memoryTransaction struct {
-	*memory
-	read map[string]*record
-}
-
-func (memoryTransaction) now() time.Time { return time.Now() }
-
-func (t *memoryTransaction) current(key string) (string, error) { return t.currentOf[key], nil }
-
-func (t *memoryTransaction) promotions(ids ...string) ([]*record, error) {
-	found := make([]*record, len(ids))
-	for i, id := range ids {
-		if r, ok := t.records[id]; ok && t.read[id] == nil {
-			t.read[id] = &r
-		}
-		found[i] = t.read[id]
-	}
-	return found, nil
-}
-
-func (t *memoryTransaction) put(r *record) {
-	if _, ok := t.records[r.ID]; !ok {
-		t.order = append(t.order, r.ID)
-	}
-	t.records[r.ID] = *r
-	for len(t.order) > maxMemory || t.now().After(t.records[t.order[0]].ExpiresAt) {
-		t.forget(t.order[0])
-		t.order = t.order[1:]
-	}
-}
-
-func (t *memoryTransaction) setCurrent(key string, r *record) { t.currentOf[key] = r.ID }
-
-func (m *memory) forget(id string) {
-	old := m.records[id]
-	if key := old.key(); m.currentOf[key] == id {
-		delete(m.currentOf, key)
-	}
-	delete(m.records, id)
 }

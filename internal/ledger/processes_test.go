@@ -17,7 +17,7 @@ import (
 
 const (
 	database    = "firestore:projects/demo/databases/processes"
-	contentions = 30 // pushes that every process claims
+	contentions = 30 // tags that every process claims
 )
 
 // TestMain is also the process that claimInProcesses starts.
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// claimAll claims every push, and says which it got.
+// claimAll looks at every tag until it is settled, and says which it got.
 func claimAll(name string) {
 	l, err := ledger.Open(database)
 	if err != nil {
@@ -37,19 +37,34 @@ func claimAll(name string) {
 		return
 	}
 	for i := range contentions {
-		p := push(fmt.Sprintf("%s-%d", name, i), digestA)
-		p.Tag = fmt.Sprint(i)
+		now := time.Now()
+		m := ledger.Message{ID: name, QueuedAt: now, PushedAt: now, ReceivedAt: now}
 		for {
-			_, err := l.Claim(context.Background(), p)
-			if err == nil {
+			d, err := look(context.Background(), l, ledger.Key{Repository: "acme/api", Tag: fmt.Sprint(i)}, m)
+			if err != nil {
+				if !errors.Is(err, ledger.ErrConflict) {
+					fmt.Println(err)
+				}
+				continue // as Trigger and Pub/Sub would
+			}
+			switch d.Verdict {
+			case ledger.Start:
 				fmt.Println("won", i)
-			} else if !errors.Is(err, ledger.ErrInProgress) {
-				fmt.Println(err)
-				continue // as Pub/Sub would deliver it again
+			case ledger.InProgress, ledger.Ignore:
+			default:
+				fmt.Println("verdict", d.Verdict)
 			}
 			break
 		}
 	}
+}
+
+func look(ctx context.Context, l *ledger.Ledger, key ledger.Key, m ledger.Message) (ledger.Decision, error) {
+	s, err := l.Read(ctx, key)
+	if err != nil {
+		return ledger.Decision{}, err
+	}
+	return s.Settle(ctx, ledger.Look{Message: m, NewID: ledger.NewID(), Lease: time.Hour, Digest: digestA})
 }
 
 func claimInProcesses(t *testing.T, host string) {
@@ -82,7 +97,7 @@ func claimInProcesses(t *testing.T, host string) {
 	}
 	for i := range contentions {
 		if n := won[fmt.Sprintf("won %d\n", i)]; n != 1 {
-			t.Errorf("push %d was won by %d processes", i, n)
+			t.Errorf("tag %d was won by %d processes", i, n)
 		}
 	}
 }
@@ -100,19 +115,34 @@ func TestAnUnreachableLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	var running sync.WaitGroup
 	for what, use := range map[string]func() error{
-		"claim":  func() error { return second(l.Claim(t.Context(), push("1", digestA))) },
-		"get":    func() error { return second(l.Get(t.Context(), "1")) },
-		"silent": func() error { return second(l.Silent(t.Context(), time.Hour, 1)) },
+		"read": func() error { return second(l.Read(t.Context(), tagKey)) },
+		"get":  func() error { return second(l.Get(t.Context(), "1")) },
+		"find": func() error { return second(l.OfPipeline(t.Context(), "42", "7")) },
+		"report": func() error {
+			return second(l.Report(t.Context(), "1", ledger.Report{State: ledger.Running}, outboxes))
+		},
+		"bury":    func() error { return second(l.Bury(t.Context(), ledger.Letter{Key: tagKey}, outboxes)) },
+		"note":    func() error { return second(l.Note(t.Context(), ledger.Promotion{ID: "1"}, outboxes)) },
+		"due":     func() error { return second(l.Due(t.Context(), 1)) },
+		"tick":    func() error { return second(l.Tick(t.Context(), "1", outboxes)) },
+		"overdue": func() error { return second(l.Overdue(t.Context(), 1)) },
+		"answer": func() error {
+			return l.Answered(t.Context(), ledger.Claim{Promotion: ledger.Promotion{ID: "1"}}, created(7))
+		},
 	} {
 		running.Go(func() {
-			if err := use(); err == nil || errors.Is(err, ledger.ErrUnknown) || errors.Is(err, ledger.ErrDuplicate) {
+			if err := use(); err == nil || errors.Is(err, ledger.ErrUnknown) || errors.Is(err, ledger.ErrConflict) {
 				t.Errorf("%s: %v", what, err)
 			}
 		})
 	}
 	running.Wait()
+	if took := time.Since(began); took > ledger.Timeout+5*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

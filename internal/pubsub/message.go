@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Message is one delivery of a push subscription.
@@ -51,43 +52,154 @@ func ParsePush(body []byte) (Message, error) {
 	}, nil
 }
 
-// Attributes that hubrelay adds to those of a message.
+// Attributes of messages.
 const (
-	ReasonAttribute   = "reason"      // of a dead letter: a code of the outcome table in docs/architecture.md
-	HintAttribute     = "hint"        // of a dead letter: what to mend, in words
-	ReplayedAttribute = "replayed_at" // of a dead letter that was queued again: when, in RFC 3339
+	IDAttribute          = "id"
+	RepositoryAttribute  = "repository"
+	TagAttribute         = "tag"
+	SourceAttribute      = "source"      // who queued it: SourceWebhook or SourceReconcile
+	TraceparentAttribute = "traceparent" // of the request that brought the push
+	ReplayedAttribute    = "replayed_at" // when a dead letter was queued again, in RFC 3339
+
+	// Of a dead letter that Trigger published.
+	ReasonAttribute      = "reason"       // a code of the outcome table in docs/architecture.md
+	HintAttribute        = "hint"         // what to mend
+	WordsAttribute       = "words"        // GitLab's own
+	PromotionIDAttribute = "promotion_id" // the promotion that died
+	QueuedAtAttribute    = "queued_at"    // when the message was queued, in RFC 3339
+)
+
+// Values of SourceAttribute.
+const (
+	SourceWebhook   = "webhook"
+	SourceReconcile = "reconcile"
+)
+
+// Attributes that Pub/Sub adds to what it gives up.
+// https://cloud.google.com/pubsub/docs/dead-letter-topics#track_delivery_attempts
+const (
+	forwardedPrefix      = "CloudPubSubDeadLetterSource"
+	forwardedAttempts    = forwardedPrefix + "DeliveryCount"
+	forwardedPublishTime = forwardedPrefix + "TopicPublishTime"
 )
 
 // maxAttribute is how long the value of an attribute may be, in bytes.
 const maxAttribute = 1024
 
-// DeadLetter returns the attributes with which a message is published as a
-// dead letter: its own, and why it is dead. A hint that Pub/Sub would not take
-// is left out. What it carries of an earlier life as a dead letter goes.
-func (m Message) DeadLetter(reason, hint string) map[string]string {
-	attributes := map[string]string{ReasonAttribute: reason}
+// Death says why a dead letter is dead. It is zero but for Attempts where
+// Pub/Sub gave the message up.
+type Death struct {
+	Reason      string
+	Hint        string
+	Words       string
+	PromotionID string
+	// Attempts is how often Pub/Sub had delivered the message when it gave up,
+	// 0 where it does not say, and where Trigger gave up.
+	Attempts int
+}
+
+// DeadLetter returns the attributes with which a message is published as a dead
+// letter: its own, why it is dead, and when it was queued. What it carries of
+// an earlier death goes. What is too long for Pub/Sub is shortened.
+func (m Message) DeadLetter(d Death) map[string]string {
+	attributes := map[string]string{}
 	for name, value := range m.Attributes {
-		if name != ReasonAttribute && name != HintAttribute && name != ReplayedAttribute && !strings.HasPrefix(name, forwardedPrefix) {
+		if !strings.HasPrefix(name, forwardedPrefix) {
 			attributes[name] = value
 		}
 	}
-	if hint != "" && len(hint) <= maxAttribute {
-		attributes[HintAttribute] = hint
+	queued := ""
+	if !m.PublishedAt.IsZero() {
+		queued = m.PublishedAt.UTC().Format(time.RFC3339Nano)
+	}
+	for name, value := range map[string]string{
+		ReasonAttribute:      d.Reason,
+		HintAttribute:        d.Hint,
+		WordsAttribute:       d.Words,
+		PromotionIDAttribute: d.PromotionID,
+		QueuedAtAttribute:    queued,
+	} {
+		if value == "" {
+			delete(attributes, name)
+			continue
+		}
+		attributes[name] = short(value)
 	}
 	return attributes
 }
 
-// forwardedPrefix begins the attributes that Pub/Sub adds to what it gives up.
-// https://cloud.google.com/pubsub/docs/dead-letter-topics#track_delivery_attempts
-const forwardedPrefix = "CloudPubSubDeadLetterSource"
-
-// Death says why a dead letter is dead. Where Pub/Sub gave it up there is no
-// reason: one that it carries is of an earlier life, before it was replayed.
-// attempts is how often it was delivered then, 0 where Pub/Sub does not say.
-func (m Message) Death() (reason, hint string, attempts int) {
-	if m.Attributes[ReplayedAttribute] == "" && m.Attributes[ReasonAttribute] != "" {
-		return m.Attributes[ReasonAttribute], m.Attributes[HintAttribute], 0
+// short returns a value that Pub/Sub takes for an attribute.
+func short(value string) string {
+	const ellipsis = "…"
+	value = strings.ToValidUTF8(value, "\ufffd")
+	if len(value) <= maxAttribute {
+		return value
 	}
-	attempts, _ = strconv.Atoi(m.Attributes[forwardedPrefix+"DeliveryCount"])
-	return "", "", attempts
+	end := maxAttribute - len(ellipsis)
+	for !utf8.RuneStart(value[end]) {
+		end--
+	}
+	return value[:end] + ellipsis
+}
+
+// Death reads why a dead letter is dead. What it carries of an earlier death
+// does not count where Pub/Sub gave it up.
+func (m Message) Death() Death {
+	if m.forwarded() {
+		attempts, _ := strconv.Atoi(m.Attributes[forwardedAttempts])
+		return Death{Attempts: max(0, attempts)}
+	}
+	return Death{
+		Reason:      m.Attributes[ReasonAttribute],
+		Hint:        m.Attributes[HintAttribute],
+		Words:       m.Attributes[WordsAttribute],
+		PromotionID: m.Attributes[PromotionIDAttribute],
+	}
+}
+
+// forwarded tells whether it was Pub/Sub that gave a dead letter up.
+func (m Message) forwarded() bool {
+	for name := range m.Attributes {
+		if strings.HasPrefix(name, forwardedPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// QueuedAt returns when a message was queued that is not a dead letter:
+// PublishedAt, else ReplayedAt. It is zero where the message has neither.
+func (m Message) QueuedAt() time.Time {
+	if !m.PublishedAt.IsZero() {
+		return m.PublishedAt
+	}
+	return m.ReplayedAt()
+}
+
+// DeadLetterQueuedAt returns when the message was queued that became this dead
+// letter, by whom gave it up, else ReplayedAt. It is zero where the letter has
+// neither. A message that was replayed looks like the letter that it was, so
+// only the caller can tell which of the two to ask.
+func (m Message) DeadLetterQueuedAt() time.Time {
+	name := QueuedAtAttribute
+	if m.forwarded() {
+		name = forwardedPublishTime
+	}
+	if queued := m.moment(name); !queued.IsZero() {
+		return queued
+	}
+	return m.ReplayedAt()
+}
+
+// ReplayedAt returns when the message was last queued again as a dead letter.
+// It is zero where it never was, or does not say so in RFC 3339.
+func (m Message) ReplayedAt() time.Time { return m.moment(ReplayedAttribute) }
+
+// moment reads an attribute that is a time in RFC 3339.
+func (m Message) moment(name string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, m.Attributes[name])
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
 }

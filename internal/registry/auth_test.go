@@ -23,11 +23,8 @@ func TestCredentialsOpenARegistry(t *testing.T) {
 		"an auth without padding":                  {&hub{locked: true, account: true}, map[string]string{"auth": strings.TrimRight(pair, "=")}, ""},
 		"user and password, for a token":           {&hub{locked: true, account: true}, map[string]string{"username": user, "password": secret}, ""},
 		"user and password, with no token at all":  {&hub{basic: true}, map[string]string{"username": user, "password": secret}, ""},
-		"an identity token, for a token":           {&hub{locked: true, oauth: true}, map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte("x:")), "identitytoken": secret}, ""},
 		"a wrong password, for a token":            {&hub{locked: true, account: true}, map[string]string{"username": user, "password": "canary-wrong"}, registry.Denied},
 		"a wrong password, with no token at all":   {&hub{basic: true}, map[string]string{"username": user, "password": "canary-wrong"}, registry.Denied},
-		"a registry token that is not taken":       {&hub{locked: true}, map[string]string{"registrytoken": "canary-wrong"}, registry.Denied},
-		"a wrong identity token":                   {&hub{locked: true, oauth: true}, map[string]string{"identitytoken": "canary-wrong"}, registry.Denied},
 		"nobody, where only an account gets in":    {&hub{locked: true, account: true}, nil, registry.Denied},
 		"nobody, where everybody gets in":          {&hub{locked: true}, nil, ""},
 		"nobody, where there is nothing to get in": {&hub{}, nil, ""},
@@ -52,19 +49,6 @@ func TestCredentialsOpenARegistry(t *testing.T) {
 	}
 }
 
-func TestARegistryTokenNeedsNoLogin(t *testing.T) {
-	t.Parallel()
-	h := newHub(t, &hub{locked: true})
-	h.pushImage(t, "acme/api:1.0")
-	h.valid["canary-token"] = "repository:acme/api:pull"
-	if _, err := h.client(t, h.config(map[string]string{"registrytoken": "canary-token"})).Digest(t.Context(), "acme/api", "1.0"); err != nil {
-		t.Fatal(err)
-	}
-	if asked := h.takeAsked(); len(asked) != 1 {
-		t.Errorf("asked %v", asked)
-	}
-}
-
 func TestMistakesInAConfigAreToldWithoutRepeatingIt(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ config, want string }{
@@ -72,14 +56,26 @@ func TestMistakesInAConfigAreToldWithoutRepeatingIt(t *testing.T) {
 		"JSON that was cut":                 {`{"auths":{"canary":`, "not JSON"},
 		"another type":                      {`{"auths":"canary"}`, "not those of Docker"},
 		"a list":                            {`["canary"]`, "not those of Docker"},
-		"no auths":                          {`{"https://index.docker.io/v1/":{"auth":"canary"}}`, `no "auths"`},
-		"null":                              {`null`, `no "auths"`},
+		"no auths":                          {`{"https://index.docker.io/v1/":{"auth":"canary"}}`, "no account"},
+		"null":                              {`null`, "no account"},
+		"no entry":                          {`{"auths":{}}`, "no account"},
 		"a helper":                          {`{"auths":{},"credsStore":"canary"}`, "credential helper"},
-		"a helper for one registry":         {`{"auths":{},"credHelpers":{"canary":"canary"}}`, "credential helper"},
-		"an auth that is no base64":         {`{"auths":{"canary":{"auth":"canary!"}}}`, "base64"},
-		"an auth that has no password":      {`{"auths":{"canary":{"auth":"Y2FuYXJ5"}}}`, "base64"},
-		"an empty entry for the registry":   {`{"auths":{"docker.io":{}}}`, "holds none"},
-		"an entry that has a username only": {`{"auths":{"docker.io":{"username":"canary"}}}`, "holds none"},
+		"a helper, and what it leaves":      {`{"auths":{"https://index.docker.io/v1/":{}},"credsStore":"canary"}`, "credential helper"},
+		"a helper for one registry":         {`{"credHelpers":{"canary":"canary"}}`, "credential helper"},
+		"an auth that is no base64":         {hubEntry(`"auth":"canary!"`), "base64"},
+		"an auth that has no password":      {hubEntry(`"auth":"Y2FuYXJ5"`), "base64"},
+		"an auth that has an empty one":     {hubEntry(auth("canary:")), "no user, or no token"},
+		"an auth that has no user":          {hubEntry(auth(":canary")), "no user, or no token"},
+		"an auth made with echo":            {hubEntry(auth("user:canary\n")), "echo adds a line break"},
+		"an auth with a line break inside":  {hubEntry(auth("user:can\r\nary")), "line break"},
+		"an auth with a control character":  {hubEntry(auth("user:canary\x00")), "control character"},
+		"an auth after a byte order mark":   {hubEntry(`"auth":"\ufeffY2FuYXJ5OmI="`), "base64"},
+		"a password with a line break":      {hubEntry(`"username":"canary","password":"canary\n"`), "line break"},
+		"a user with a space":               {hubEntry(`"username":"can ary","password":"canary"`), "a space"},
+		"an identity token":                 {hubEntry(auth("canary:") + `,"identitytoken":"canary"`), "identitytoken"},
+		"a registry token":                  {hubEntry(`"registrytoken":"canary"`), "registrytoken"},
+		"an entry that has a username only": {hubEntry(`"username":"canary"`), "no user, or no token"},
+		"accounts of other registries":      {`{"auths":{"hub.docker.com":{"username":"canary","password":"canary"}}}`, "other registries"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,6 +90,38 @@ func TestMistakesInAConfigAreToldWithoutRepeatingIt(t *testing.T) {
 				t.Errorf("the error repeats the config: %v", err)
 			}
 		})
+	}
+}
+
+func hubEntry(fields string) string {
+	return `{"auths":{"https://index.docker.io/v1/":{` + fields + `}}}`
+}
+
+func auth(pair string) string {
+	return `"auth":"` + base64.StdEncoding.EncodeToString([]byte(pair)) + `"`
+}
+
+func TestAnAccountIsForItsRegistryAndForDockerHub(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ config, host, want string }{
+		"none":                                 {``, "docker.io", ""},
+		"Docker Hub's":                         {hubEntry(auth("a:b:c")), "registry-1.docker.io", "a b:c"},
+		"Docker Hub's, for its API":            {hubEntry(auth("a:b")), "docker.io", "a b"},
+		"Docker Hub's, for another":            {hubEntry(auth("a:b")), "registry.example", ""},
+		"another's, for Docker Hub":            {`{"auths":{"registry.example":{` + auth("a:b") + `}}}`, "docker.io", ""},
+		"beside one that a helper keeps":       {`{"auths":{"ghcr.io":{},"docker.io":{` + auth("a:b") + `}},"credHelpers":{"ghcr.io":"x"}}`, "docker.io", "a b"},
+		"beside a broken one":                  {`{"auths":{"azurecr.io":{"identitytoken":"x"},"docker.io":{` + auth("a:b") + `}}}`, "docker.io", "a b"},
+		"beside what the Docker CLI keeps too": {`{"auths":{"https://index.docker.io/v1/access-token":{` + auth("a:x") + `},"https://index.docker.io/v1/":{` + auth("a:b") + `}}}`, "docker.io", "a b"},
+	} {
+		got, err := env.ParseDockerAccount(env.NewSecret(c.config), c.host)
+		if err != nil || strings.TrimSpace(got.Name+" "+got.Password.Reveal()) != c.want {
+			t.Errorf("%s: got %s %s, %v", name, got.Name, got.Password.Reveal(), err)
+		}
+	}
+	for _, url := range []string{"https://registry.example", "https://registry-1.docker.io"} {
+		if _, err := registry.New(url, env.NewSecret(hubEntry(auth("a:b")))); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }
 

@@ -1,13 +1,13 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
@@ -20,14 +20,14 @@ const (
 	Unavailable   = "registry_unavailable"  // anything else: no answer, or none that makes sense
 )
 
-// Error says why the registry could not tell. Whatever it is may pass: an image
-// may be pullable in a minute, a repository may be let in to. It holds no credentials, no URL
+// Error says why the registry could not tell. It holds no credentials, no URL
 // and nothing of an answer's body.
 type Error struct {
-	Status int    // of the registry's answer, 0 where there is none
-	Reason string // one of the above
-	Hint   string // what to mend, "" where waiting is all there is to do
-	Cause  error
+	Status     int           // of the registry's answer, 0 where there is none
+	Reason     string        // one of the above
+	Hint       string        // what to mend, "" where waiting is all there is to do
+	RetryAfter time.Duration // 0 where the registry did not say
+	Cause      error
 }
 
 func (e *Error) Error() string {
@@ -39,63 +39,80 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-const deniedHint = "set REGISTRY_AUTH to the Docker config.json of an account that may pull the repository; " +
-	"Docker Hub denies a repository that does not exist in the same way"
+// Temporary is true: an image may be pullable in a minute, a repository may be
+// opened to an account.
+func (e *Error) Temporary() bool { return true }
 
-func denied(status int) *Error {
-	return &Error{Status: status, Reason: Denied, Hint: deniedHint, Cause: statusText(status)}
-}
+// What to mend where the registry denies a repository, by what is known: it
+// says neither whether the repository exists nor whether it is private.
+const (
+	closedHint = "The registry lets nobody in without an account. " +
+		"Set REGISTRY_AUTH to the Docker config.json of one that may pull the repository."
+	anonymousHint = "hubrelay asked without an account, which is enough for a public repository. " +
+		"If this one is private, set REGISTRY_AUTH to the Docker config.json of an account that may pull it; " +
+		"if it is public, check its name: a registry denies a repository that does not exist in the same way."
+	loginHint = "The registry does not take the account of REGISTRY_AUTH, and until it does denies public repositories, too. " +
+		"Check the account's name, and whether its token was revoked or has expired."
+	accountHint = "The registry takes the account of REGISTRY_AUTH, but not for this repository. " +
+		"Let the account pull it, or check the repository's name: a registry denies one that does not exist in the same way."
+)
 
-// refused makes an Error of an answer that is not what was asked for.
-func refused(res *http.Response) *Error {
-	switch status := res.StatusCode; status {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return denied(status)
-	case http.StatusNotFound:
-		return &Error{Status: status, Reason: NotInRegistry, Cause: statusText(status)}
-	case http.StatusTooManyRequests:
-		return &Error{Status: status, Reason: RateLimited, Cause: statusText(status)}
-	default:
-		return &Error{Status: status, Reason: Unavailable, Cause: statusText(status)}
+// refused makes an Error of an answer about a tag that is not the answer.
+func refused(res *http.Response, account bool) *Error {
+	e := &Error{
+		Status:     res.StatusCode,
+		Reason:     Unavailable,
+		RetryAfter: httpclient.RetryAfter(res.Header),
+		Cause:      errors.New(strings.TrimSpace(fmt.Sprintf("the registry answered %d %s", res.StatusCode, http.StatusText(res.StatusCode)))),
 	}
+	switch res.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		e.Reason = Denied
+		password := strings.HasPrefix(strings.ToLower(res.Header.Get("WWW-Authenticate")), "basic")
+		switch {
+		case !account:
+			e.Hint = anonymousHint
+		case password && res.StatusCode == http.StatusUnauthorized:
+			e.Hint = loginHint
+		default:
+			e.Hint = accountHint
+		}
+	case http.StatusNotFound:
+		e.Reason = NotInRegistry
+	case http.StatusTooManyRequests:
+		e.Reason = RateLimited
+	}
+	return e
 }
 
-func statusText(status int) error {
-	return errors.New(strings.TrimSpace(fmt.Sprintf("the registry answered %d %s", status, http.StatusText(status))))
+// loginRefused makes an Error of an answer to a login that is none.
+func loginRefused(res *http.Response, account bool) *Error {
+	e := refused(res, account)
+	e.Cause = fmt.Errorf("log in: %w", e.Cause)
+	switch {
+	case e.Reason == NotInRegistry:
+		e.Reason = Unavailable // what has no login is no registry
+	case e.Reason == Denied && account:
+		e.Hint = loginHint
+	case e.Reason == Denied:
+		e.Hint = closedHint
+	}
+	return e
 }
 
-// unreachable makes an Error of a request that got no answer.
+// unreachable makes an Error of a request that got no answer, or none that can
+// be read.
 func unreachable(err error) *Error {
 	return &Error{Reason: Unavailable, Cause: httpclient.Unanswered(err)}
 }
 
-// loginFailed makes an Error of a login that failed.
-func loginFailed(err error) error {
-	var (
-		ours   *Error
-		theirs *transport.Error
-	)
-	switch {
-	case errors.As(err, &ours):
-		return ours
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return unreachable(err)
-	case !errors.As(err, &theirs):
-		return &Error{Reason: Unavailable, Cause: errors.New("the registry or its token server gave no answer that can be used to log in")}
-	case theirs.StatusCode == http.StatusUnauthorized:
-		return denied(theirs.StatusCode)
-	default:
-		return &Error{Status: theirs.StatusCode, Reason: Unavailable, Cause: fmt.Errorf("log in: %w", statusText(theirs.StatusCode))}
-	}
-}
-
 // explain makes an *Error of what went wrong, and says what was being done.
-func explain(what string, err error) *Error {
+func explain(ref name.Tag, err error) *Error {
 	var e *Error
 	if !errors.As(err, &e) {
 		e = unreachable(err)
 	}
 	told := *e
-	told.Cause = fmt.Errorf("%s: %w", what, e.Cause)
+	told.Cause = fmt.Errorf("digest of %s:%s: %w", ref.RepositoryStr(), ref.TagStr(), e.Cause)
 	return &told
 }

@@ -13,10 +13,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	fake "github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/registry"
@@ -35,7 +33,6 @@ type hub struct {
 	locked   bool         // wants a token
 	basic    bool         // wants a password, and no token
 	account  bool         // gives tokens to user and secret only
-	oauth    bool         // gives tokens for a refresh token only
 	fail     http.Handler // answers what is asked of a repository
 
 	mu     sync.Mutex
@@ -83,10 +80,8 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func kind(path string) string {
-	for _, k := range []string{"manifests", "referrers"} {
-		if strings.Contains(path, "/"+k+"/") {
-			return k
-		}
+	if strings.Contains(path, "/manifests/") {
+		return "manifests"
 	}
 	return path
 }
@@ -112,8 +107,7 @@ func repositoryOf(path string) string {
 
 func (h *hub) token(w http.ResponseWriter, r *http.Request) {
 	username, password, _ := r.BasicAuth()
-	if h.account && (username != user || password != secret) ||
-		h.oauth && (r.Method != http.MethodPost || r.FormValue("refresh_token") != secret) {
+	if h.account && (username != user || password != secret) {
 		http.Error(w, "who is "+username+":"+password, http.StatusUnauthorized)
 		return
 	}
@@ -191,40 +185,4 @@ func (h *hub) push(t *testing.T, image string, what remote.Taggable) string {
 		t.Fatal(err)
 	}
 	return desc.Digest.String()
-}
-
-// attachment is a manifest that refers to another one, as cosign writes it.
-type attachment struct{ raw []byte }
-
-func (a attachment) RawManifest() ([]byte, error)        { return a.raw, nil }
-func (a attachment) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
-
-// attach pushes a referrer of the digest, as cosign does.
-func (h *hub) attach(t *testing.T, repository, digest, artifactType, configType string, annotations map[string]string) {
-	t.Helper()
-	raw, err := json.Marshal(map[string]any{
-		"schemaVersion": 2,
-		"mediaType":     types.OCIManifestSchema1,
-		"artifactType":  artifactType,
-		"config":        map[string]any{"mediaType": configType, "digest": "sha256:" + strings.Repeat("4", 64), "size": 2},
-		"layers":        []any{},
-		"subject":       map[string]any{"mediaType": types.OCIManifestSchema1, "digest": digest, "size": 1},
-		"annotations":   annotations,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash, _, err := v1.SHA256(strings.NewReader(string(raw)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := httptest.NewServer(h.registry)
-	defer open.Close()
-	ref, err := name.NewDigest(strings.TrimPrefix(open.URL, "http://") + "/" + repository + "@" + hash.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Put(ref, attachment{raw}); err != nil {
-		t.Fatal(err)
-	}
 }

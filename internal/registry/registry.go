@@ -1,20 +1,20 @@
-// Package registry asks a container registry what a tag is now, and whether
-// it is signed.
+// Package registry asks a container registry what a tag is now.
 package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
@@ -24,29 +24,23 @@ import (
 // Timeout bounds one call of a Client, with all the requests that it takes.
 const Timeout = 10 * time.Second
 
-// maxSessions bounds the repositories whose login is remembered.
-const maxSessions = 256
-
-// maxDrain is how much is read of an answer that nobody looks at, in bytes, so
-// that its connection can be used again.
-const maxDrain = 64 << 10
+// maxLogins bounds the repositories whose login is remembered.
+const maxLogins = 256
 
 // Client asks one registry. It is safe for concurrent use. It logs in once per
 // repository, and again when the registry no longer takes that login.
 //
-// A request is sent once, and a second time only where a remembered login has
-// expired: who asks again, and when, is the caller's to say. Redirects of a
-// question are not followed, and nothing is sent in the clear to a registry
-// whose URL is https. Every error is an *Error.
+// A question is asked once, and a second time only where a remembered login
+// failed: who asks again, and when, is the caller's to say. Redirects are not
+// followed, and nothing is sent in the clear to a registry whose URL is https.
+// Every error is an *Error.
 type Client struct {
-	base        *url.URL
-	registry    name.Registry
-	credentials credentials
-	transport   http.RoundTripper
-	http        *http.Client
+	registry name.Registry
+	options  []remote.Option
+	heads    atomic.Bool // the registry is known to answer HEAD
 
-	mu       sync.Mutex
-	sessions map[string]*session // by repository
+	mu     sync.Mutex
+	logins map[string]*remote.Puller // by repository: Docker Hub's tokens are for one
 }
 
 // New returns a Client of the registry at baseURL, such as
@@ -54,12 +48,9 @@ type Client struct {
 // a Docker config.json, or zero to ask as nobody. There is no request before
 // the first question. The error repeats neither of the two.
 func New(baseURL string, auth env.Secret) (*Client, error) {
-	base, err := url.Parse(baseURL)
-	if err != nil || base.Scheme != "https" && base.Scheme != "http" || base.Host == "" {
-		return nil, errors.New("the registry must be a URL that starts with https:// or http://")
-	}
-	if strings.Trim(base.Path, "/") != "" || base.User != nil || base.RawQuery != "" || base.Fragment != "" {
-		return nil, errors.New("the registry must be a plain base URL such as https://registry-1.docker.io, without path, user or query")
+	base, err := parseBase(baseURL)
+	if err != nil {
+		return nil, err
 	}
 	options := []name.Option{name.StrictValidation}
 	if base.Scheme == "http" {
@@ -69,26 +60,54 @@ func New(baseURL string, auth env.Secret) (*Client, error) {
 	if err != nil {
 		return nil, errors.New("the registry's host is not one")
 	}
-	credentials, err := parseAuth(auth, base.Host)
+	account, err := env.ParseDockerAccount(auth, base.Host)
 	if err != nil {
 		return nil, err
 	}
-	guarded := transport.NewUserAgent(guard{httpclient.NewTransport(), base}, "hubrelay")
+	hub, err := env.ParseDockerAccount(auth, "docker.io")
+	if err != nil {
+		return nil, err
+	}
+	if account == (env.DockerAccount{}) && hub == (env.DockerAccount{}) && !auth.IsZero() {
+		return nil, errors.New("the credentials are for other registries: " + env.DockerConfigHint)
+	}
+	authenticator := authn.Anonymous
+	if account != (env.DockerAccount{}) {
+		authenticator = authn.FromConfig(authn.AuthConfig{Username: account.Name, Password: account.Password.Reveal()})
+	}
 	return &Client{
-		base:        base,
-		registry:    registry,
-		credentials: credentials,
-		transport:   guarded,
-		http: &http.Client{
-			Transport:     guarded,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		registry: registry,
+		options: []remote.Option{
+			remote.WithTransport(guard{httpclient.NewTransport(), base, account != (env.DockerAccount{})}),
+			remote.WithAuth(authenticator),
+			remote.WithUserAgent("hubrelay"),
+			remote.WithRetryPredicate(func(error) bool { return false }),
 		},
-		sessions: map[string]*session{},
+		logins: map[string]*remote.Puller{},
 	}, nil
 }
 
+const dockerHubRegistry = "registry-1.docker.io"
+
+func parseBase(text string) (*url.URL, error) {
+	base, err := url.Parse(text)
+	if err != nil || base.Scheme != "https" && base.Scheme != "http" || base.Hostname() == "" {
+		return nil, errors.New("the registry must be a URL that starts with https:// or http://")
+	}
+	host := strings.ToLower(base.Hostname())
+	ofDocker := strings.HasSuffix("."+host, ".docker.io") || strings.HasSuffix("."+host, ".docker.com")
+	switch {
+	case ofDocker && (host != dockerHubRegistry || base.Scheme != "https"):
+		return nil, errors.New("the registry of Docker Hub is at https://" + dockerHubRegistry)
+	case strings.Trim(base.Path, "/") != "" || base.User != nil || strings.ContainsAny(text, "?#"):
+		return nil, errors.New("the registry must be a plain base URL such as https://" + dockerHubRegistry + ", without path, user or query")
+	}
+	return base, nil
+}
+
 // Digest returns the digest, sha256:…, of the manifest or index that the tag
-// points to now. It asks with HEAD, which Docker Hub does not count as a pull.
+// points to now. It asks with HEAD, which Docker Hub does not count as a pull,
+// and with GET where that says nothing.
 func (c *Client) Digest(ctx context.Context, repository, tag string) (string, error) {
 	if err := errors.Join(dockerhub.CheckRepository(repository), dockerhub.CheckTag(tag)); err != nil {
 		return "", &Error{Reason: NotInRegistry, Cause: err}
@@ -96,99 +115,104 @@ func (c *Client) Digest(ctx context.Context, repository, tag string) (string, er
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 
-	digest, err := c.head(ctx, repository, tag)
-	if err != nil {
-		return "", explain("digest of "+repository+":"+tag, err)
+	ref := c.registry.Repo(repository).Tag(tag)
+	for again := false; ; again = true {
+		login, remembered, err := c.login(repository)
+		if err != nil {
+			return "", explain(ref, err)
+		}
+		digest, err := c.ask(ctx, login, ref)
+		if err == nil {
+			return digest, nil
+		}
+		refusal := explain(ref, err)
+		if refusal.Reason == Denied {
+			c.forget(repository, login)
+		}
+		// A remembered login may have expired, or its caller may have gone away
+		// while it was made.
+		theirs := refusal.Status == http.StatusUnauthorized || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+		if again || !remembered || !theirs || ctx.Err() != nil {
+			return "", refusal
+		}
 	}
-	return digest, nil
 }
 
-// manifestTypes are all that a tag may point to. A registry that is asked for
-// less converts, or says that there is nothing.
-var manifestTypes = strings.Join([]string{
-	string(types.OCIImageIndex),
-	string(types.OCIManifestSchema1),
-	string(types.DockerManifestList),
-	string(types.DockerManifestSchema2),
-}, ", ")
+// login returns what asks about a repository, and whether it was there. It
+// logs in with its first question, once for all who ask. When there are too
+// many, all are forgotten: that costs a login, nothing else.
+func (c *Client) login(repository string) (p *remote.Puller, remembered bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p, ok := c.logins[repository]; ok {
+		return p, true, nil
+	}
+	if len(c.logins) >= maxLogins {
+		clear(c.logins)
+	}
+	p, err = remote.NewPuller(c.options...)
+	if err == nil {
+		c.logins[repository] = p
+	}
+	return p, false, err
+}
 
-// head returns the digest of the manifest that the tag points to.
-func (c *Client) head(ctx context.Context, repository, tag string) (string, error) {
-	res, err := c.ask(ctx, http.MethodHead, repository, "manifests/"+tag, manifestTypes)
+// forget drops a login, unless the repository has another one by now.
+func (c *Client) forget(repository string, p *remote.Puller) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.logins[repository] == p {
+		delete(c.logins, repository)
+	}
+}
+
+func (c *Client) ask(ctx context.Context, login *remote.Puller, ref name.Tag) (string, error) {
+	head, err := login.Head(ctx, ref)
+	if err == nil && dockerhub.CheckDigest(head.Digest.String()) == nil {
+		c.heads.Store(true)
+		return head.Digest.String(), nil
+	}
+	if err != nil && !c.mayKnowMore(err) {
+		return "", err
+	}
+	got, err := login.Get(ctx, ref)
 	if err != nil {
 		return "", err
 	}
-	defer drain(res.Body)
-	if res.StatusCode != http.StatusOK {
-		return "", refused(res)
+	var manifest struct {
+		SchemaVersion int `json:"schemaVersion"`
 	}
-	digest := res.Header.Get("Docker-Content-Digest")
-	if dockerhub.CheckDigest(digest) != nil {
-		return "", &Error{
-			Status: res.StatusCode,
-			Reason: Unavailable,
-			Cause:  errors.New("the answer has no SHA-256 digest in its Docker-Content-Digest header"),
-		}
+	if json.Unmarshal(got.Manifest, &manifest) != nil || manifest.SchemaVersion == 0 {
+		return "", &Error{Status: http.StatusOK, Reason: Unavailable, Cause: errors.New("the answer is no manifest")}
 	}
-	return digest, nil
+	return got.Digest.String(), nil
 }
 
-// ask sends one question about a repository. The answer may have any status
-// but those that guard keeps back, and 401.
-func (c *Client) ask(ctx context.Context, method, repository, path, accept string) (*http.Response, error) {
-	s := c.session(repository)
-	for range 2 {
-		grant, fresh, err := s.login(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		// The URL is made of checked names only.
-		req, err := http.NewRequestWithContext(ctx, method, c.base.Scheme+"://"+c.base.Host+"/v2/"+repository+"/"+path, nil)
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Accept", accept)
-		if grant.authorization != "" {
-			req.Header.Set("Authorization", grant.authorization)
-		}
-		res, err := c.http.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		if res.StatusCode != http.StatusUnauthorized {
-			return res, nil
-		}
-		drain(res.Body)
-		s.forget(grant)
-		if fresh {
-			break
-		}
+// mayKnowMore tells whether a registry that answered HEAD with this error may
+// answer GET. Some know no HEAD, and some leave out headers that the
+// specification does not ask for.
+func (c *Client) mayKnowMore(err error) bool {
+	var refusal *Error
+	if !errors.As(err, &refusal) {
+		return true // an answer without the headers
 	}
-	return nil, denied(http.StatusUnauthorized)
-}
-
-// session returns what is remembered of a repository. When there is too much
-// to remember, everything is forgotten: that costs a login, nothing else.
-func (c *Client) session(repository string) *session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, ok := c.sessions[repository]
-	if !ok {
-		if len(c.sessions) >= maxSessions {
-			clear(c.sessions)
-		}
-		s = newSession(repository)
-		c.sessions[repository] = s
+	switch refusal.Status {
+	case http.StatusNotFound:
+		return !c.heads.Load()
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+		return true
 	}
-	return s
+	return false
 }
 
 // guard is beneath everything that a Client sends, logins included. It keeps
-// to the scheme of the registry, and turns what is of no use into an *Error
-// before a layer above it can put a URL or a body into its own.
+// to the scheme of the registry, and turns whatever is not the answer into an
+// *Error before a layer above it can follow it, try again, or put a URL or a
+// body into an error of its own.
 type guard struct {
-	next http.RoundTripper
-	base *url.URL
+	next    http.RoundTripper
+	base    *url.URL
+	account bool // there is one
 }
 
 var errScheme = errors.New("a request left the scheme of the registry's URL")
@@ -205,14 +229,13 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	if res.StatusCode == http.StatusForbidden || res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500 {
-		defer drain(res.Body)
-		return nil, refused(res)
+	challenged := res.StatusCode == http.StatusUnauthorized && r.URL.Path == "/v2/"
+	if res.StatusCode == http.StatusOK || challenged {
+		return res, nil
 	}
-	return res, nil
-}
-
-func drain(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, maxDrain)
-	_ = body.Close()
+	_ = res.Body.Close()
+	if strings.Contains(r.URL.Path, "/manifests/") {
+		return nil, refused(res, g.account)
+	}
+	return nil, loginRefused(res, g.account)
 }

@@ -2,8 +2,10 @@ package registry_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -21,7 +23,10 @@ import (
 
 func TestNewTakesABaseURLOnly(t *testing.T) {
 	t.Parallel()
-	for _, good := range []string{"https://registry-1.docker.io", "http://127.0.0.1:8080", "https://registry.example/"} {
+	for _, good := range []string{
+		"https://registry-1.docker.io", "https://registry-1.docker.io/", "https://Registry-1.docker.io:443", "http://127.0.0.1:8080",
+		"https://registry.example/", "https://mydocker.io",
+	} {
 		if _, err := registry.New(good, env.Secret{}); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
@@ -29,12 +34,27 @@ func TestNewTakesABaseURLOnly(t *testing.T) {
 	for _, bad := range []string{
 		"", "registry-1.docker.io", "ftp://canary-host", "https://", "https://canary:x@registry.example",
 		"https://registry.example/v2", "https://registry.example?canary=1", "https://a b", "https://registry.example/#canary",
+		"https://:443", "https://registry.example/canary", "https://registry.example/?",
 	} {
 		_, err := registry.New(bad, env.Secret{})
 		if err == nil {
 			t.Errorf("%q is taken", bad)
 		} else if strings.Contains(err.Error(), "canary") {
 			t.Errorf("the error repeats the URL: %v", err)
+		}
+	}
+}
+
+func TestWhatIsNotTheRegistryOfDockerHubIsToldFromIt(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{
+		"https://docker.io", "https://index.docker.io", "https://hub.docker.com", "https://registry.hub.docker.com", "https://www.docker.com",
+		"https://docker.com", "https://auth.docker.io", "https://Hub.Docker.com:443/v2/", "https://index.docker.io/v1/",
+		"http://registry-1.docker.io", "https://hub.docker.com/r/acme/api",
+	} {
+		_, err := registry.New(bad, env.Secret{})
+		if err == nil || !strings.Contains(err.Error(), "https://registry-1.docker.io") {
+			t.Errorf("%s: got %v", bad, err)
 		}
 	}
 }
@@ -59,6 +79,181 @@ func TestDigestIsThatOfTheTagAndIsNoPull(t *testing.T) {
 	}
 }
 
+// manifest is one of so many bytes.
+func manifest(size int) string {
+	m := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
+	return m + strings.Repeat(" ", size-len(m))
+}
+
+func digestOf(text string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))) }
+
+func TestWhereHeadSaysNothingTheManifestDoes(t *testing.T) {
+	t.Parallel()
+	const size = 2 << 20
+	other := "sha512:" + strings.Repeat("a", 128)
+	for name, head := range map[string]struct {
+		status int
+		header map[string]string
+		cost   []string // of a second question
+	}{
+		"HEAD has no digest":         {200, map[string]string{"Content-Length": "90"}, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD has no length either":  {200, nil, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD has no type":           {200, map[string]string{"Content-Type": "", "Docker-Content-Digest": other}, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD has another algorithm": {200, map[string]string{"Content-Length": "90", "Docker-Content-Digest": other}, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD has nonsense":          {200, map[string]string{"Content-Length": "90", "Docker-Content-Digest": "canary"}, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD is not found":          {404, nil, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD is not allowed":        {405, nil, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD is not implemented":    {501, nil, []string{"HEAD manifests", "GET manifests"}},
+		"HEAD is a bad request":      {400, nil, []string{"HEAD manifests", "GET manifests"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, &hub{fail: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+				if r.Method == http.MethodHead {
+					for key, value := range head.header {
+						w.Header().Set(key, value)
+					}
+					w.WriteHeader(head.status)
+					return
+				}
+				_, _ = io.WriteString(w, manifest(size))
+			})})
+			c := h.client(t, "")
+			for range 2 {
+				if got, err := c.Digest(t.Context(), "acme/api", "1.0"); err != nil || got != digestOf(manifest(size)) {
+					t.Fatalf("got %q, %v", got, err)
+				}
+			}
+			if diff := cmp.Diff(head.cost, h.takeAsked()[3:]); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A GET may count as a pull, so a registry that answers HEAD is taken at its
+// word once it is known to.
+func TestWhatIsNotThereCostsNoPull(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{})
+	h.pushImage(t, "acme/api:1.0")
+	c := h.client(t, "")
+	ask := func(tag string, want ...string) {
+		t.Helper()
+		_, err := c.Digest(t.Context(), "acme/api", tag)
+		if tag == "gone" {
+			wantReason(t, err, registry.NotInRegistry)
+		} else if err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(want, h.takeAsked()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+	}
+	h.takeAsked()
+	ask("gone", "GET /v2/", "HEAD manifests", "GET manifests")
+	ask("1.0", "HEAD manifests")
+	ask("gone", "HEAD manifests")
+}
+
+func TestADenialIsToldByWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	account := map[string]string{"username": user, "password": secret}
+	denies := func(code int) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
+	}
+	for name, test := range map[string]struct {
+		hub   *hub
+		entry map[string]string
+		hint  string
+	}{
+		"nobody, and the repository is private or not there":           {&hub{locked: true, fail: denies(401)}, nil, "If this one is private, set REGISTRY_AUTH"},
+		"nobody, and the registry is closed":                           {&hub{locked: true, account: true}, nil, "lets nobody in without an account"},
+		"an account that is not taken":                                 {&hub{locked: true, account: true}, map[string]string{"username": user, "password": "canary-x"}, "does not take the account"},
+		"an account that is not taken, without tokens":                 {&hub{basic: true}, map[string]string{"username": user, "password": "canary-x"}, "does not take the account"},
+		"an account that may not pull this, or the name has a mistake": {&hub{locked: true, account: true, fail: denies(401)}, account, "takes the account of REGISTRY_AUTH, but not for this repository"},
+		"an account that is forbidden to pull this":                    {&hub{locked: true, account: true, fail: denies(403)}, account, "takes the account of REGISTRY_AUTH, but not for this repository"},
+		"an account that is forbidden to pull this, without tokens":    {&hub{basic: true, fail: denies(403)}, account, "takes the account of REGISTRY_AUTH, but not for this repository"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, test.hub)
+			config := ""
+			if test.entry != nil {
+				config = h.config(test.entry)
+			}
+			_, err := h.client(t, config).Digest(t.Context(), "acme/api", "1.0")
+			wantReason(t, err, registry.Denied)
+			var e *registry.Error
+			if errors.As(err, &e) && !strings.Contains(e.Hint, test.hint) {
+				t.Errorf("the hint is %q", e.Hint)
+			}
+		})
+	}
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s came, with %q", r.Method, r.URL, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(elsewhere.Close)
+	redirect := http.RedirectHandler(elsewhere.URL+"/v2/", http.StatusTemporaryRedirect)
+	account := map[string]string{"username": user, "password": secret}
+	for name, test := range map[string]*hub{
+		"of a question":            {locked: true, account: true, fail: redirect},
+		"of one with the password": {basic: true, fail: redirect},
+		"of a login":               {broken: redirect},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, test)
+			_, err := h.client(t, h.config(account)).Digest(t.Context(), "acme/api", "1.0")
+			check(t, err, registry.Error{Status: 307, Reason: registry.Unavailable})
+		})
+	}
+}
+
+// Who logs in for all may go away before it is done.
+func TestACallerThatGoesAwayTakesNobodyAlong(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, &hub{locked: true})
+	want := h.pushImage(t, "acme/api:1.0")
+	c := h.client(t, "")
+	slow, entered := make(chan struct{}), make(chan struct{}, 2)
+	h.breakWith(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		select {
+		case <-slow:
+		case <-r.Context().Done():
+		}
+	}))
+	ctx, goAway := context.WithCancel(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := c.Digest(ctx, "acme/api", "1.0")
+		first <- err
+	}()
+	<-entered
+	go func() {
+		got, err := c.Digest(t.Context(), "acme/api", "1.0")
+		if err == nil && got != want {
+			err = errors.New(got)
+		}
+		second <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // the second waits for the first's login
+	h.breakWith(nil)
+	goAway()
+	close(slow)
+	if err := <-first; err == nil {
+		t.Error("a caller that went away got an answer")
+	}
+	if err := <-second; err != nil {
+		t.Errorf("the other got %v", err)
+	}
+}
+
 func TestDigestNeverAsksForWhatIsNoName(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{})
@@ -66,10 +261,6 @@ func TestDigestNeverAsksForWhatIsNoName(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
 	for _, image := range [][2]string{{"", "1.0"}, {"acme/../x", "1.0"}, {"acme/api?x", "1.0"}, {"acme/api", ""}, {"acme/api", "../x"}, {"acme/api", digest}, {"ACME/api", "1"}} {
 		_, err := c.Digest(t.Context(), image[0], image[1])
-		wantReason(t, err, registry.NotInRegistry)
-	}
-	for _, image := range [][2]string{{"", digest}, {"acme/api", "1.0"}, {"acme/api", digest + "/x"}} {
-		_, err := c.Signed(t.Context(), image[0], image[1])
 		wantReason(t, err, registry.NotInRegistry)
 	}
 	if asked := h.takeAsked(); len(asked) != 0 {
@@ -89,30 +280,31 @@ func TestWhatTheRegistrySaysBecomesAReason(t *testing.T) {
 	}
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	reset := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	page := func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "<html>Please sign in</html>") }
 	huge := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
 		w.Header().Set("Docker-Content-Digest", "sha256:x")
-		for range 40 {
+		for range 70 {
 			_, _ = fmt.Fprint(w, strings.Repeat(" ", 64<<10))
 		}
 	}
 	for name, test := range map[string]struct {
-		answer     http.HandlerFunc
-		want       registry.Error
-		digestOnly bool
+		answer http.HandlerFunc
+		want   registry.Error
 	}{
-		"an image that is not there":         {status(404), registry.Error{Status: 404, Reason: registry.NotInRegistry}, true},
-		"no credentials":                     {status(401), registry.Error{Status: 401, Reason: registry.Denied}, false},
-		"other credentials":                  {status(403), registry.Error{Status: 403, Reason: registry.Denied}, false},
-		"too many questions":                 {status(429, "Retry-After", "7"), registry.Error{Status: 429, Reason: registry.RateLimited}, false},
-		"a registry that fails":              {status(500), registry.Error{Status: 500, Reason: registry.Unavailable}, false},
-		"a registry that is being mended":    {status(503, "Retry-After", "30"), registry.Error{Status: 503, Reason: registry.Unavailable}, false},
-		"a registry that sends elsewhere":    {status(307, "Location", "/v2/elsewhere?canary=1"), registry.Error{Status: 307, Reason: registry.Unavailable}, false},
-		"a registry that hangs":              {hang, registry.Error{Reason: registry.Unavailable}, false},
-		"a connection that is reset":         {reset, registry.Error{Reason: registry.Unavailable}, false},
-		"an answer without a digest":         {status(200), registry.Error{Status: 200, Reason: registry.Unavailable}, false},
-		"an answer with a digest that is no": {status(200, "Docker-Content-Digest", "canary"), registry.Error{Status: 200, Reason: registry.Unavailable}, false},
-		"a huge answer":                      {huge, registry.Error{Status: 200, Reason: registry.Unavailable}, false},
+		"an image that is not there":         {status(404), registry.Error{Status: 404, Reason: registry.NotInRegistry}},
+		"no credentials":                     {status(401), registry.Error{Status: 401, Reason: registry.Denied}},
+		"other credentials":                  {status(403), registry.Error{Status: 403, Reason: registry.Denied}},
+		"too many questions":                 {status(429, "Retry-After", "7"), registry.Error{Status: 429, Reason: registry.RateLimited, RetryAfter: 7 * time.Second}},
+		"a registry that fails":              {status(500), registry.Error{Status: 500, Reason: registry.Unavailable}},
+		"a registry that is being mended":    {status(503, "Retry-After", "30"), registry.Error{Status: 503, Reason: registry.Unavailable, RetryAfter: 30 * time.Second}},
+		"a registry that sends elsewhere":    {status(307, "Location", "/v2/elsewhere?canary=1"), registry.Error{Status: 307, Reason: registry.Unavailable}},
+		"a registry that hangs":              {hang, registry.Error{Reason: registry.Unavailable}},
+		"a connection that is reset":         {reset, registry.Error{Reason: registry.Unavailable}},
+		"an answer without a digest":         {status(200), registry.Error{Status: 200, Reason: registry.Unavailable}},
+		"an answer with a digest that is no": {status(200, "Docker-Content-Digest", "canary"), registry.Error{Status: 200, Reason: registry.Unavailable}},
+		"a page of a proxy":                  {page, registry.Error{Status: 200, Reason: registry.Unavailable}},
+		"a huge answer":                      {huge, registry.Error{Status: 200, Reason: registry.Unavailable}},
 	} {
 		for _, everywhere := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, from the start %v", name, everywhere), func(t *testing.T) {
@@ -132,12 +324,8 @@ func TestWhatTheRegistrySaysBecomesAReason(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
 					defer cancel()
 				}
-				_, digestErr := c.Digest(ctx, "acme/api", "1.0")
-				check(t, digestErr, want)
-				if !test.digestOnly {
-					_, signedErr := c.Signed(ctx, "acme/api", "sha256:"+strings.Repeat("a", 64))
-					check(t, signedErr, want)
-				}
+				_, err := c.Digest(ctx, "acme/api", "1.0")
+				check(t, err, want)
 			})
 		}
 	}
@@ -149,7 +337,7 @@ func check(t *testing.T, err error, want registry.Error) {
 	if !errors.As(err, &got) {
 		t.Fatalf("got %v, want an *Error", err)
 	}
-	if got.Status != want.Status && got.Status != 0 || got.Reason != want.Reason {
+	if got.Status != want.Status && got.Status != 0 || got.Reason != want.Reason || got.RetryAfter != want.RetryAfter || !got.Temporary() {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if (got.Hint != "") != (want.Reason == registry.Denied) {
@@ -271,7 +459,7 @@ func TestAFailedLoginIsNotRemembered(t *testing.T) {
 	h.pushImage(t, "acme/api:1.0")
 	c := h.client(t, "")
 	for _, failing := range []http.HandlerFunc{
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) },
 		func(w http.ResponseWriter, r *http.Request) { // a token that is none
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token?canary=1"`, r.Host))
 			if r.URL.Path != "/token" {
@@ -294,7 +482,7 @@ func TestAFailedLoginIsNotRemembered(t *testing.T) {
 	} {
 		h.breakWith(failing)
 		_, err := c.Digest(t.Context(), "acme/api", "1.0")
-		check(t, err, registry.Error{Status: 500, Reason: registry.Unavailable})
+		check(t, err, registry.Error{Status: 302, Reason: registry.Unavailable})
 		h.breakWith(nil)
 		if _, err := c.Digest(t.Context(), "acme/api", "1.0"); err != nil {
 			t.Errorf("the failure is remembered: %v", err)

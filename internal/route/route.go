@@ -12,19 +12,23 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 )
 
-// Values of Route.Pass and Route.OncePer.
+// Values of GitLab.Pass, Route.OncePer and Slack.Tell.
 const (
 	PassInputs    = "inputs"
 	PassVariables = "variables"
 
 	OncePerDigest   = "digest"
 	OncePerDelivery = "delivery"
+
+	TellAll      = "all"
+	TellFailures = "failures"
 )
 
 // Everything is the key of the route, or the token, for what no other matches.
@@ -37,13 +41,12 @@ type Table struct {
 
 // Route says what becomes of the pushes to a repository.
 type Route struct {
-	Key        string `json:"-"` // a repository, or a glob over repositories
-	GitLab     GitLab `json:"gitlab"`
-	Tags       Tags   `json:"tags"`
-	Latest     string `json:"latest"` // the moving tag
-	OncePer    string `json:"once_per"`
-	SkipSigned bool   `json:"skip_signed"`
-	Slack      Slack  `json:"slack"`
+	Key     string `json:"-"` // a repository, or a glob over repositories
+	GitLab  GitLab `json:"gitlab"`
+	Tags    Tags   `json:"tags"`
+	Latest  string `json:"latest"` // the moving tag
+	OncePer string `json:"once_per"`
+	Slack   Slack  `json:"slack"`
 	// Inputs go to the pipeline with those that hubrelay makes.
 	Inputs map[string]string `json:"inputs"`
 }
@@ -55,9 +58,14 @@ type GitLab struct {
 	Pass    string `json:"pass"`
 }
 
-// Slack names the channel.
+// Slack names the channel, and says what it hears.
 type Slack struct {
 	Channel string `json:"channel"`
+	// Mention is who bad news pings: the ID of a user or a user group, @here or
+	// @channel. "" is nobody.
+	Mention string `json:"mention"`
+	// Tell is all, or failures, which keeps good news out of the channel.
+	Tell string `json:"tell"`
 }
 
 // Tags says which tags are promoted: globs, or "semver:" and a constraint.
@@ -80,6 +88,9 @@ func Parse(text string) (Table, error) {
 		r, err := parseRoute(key, raw[key])
 		if err != nil {
 			mistakes = append(mistakes, err)
+		}
+		if i := slices.IndexFunc(t.routes, func(other Route) bool { return other.Key == r.Key }); i >= 0 {
+			mistakes = append(mistakes, fmt.Errorf("%q stands twice: as %[1]q and without library/", r.Key))
 		}
 		t.routes = append(t.routes, r)
 	}
@@ -129,7 +140,7 @@ func decodeStrictly(text string) (map[string]json.RawMessage, error) {
 }
 
 func parseRoute(key string, raw json.RawMessage) (Route, error) {
-	r := Route{Key: key}
+	r := Route{Key: canonical(key)}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
@@ -146,6 +157,9 @@ func parseRoute(key string, raw json.RawMessage) (Route, error) {
 	}
 	if r.OncePer == "" {
 		r.OncePer = OncePerDigest
+	}
+	if r.Slack.Tell == "" {
+		r.Slack.Tell = TellAll
 	}
 	var mistakes []error
 	for _, err := range r.check() {
@@ -164,13 +178,16 @@ var (
 
 // Limits of GitLab and Slack.
 const (
-	maxInputs     = 16   // of a route; GitLab takes 20, and hubrelay adds four
+	maxInputs     = 15   // of a route; GitLab takes 20, and hubrelay adds five
 	maxInputValue = 1023 // bytes; GitLab refuses an input of 1 KB
 	maxChannel    = 80   // characters
 )
 
 // reserved are the inputs that hubrelay makes itself.
-var reserved = []string{"image_repository", "image_tag", "image_digest", "delivery_id"}
+var reserved = []string{"image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"}
+
+// mention is an ID of Slack's: of a user, or of a user group.
+var mention = regexp.MustCompile(`^(?:@here|@channel|[UWS][A-Z0-9]{2,20})$`)
 
 func (r Route) check() []error {
 	var mistakes []error
@@ -206,6 +223,12 @@ func (r Route) check() []error {
 		wrong("slack.channel is required")
 	case len(r.Slack.Channel) > maxChannel, strings.ContainsAny(r.Slack.Channel, " \t\r\n"):
 		wrong("slack.channel %.100q is not a channel's ID, such as C0123456789", r.Slack.Channel)
+	}
+	if r.Slack.Mention != "" && !mention.MatchString(r.Slack.Mention) {
+		wrong("slack.mention is %.50q, must be @here, @channel, or the ID of a user (U…) or a user group (S…)", r.Slack.Mention)
+	}
+	if !slices.Contains([]string{TellAll, TellFailures}, r.Slack.Tell) {
+		wrong("slack.tell is %.50q, must be all or failures", r.Slack.Tell)
 	}
 	for _, list := range []struct {
 		name     string
@@ -259,6 +282,15 @@ func checkKey(key string) error {
 	return nil
 }
 
+// canonical returns the full name of a repository: what has no namespace is one
+// of Docker's official images.
+func canonical(name string) string {
+	if name == Everything || strings.ContainsAny(name, `/*?[\`) || dockerhub.CheckRepository(name) != nil {
+		return name
+	}
+	return "library/" + name
+}
+
 func (r Route) isGlob() bool { return strings.ContainsAny(r.Key, `*?[\`) }
 
 func (r Route) matches(repository string) bool {
@@ -275,12 +307,82 @@ func (t Table) All() []Route { return slices.Clone(t.routes) }
 // Find returns the route of a repository with its placeholders filled. An
 // exact key wins, then the longest glob.
 func (t Table) Find(repository string) (Route, bool) {
+	repository = canonical(repository)
 	for _, r := range t.routes {
 		if r.matches(repository) {
 			return r.fill(repository), true
 		}
 	}
 	return Route{}, false
+}
+
+// ByKey returns the route of a key, placeholders not filled.
+func (t Table) ByKey(key string) (Route, bool) {
+	i := slices.IndexFunc(t.routes, func(r Route) bool { return r.Key == key })
+	if i < 0 {
+		return Route{}, false
+	}
+	return t.routes[i], true
+}
+
+// Namespaces returns the namespaces that the keys name, sorted: those whose
+// repositories are known, or can be asked for.
+func (t Table) Namespaces() []string {
+	var names []string
+	for _, r := range t.routes {
+		if NamesNamespace(r.Key) {
+			namespace, _, _ := strings.Cut(r.Key, "/")
+			names = append(names, namespace)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Repositories returns the repositories of a namespace that keys name exactly.
+func (t Table) Repositories(namespace string) []string {
+	var names []string
+	for _, r := range t.routes {
+		if !r.isGlob() && strings.HasPrefix(r.Key, namespace+"/") {
+			names = append(names, r.Key)
+		}
+	}
+	return names
+}
+
+// HasGlobs tells whether a glob may match repositories of the namespace that no
+// key names.
+func (t Table) HasGlobs(namespace string) bool {
+	return slices.ContainsFunc(t.routes, func(r Route) bool {
+		glob, _, _ := strings.Cut(r.Key, "/")
+		ok, _ := path.Match(glob, namespace)
+		return r.isGlob() && ok
+	})
+}
+
+// Uncovered returns the keys that may match repositories of namespaces which no
+// key names.
+func (t Table) Uncovered() []string {
+	var keys []string
+	for _, r := range t.routes {
+		if !NamesNamespace(r.Key) {
+			keys = append(keys, r.Key)
+		}
+	}
+	return keys
+}
+
+// NamesNamespace tells whether the key of a route matches the repositories of
+// one namespace only, which it names.
+func NamesNamespace(key string) bool {
+	namespace, _, ok := strings.Cut(key, "/")
+	return ok && !strings.ContainsAny(namespace, `*?[\\`)
+}
+
+// Rules is a text that differs where other tags are promoted.
+func (r Route) Rules() string {
+	text, _ := json.Marshal([]any{r.Tags.Include, r.Tags.Exclude, r.Latest, r.OncePer}) // strings do not fail
+	return string(text)
 }
 
 func (r Route) fill(repository string) Route {
@@ -324,6 +426,19 @@ func (r Route) Allows(tag string) bool {
 	return (len(r.Tags.Include) == 0 || matchAny(r.Tags.Include, tag)) && !matchAny(r.Tags.Exclude, tag)
 }
 
+// Unwanted says why a push of the tag is not promoted, "" where it is.
+func (r Route) Unwanted(tag string) (reason string) {
+	switch {
+	case tag == r.Latest:
+		return "moving_tag"
+	case dockerhub.IsArtifactTag(tag):
+		return "artifact_tag"
+	case !r.Allows(tag):
+		return "tag_rules"
+	}
+	return ""
+}
+
 func matchAny(patterns []string, tag string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
 		ok, _ := matchTag(p, tag) // the pattern was checked by Parse
@@ -354,14 +469,27 @@ func matchTag(pattern, tag string) (bool, error) {
 	return err == nil && c.Check(v), nil
 }
 
-// Values returns what the pipeline of a push is told, as inputs or as
+// Image is what the pipeline of a promotion is told.
+type Image struct {
+	Repository, Tag, Digest string
+	PromotionID             string
+	// PushedAt is when the promotion began: a later one is newer.
+	PushedAt time.Time
+}
+
+// pushedAt is RFC 3339 with a width that does not vary, so that two times
+// compare as text.
+const pushedAt = "2006-01-02T15:04:05.000000Z07:00"
+
+// Values returns what the pipeline of a promotion is told, as inputs or as
 // variables, whichever the route says.
-func (r Route) Values(p dockerhub.Push, digest string) map[string]string {
+func (r Route) Values(i Image) map[string]string {
 	values := map[string]string{
-		"image_repository": p.Repository,
-		"image_tag":        p.Tag,
-		"image_digest":     digest,
-		"delivery_id":      p.ID,
+		"image_repository": i.Repository,
+		"image_tag":        i.Tag,
+		"image_digest":     i.Digest,
+		"image_pushed_at":  i.PushedAt.UTC().Format(pushedAt),
+		"promotion_id":     i.PromotionID,
 	}
 	maps.Copy(values, r.Inputs)
 	if r.GitLab.Pass != PassVariables {

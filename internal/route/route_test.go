@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,8 +18,7 @@ const documented = `{
     "tags": {"include": ["v*", "semver:>=1.2"], "exclude": ["*-rc*"]},
     "latest": "latest",
     "once_per": "digest",
-    "skip_signed": false,
-    "slack": {"channel": "C0123456789"},
+    "slack": {"channel": "C0123456789", "mention": "@here", "tell": "all"},
     "inputs": {"severity": "low"}
   },
   "acme/*": {"gitlab": {"project": "acme/images/{name}"}, "slack": {"channel": "C0123456789"}}
@@ -61,7 +61,7 @@ func TestTheDocumentedTable(t *testing.T) {
 	want := route.Route{
 		Key: "acme/*", Latest: "latest", OncePer: "digest",
 		GitLab: route.GitLab{Project: "acme/images/web", Ref: "main", Pass: "inputs"},
-		Slack:  route.Slack{Channel: "C0123456789"},
+		Slack:  route.Slack{Channel: "C0123456789", Tell: "all"},
 	}
 	if diff := cmp.Diff(want, web); !ok || diff != "" {
 		t.Error(diff)
@@ -198,20 +198,59 @@ func TestRoutesOfAProject(t *testing.T) {
 
 func TestWhatAPipelineIsTold(t *testing.T) {
 	t.Parallel()
-	push := dockerhub.Push{ID: "d1", Repository: "acme/api", Tag: "1.4.0"}
+	image := route.Image{
+		Repository: "acme/api", Tag: "1.4.0", Digest: "sha256:1", PromotionID: "p1",
+		PushedAt: time.Date(2026, 11, 25, 10, 0, 0, 500_000_000, time.FixedZone("", 3600)),
+	}
 	r := route.Route{Inputs: map[string]string{"severity": "low"}, GitLab: route.GitLab{Pass: route.PassInputs}}
 	want := map[string]string{
-		"image_repository": "acme/api", "image_tag": "1.4.0", "image_digest": "sha256:1", "delivery_id": "d1", "severity": "low",
+		"image_repository": "acme/api", "image_tag": "1.4.0", "image_digest": "sha256:1",
+		"image_pushed_at": "2026-11-25T09:00:00.500000Z", "promotion_id": "p1", "severity": "low",
 	}
-	if diff := cmp.Diff(want, r.Values(push, "sha256:1")); diff != "" {
+	if diff := cmp.Diff(want, r.Values(image)); diff != "" {
 		t.Error(diff)
 	}
 	r.GitLab.Pass = route.PassVariables
 	want = map[string]string{
-		"IMAGE_REPOSITORY": "acme/api", "IMAGE_TAG": "1.4.0", "IMAGE_DIGEST": "sha256:1", "DELIVERY_ID": "d1", "SEVERITY": "low",
+		"IMAGE_REPOSITORY": "acme/api", "IMAGE_TAG": "1.4.0", "IMAGE_DIGEST": "sha256:1",
+		"IMAGE_PUSHED_AT": "2026-11-25T09:00:00.500000Z", "PROMOTION_ID": "p1", "SEVERITY": "low",
 	}
-	if diff := cmp.Diff(want, r.Values(push, "sha256:1")); diff != "" {
+	if diff := cmp.Diff(want, r.Values(image)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAnOfficialImageHasTwoNames(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"busybox", "library/busybox", "library/*"} {
+		routes := table(t, map[string]string{key: "acme/busybox"})
+		for _, name := range []string{"busybox", "library/busybox"} {
+			if r, ok := routes.Find(name); !ok || r.GitLab.Project != "acme/busybox" {
+				t.Errorf("the route %s does not match %s", key, name)
+			}
+		}
+	}
+	_, err := route.Parse(`{"busybox":{"gitlab":{"project":"1"},"slack":{"channel":"C1"}},"library/busybox":{"gitlab":{"project":"1"},"slack":{"channel":"C1"}}}`)
+	if err == nil || !strings.Contains(err.Error(), "stands twice") {
+		t.Errorf("two routes of one repository: %v", err)
+	}
+}
+
+func TestWhoIsMentionedAndWhatIsTold(t *testing.T) {
+	t.Parallel()
+	for slack, want := range map[string]string{
+		`{"channel":"C1","mention":"U0123ABC","tell":"failures"}`: "",
+		`{"channel":"C1","mention":"S0123ABC"}`:                   "",
+		`{"channel":"C1","mention":"@channel"}`:                   "",
+		`{"channel":"C1","mention":"@everyone"}`:                  "slack.mention",
+		`{"channel":"C1","mention":"<@U0123ABC>"}`:                "slack.mention",
+		`{"channel":"C1","mention":"here"}`:                       "slack.mention",
+		`{"channel":"C1","tell":"nothing"}`:                       "slack.tell",
+	} {
+		_, err := route.Parse(`{"acme/api":{"gitlab":{"project":"1"},"slack":` + slack + `}}`)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", slack, err)
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // Event is one thing that happened, for people to read.
 type Event struct {
 	At     time.Time
-	Who    string // webhook, trigger, notify, docker hub, pub/sub, pipeline 1, slack …
+	Who    string // webhook, trigger, notify, docker hub, pub/sub, dead letter, pipeline 1, slack, clock
 	Image  string // REPOSITORY:TAG, or ""
 	What   string
 	Detail string // a reason, a hint, a link
@@ -81,9 +81,20 @@ func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
 		return true
 	})
 	if values["repository"] != "" {
-		ev.Image = values["repository"] + ":" + values["tag"]
+		ev.Image = strings.TrimSuffix(values["repository"]+":"+values["tag"], ":")
 	}
 	ev.Detail = values["reason"]
+	switch {
+	case values["outcome"] == "recorded":
+		ev.Detail += "; Slack shows it later"
+	case r.Message == "dead letter recorded" && values["outcome"] == "ignored":
+		ev.Detail += "; the tag has not died of it"
+	case values["shown"] != "":
+		ev.Detail = values["shown"] + " shown in Slack"
+	case values["queued"] != "":
+		ev.Detail = values["queued"] + " queued to be looked at again"
+	}
+	ev.Detail = strings.TrimPrefix(ev.Detail, "; ")
 	switch text := values["error"]; {
 	case strings.Contains(text, ev.Detail): // an error often begins with its reason
 		ev.Detail = text
@@ -91,7 +102,10 @@ func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
 		ev.Detail += ": " + text
 	}
 	ev.Detail = strings.TrimSpace(ev.Detail + "  " + values["pipeline_url"])
-	h.events.add(ev)
+	// A clock that had nothing to do is no news.
+	if ev.Bad || values["shown"] != "0" && values["queued"] != "0" {
+		h.events.add(ev)
+	}
 	if h.logs == nil {
 		return nil
 	}

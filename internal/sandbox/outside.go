@@ -11,27 +11,34 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pubsubapi "cloud.google.com/go/pubsub/v2"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
+	"github.com/getto-systems/hubrelay/internal/hub/hubtest"
+	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// dockerHub calls the webhook for every push to the registry.
+// dockerHub calls the webhook for every push to the registry, and tells of it
+// when it is asked.
 type dockerHub struct {
 	webhookURL string
 	events     *events
+	api        *hubtest.Server
+	fast       bool         // what is lost is old enough to be missed
+	losses     atomic.Int64 // pushes of which nobody is told
 
 	mu   sync.Mutex
 	last time.Time // of the last push
 }
 
-// tick returns the moment of a push. Docker Hub tells it in seconds, and those
-// of two pushes differ, as they do where pushes take their time.
+// tick returns the moment of a push. Docker Hub tells it in seconds, and no two
+// are the same, as they are not where pushes take their time.
 func (d *dockerHub) tick() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -43,21 +50,33 @@ func (d *dockerHub) tick() time.Time {
 	return now
 }
 
-// pushed calls the webhook, several times at once for a multi-arch image. As
-// Docker Hub it never calls again.
-func (d *dockerHub) pushed(repository, tag string, webhooks int) {
+// pushed calls the webhook, several times for a multi-arch image, each time with
+// another moment. As Docker Hub it never calls again.
+func (d *dockerHub) pushed(repository, tag, digest string, webhooks int) {
+	image := repository + ":" + tag
+	push := hubtest.Push{Repository: repository, Tag: tag, Digest: digest, At: time.Now()}
+	lost := take(&d.losses)
+	if lost && d.fast {
+		d.api.DeleteTag(repository, tag)
+		push.At = push.At.Add(-ledger.RegistryLag)
+	}
+	d.api.Push(push)
+	if lost {
+		d.events.add(Event{Who: "docker hub", Image: image, What: "pushed; its webhooks are lost", Bad: true})
+		return
+	}
 	what := "pushed; calls the webhook"
 	if webhooks > 1 {
 		what = fmt.Sprintf("pushed, multi-arch; calls the webhook %d times", webhooks)
 	}
-	d.events.add(Event{Who: "docker hub", Image: repository + ":" + tag, What: what})
-	body, err := dockerhub.Webhook(repository, tag, d.tick())
-	if err != nil {
-		d.events.add(Event{Who: "docker hub", Image: repository + ":" + tag, What: err.Error(), Bad: true})
-		return
-	}
+	d.events.add(Event{Who: "docker hub", Image: image, What: what})
 	for range webhooks {
-		go d.call(repository+":"+tag, body)
+		body, err := dockerhub.Webhook(repository, tag, d.tick())
+		if err != nil {
+			d.events.add(Event{Who: "docker hub", Image: image, What: err.Error(), Bad: true})
+			return
+		}
+		go d.call(image, body)
 	}
 }
 
@@ -80,17 +99,25 @@ type pipelines struct {
 	ctx      context.Context
 	runner   *Runner
 	stepTime time.Duration
+
+	turns sync.Map // by repository: a *sync.Mutex, as the resource_group of the template
 }
 
-func (p pipelines) run(created gitlabtest.Pipeline) {
+func (p *pipelines) run(created gitlabtest.Pipeline) {
 	job := job{
 		Sandbox:    p.Sandbox,
 		pipeline:   created,
 		repository: value(created, "image_repository"),
 		tag:        value(created, "image_tag"),
 		digest:     value(created, "image_digest"),
-		delivery:   value(created, "delivery_id"),
 	}
+	if take(&p.silences) {
+		job.event("says nothing, as it was told to", "", true)
+		return
+	}
+	turn, _ := p.turns.LoadOrStore(job.repository, &sync.Mutex{})
+	turn.(*sync.Mutex).Lock()
+	defer turn.(*sync.Mutex).Unlock()
 	p.GitLab.SetStatus(created.Project, created.ID, "running")
 	if p.runner != nil {
 		status := "success"
@@ -122,8 +149,8 @@ func value(p gitlabtest.Pipeline, name string) string {
 
 type job struct {
 	*Sandbox
-	pipeline                          gitlabtest.Pipeline
-	repository, tag, digest, delivery string
+	pipeline                gitlabtest.Pipeline
+	repository, tag, digest string
 }
 
 func (j job) event(what, detail string, bad bool) {
@@ -138,17 +165,29 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 		j.event("could not report that it runs", err.Error(), true)
 	}
 	time.Sleep(stepTime)
+	if j.elsewhere {
+		return j.pretend(stepTime)
+	}
 	now, err := j.registry.digest(j.repository, j.tag)
 	switch {
-	case j.shallFail():
+	case take(&j.failures):
 		j.event("fails, as it was told to", "", true)
 		return "failure", "It was told to fail."
+	case isNotFound(err):
+		j.event("finds that the tag is gone", "", false)
+		return "superseded", "The tag is gone."
 	case err != nil:
-		return "failure", "The image could not be pulled."
-	case j.digest != "" && now != j.digest:
-		return "skipped", "The tag has moved on; a newer pipeline is on its way."
+		j.event("failed", err.Error(), true)
+		return "failure", "The registry did not tell what the tag is."
+	case now != j.digest:
+		j.event("finds another image under the tag", "", false)
+		return "superseded", "The tag is " + now + " by now."
 	case j.registry.signed(j.repository, now):
-		j.event("finds the image signed already", "", false)
+		j.event("finds the image signed already, and moves latest", "", false)
+		if err := j.moveLatest(now); err != nil {
+			j.event("failed", err.Error(), true)
+			return "failure", "The registry refused a push."
+		}
 		return "skipped", "The image is signed already."
 	}
 	steps := []struct {
@@ -157,7 +196,7 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	}{
 		{"signs the image (pretended)", func() error { return j.registry.pretendSignature(j.repository, now) }},
 		{"pushes the tag again", func() error { return j.registry.retag(j.repository, now, j.tag) }},
-		{"moves latest", func() error { return j.registry.retag(j.repository, now, "latest") }},
+		{"moves latest", func() error { return j.moveLatest(now) }},
 	}
 	for _, step := range steps {
 		j.event(step.what, "", false)
@@ -170,6 +209,27 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	return "success", ""
 }
 
+// pretend does nothing to an image that is in a registry elsewhere.
+func (j job) pretend(stepTime time.Duration) (status, message string) {
+	if take(&j.failures) {
+		j.event("fails, as it was told to", "", true)
+		return "failure", "It was told to fail."
+	}
+	for _, what := range []string{"would sign the image", "would move latest"} {
+		j.event(what, "", false)
+		time.Sleep(stepTime)
+	}
+	return "success", "Nothing was signed: this pipeline is pretended."
+}
+
+// moveLatest pushes latest, if it is another image.
+func (j job) moveLatest(digest string) error {
+	if now, err := j.registry.digest(j.repository, "latest"); err == nil && now == digest {
+		return nil
+	}
+	return j.registry.retag(j.repository, digest, "latest")
+}
+
 // runReally runs the real template.
 func (j job) runReally(ctx context.Context, runner *Runner) error {
 	token, err := j.idToken()
@@ -178,10 +238,8 @@ func (j job) runReally(ctx context.Context, runner *Runner) error {
 	}
 	return runner.Run(ctx, Run{
 		Registry: j.registry.host, NotifyURL: j.URL + "/notify/", Token: token, PipelineURL: j.pipeline.WebURL,
-		Inputs: map[string]string{
-			"image_repository": j.repository, "image_tag": j.tag, "image_digest": j.digest, "delivery_id": j.delivery,
-		},
-		WithoutKey: j.shallFail(),
+		Inputs:     j.inputs(),
+		WithoutKey: take(&j.failures),
 	}, func(line string) {
 		if _, said, ok := strings.Cut(line, "hubrelay: "); ok {
 			j.event(said, "", false)
@@ -189,9 +247,19 @@ func (j job) runReally(ctx context.Context, runner *Runner) error {
 	})
 }
 
+// inputs are what Trigger gave to the pipeline.
+func (j job) inputs() map[string]string {
+	inputs := map[string]string{}
+	for _, name := range []string{"image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"} {
+		inputs[name] = value(j.pipeline, name)
+	}
+	return inputs
+}
+
 func (j job) idToken() (string, error) {
 	return j.GitLab.IDToken(gitlabtest.Claims{
-		Project: j.pipeline.Project, Audience: audience, Ref: j.pipeline.Ref, RefProtected: true, PipelineID: j.pipeline.ID,
+		Project: j.pipeline.Project, Audience: audience, Ref: j.pipeline.Ref, RefProtected: true,
+		PipelineID: j.pipeline.ID, PipelineSource: j.pipeline.Source, JobID: j.pipeline.JobID,
 		Expiry: time.Hour, // the job's time-out
 	})
 }
@@ -203,7 +271,7 @@ const reportAttempts = 5
 func (j job) report(status, message string) error {
 	form := url.Values{
 		"status": {status}, "repository": {j.repository}, "tag": {j.tag}, "digest": {j.digest},
-		"delivery_id": {j.delivery}, "pipeline_url": {j.pipeline.WebURL}, "message": {message},
+		"promotion_id": {value(j.pipeline, "promotion_id")}, "pipeline_url": {j.pipeline.WebURL}, "message": {message},
 	}
 	for attempt := 1; ; attempt++ {
 		wait, err := j.send(form.Encode())
@@ -232,7 +300,8 @@ func (j job) send(form string) (wait time.Duration, err error) {
 		return 0, err
 	}
 	defer res.Body.Close()
-	if res.StatusCode == http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK, http.StatusAccepted: // it is recorded
 		return 0, nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
@@ -243,14 +312,14 @@ func (j job) send(form string) (wait time.Duration, err error) {
 	return wait, errors.New(res.Status + ": " + string(body))
 }
 
-// shallFail takes one of the failures that were asked for.
-func (s *Sandbox) shallFail() bool {
+// take takes one of what was asked for, if any is left.
+func take(n *atomic.Int64) bool {
 	for {
-		n := s.failures.Load()
-		if n == 0 {
+		left := n.Load()
+		if left == 0 {
 			return false
 		}
-		if s.failures.CompareAndSwap(n, n-1) {
+		if n.CompareAndSwap(left, left-1) {
 			return true
 		}
 	}
@@ -281,11 +350,16 @@ func (s *Sandbox) willDeliverAgain(m *pubsubapi.Message, wait time.Duration) {
 
 // sawDeadLetter tells of a message that was given up.
 func (s *Sandbox) sawDeadLetter(m *pubsubapi.Message) {
-	reason := m.Attributes[pubsub.ReasonAttribute]
-	if reason == "" {
-		reason = fmt.Sprintf("gave up after %d attempts", MaxDeliveryAttempts)
+	death := pubsub.Message{Attributes: m.Attributes}.Death()
+	what := death.Reason
+	if what == "" {
+		what = fmt.Sprintf("gave up after %d attempts", death.Attempts)
 	}
-	s.events.add(Event{Who: "dead letter", Image: imageOf(m), What: reason, Detail: m.Attributes[pubsub.HintAttribute], Bad: true})
+	detail := death.Hint
+	if death.Words != "" {
+		detail += " GitLab says: " + death.Words
+	}
+	s.events.add(Event{Who: "dead letter", Image: imageOf(m), What: what, Detail: strings.TrimSpace(detail), Bad: true})
 }
 
 func imageOf(m *pubsubapi.Message) string {
@@ -306,15 +380,18 @@ func (s *Sandbox) googleToken() (string, error) {
 	})
 }
 
-// lookForSilence is the scheduler that calls Notify.
-func (s *Sandbox) lookForSilence(ctx context.Context) {
-	for ctx.Err() == nil {
-		pause(ctx, silenceStep)
+// clock is one job of Cloud Scheduler: it calls a path now and again.
+func (s *Sandbox) clock(ctx context.Context, every time.Duration, path string) {
+	for {
+		if pause(ctx, every); ctx.Err() != nil {
+			return
+		}
 		token, err := s.googleToken()
 		if err != nil {
+			s.events.add(Event{Who: "clock", What: "has no token: " + err.Error(), Bad: true})
 			continue
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/notify/silent", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, nil)
 		if err != nil {
 			continue
 		}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +20,9 @@ import (
 )
 
 // MaxDeliveryAttempts is how often Trigger gets a message before it becomes a
-// dead letter. terraform/ sets the same number, and the same back-off.
-const MaxDeliveryAttempts = 20
+// dead letter: with the waits of Deployed some seven hours. terraform/ sets the
+// same numbers.
+const MaxDeliveryAttempts = 50
 
 // Backoff is the wait between two deliveries of a message. It doubles from
 // Min to Max.
@@ -57,9 +60,14 @@ type QueueConfig struct {
 	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
 }
 
+// pushesAtOnce bounds the pushes that wait for an answer.
+const pushesAtOnce = 200
+
 // Queue is a Pub/Sub on this machine with what it lacks. The embedded one does
-// not push, and has no back-off; Google's emulator does both, until some hundred
-// pushes have failed, and then no more. So Queue pulls, and pushes itself.
+// not push, has no back-off, and makes dead letters without end; Google's
+// emulator pushes until some hundred pushes have failed, and then no more. So
+// Queue takes every message from it, and does the rest itself: each message is
+// pushed until it is acknowledged or has become one dead letter.
 type Queue struct {
 	Addr string // for PUBSUB_EMULATOR_HOST
 	// DeadLetterSubscription is where dead letters wait to be replayed.
@@ -71,6 +79,9 @@ type Queue struct {
 	trigger string // the subscription of Endpoint
 	notify  string // of DeadLetterEndpoint
 	http    *http.Client
+	kept    *letterBox    // of the embedded Pub/Sub
+	pushing chan struct{} // has room for pushesAtOnce
+	taken   sync.Map      // IDs of the messages that were taken, for Pub/Sub may deliver one again
 }
 
 // StartQueue makes the topics and their subscriptions. Nothing is delivered
@@ -90,7 +101,7 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 	q := &Queue{
 		QueueConfig: c, Addr: c.Host, DeadLetterSubscription: dead,
 		trigger: "projects/" + topic.Project + "/subscriptions/trigger", notify: dead + "-notify",
-		http: &http.Client{Timeout: time.Minute},
+		http: &http.Client{Timeout: time.Minute}, kept: newLetterBox(dead), pushing: make(chan struct{}, pushesAtOnce),
 	}
 	defer func() {
 		if err != nil {
@@ -98,9 +109,11 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 			err = fmt.Errorf("embedded pub/sub: %w", err)
 		}
 	}()
+	notifies := &pubsubpb.PushConfig{} // the emulator would push by itself
 	if c.Host == "" {
-		q.server = pstest.NewServer()
+		q.server = pstest.NewServer(q.kept.reactors()...)
 		q.Addr = q.server.Addr
+		notifies.PushEndpoint = c.DeadLetterEndpoint
 	}
 	q.client, err = pubsubapi.NewClient(ctx, topic.Project, pubsub.EmulatorOptions(q.Addr)...)
 	if err != nil {
@@ -112,10 +125,8 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 		}
 	}
 	for _, s := range []*pubsubpb.Subscription{
-		{Name: q.trigger, Topic: c.Topic, AckDeadlineSeconds: 60, DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{
-			DeadLetterTopic: c.DeadLetterTopic, MaxDeliveryAttempts: int32(c.MaxDeliveryAttempts),
-		}},
-		{Name: q.notify, Topic: c.DeadLetterTopic, AckDeadlineSeconds: 60},
+		{Name: q.trigger, Topic: c.Topic, AckDeadlineSeconds: 60},
+		{Name: q.notify, Topic: c.DeadLetterTopic, AckDeadlineSeconds: 60, PushConfig: notifies},
 		{Name: q.DeadLetterSubscription, Topic: c.DeadLetterTopic, AckDeadlineSeconds: 60},
 	} {
 		if _, err := q.client.SubscriptionAdminClient.CreateSubscription(ctx, s); err != nil {
@@ -135,48 +146,87 @@ func (q *Queue) Close() {
 	}
 }
 
-// Deliver pushes messages to the endpoints until ctx ends.
+// Deliver pushes messages to the endpoints until ctx ends. What was taken and
+// not settled by then is lost.
 func (q *Queue) Deliver(ctx context.Context) {
 	var running sync.WaitGroup
-	running.Go(func() { _ = q.client.Subscriber(q.trigger).Receive(ctx, q.deliver) })
-	running.Go(func() { _ = q.client.Subscriber(q.notify).Receive(ctx, q.bury) })
+	for subscription, deliver := range map[string]func(context.Context, *pubsubapi.Message){q.trigger: q.deliver, q.notify: q.bury} {
+		running.Go(func() {
+			_ = q.client.Subscriber(subscription).Receive(ctx, func(_ context.Context, m *pubsubapi.Message) {
+				m.Ack()
+				if _, again := q.taken.LoadOrStore(m.ID, true); !again {
+					running.Go(func() { deliver(ctx, m) })
+				}
+			})
+		})
+	}
 	running.Wait()
 }
 
-// deliver delivers a push as Google does: with its attempt, and again after a
-// wait unless the answer acknowledges it.
+// deliver pushes a message until the answer acknowledges it, with waits between,
+// and makes a dead letter of it after the last attempt.
 func (q *Queue) deliver(ctx context.Context, m *pubsubapi.Message) {
-	attempt := 1
-	if m.DeliveryAttempt != nil {
-		attempt = *m.DeliveryAttempt
-	}
-	if q.post(ctx, q.Endpoint, "", q.trigger, m, attempt) {
-		m.Ack()
-		return
-	}
-	if attempt < q.MaxDeliveryAttempts {
+	for attempt := 1; !q.post(ctx, q.Endpoint, "", q.trigger, m, attempt); attempt++ {
+		if attempt == q.MaxDeliveryAttempts {
+			q.giveUp(ctx, m)
+			return
+		}
 		wait := q.Backoff.after(attempt)
 		if q.Again != nil {
 			q.Again(m, wait)
 		}
-		pause(ctx, wait)
+		if pause(ctx, wait); ctx.Err() != nil {
+			return
+		}
 	}
-	m.Nack()
 }
 
-// bury delivers a dead letter. It has no policy that counts attempts.
+// giveUp publishes a dead letter with the attributes that Google adds to one:
+// the subscription by its short name, and the time in milliseconds.
+// https://cloud.google.com/pubsub/docs/dead-letter-topics
+func (q *Queue) giveUp(ctx context.Context, m *pubsubapi.Message) {
+	parts := strings.Split(q.trigger, "/") // projects/P/subscriptions/S
+	attributes := map[string]string{}
+	maps.Copy(attributes, m.Attributes)
+	maps.Copy(attributes, map[string]string{
+		"CloudPubSubDeadLetterSourceDeliveryCount":       strconv.Itoa(q.MaxDeliveryAttempts),
+		"CloudPubSubDeadLetterSourceSubscription":        parts[3],
+		"CloudPubSubDeadLetterSourceSubscriptionProject": parts[1],
+		"CloudPubSubDeadLetterSourceTopicPublishTime":    publishTime(m).Format("2006-01-02T15:04:05.000-07:00"),
+	})
+	letter := &pubsubpb.PublishRequest{
+		Topic: q.DeadLetterTopic, Messages: []*pubsubpb.PubsubMessage{{Data: m.Data, Attributes: attributes}},
+	}
+	for attempt := 1; ctx.Err() == nil; attempt++ {
+		if _, err := q.client.TopicAdminClient.Publish(ctx, letter); err == nil {
+			return
+		}
+		pause(ctx, q.Backoff.after(attempt))
+	}
+}
+
+// publishTime is when a message was published as Google tells it: in
+// milliseconds.
+func publishTime(m *pubsubapi.Message) time.Time {
+	return m.PublishTime.UTC().Truncate(time.Millisecond)
+}
+
+// bury keeps a dead letter, and pushes it until the answer acknowledges it: no
+// policy counts these attempts.
 func (q *Queue) bury(ctx context.Context, m *pubsubapi.Message) {
+	if q.server != nil {
+		q.kept.put(m)
+	}
 	if q.Dead != nil {
 		q.Dead(m)
 	}
 	for attempt := 1; q.DeadLetterEndpoint != "" && ctx.Err() == nil; attempt++ {
 		token, err := q.Token()
 		if err == nil && q.post(ctx, q.DeadLetterEndpoint, token, q.notify, m, 0) {
-			break
+			return
 		}
 		pause(ctx, q.Backoff.after(attempt))
 	}
-	m.Ack()
 }
 
 func pause(ctx context.Context, wait time.Duration) {
@@ -191,7 +241,7 @@ func pause(ctx context.Context, wait time.Duration) {
 func (q *Queue) post(ctx context.Context, endpoint, token, subscription string, m *pubsubapi.Message, attempt int) bool {
 	wrapped := map[string]any{
 		"message": map[string]any{
-			"data": m.Data, "attributes": m.Attributes, "messageId": m.ID, "publishTime": m.PublishTime,
+			"data": m.Data, "attributes": m.Attributes, "messageId": m.ID, "publishTime": publishTime(m),
 		},
 		"subscription": subscription,
 	}
@@ -209,6 +259,12 @@ func (q *Queue) post(ctx context.Context, endpoint, token, subscription string, 
 	req.Header.Set("Content-Type", "application/json")
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	select {
+	case q.pushing <- struct{}{}:
+		defer func() { <-q.pushing }()
+	case <-ctx.Done():
+		return false
 	}
 	res, err := q.http.Do(req)
 	if err != nil {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
@@ -25,11 +27,11 @@ import (
 type localRegistry struct {
 	host    string
 	handler http.Handler
-	pushed  func(repository, tag string, webhooks int)
+	pushed  func(repository, tag, digest string, webhooks int)
 	quiet   atomic.Bool
 }
 
-func newRegistry(host string, pushed func(repository, tag string, webhooks int)) *localRegistry {
+func newRegistry(host string, pushed func(repository, tag, digest string, webhooks int)) *localRegistry {
 	return &localRegistry{
 		host: host,
 		handler: registry.New(
@@ -56,7 +58,7 @@ func (l *localRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if types.MediaType(r.Header.Get("Content-Type")).IsIndex() {
 		webhooks = multiArchWebhooks
 	}
-	l.pushed(m[1], m[2], webhooks)
+	l.pushed(m[1], m[2], w.Header().Get("Docker-Content-Digest"), webhooks)
 }
 
 type statusWriter struct {
@@ -123,6 +125,12 @@ func (l *localRegistry) digest(repository, tag string) (string, error) {
 		return "", err
 	}
 	return d.Digest.String(), nil
+}
+
+// isNotFound tells whether the registry said that there is no such tag.
+func isNotFound(err error) bool {
+	var refusal *transport.Error
+	return errors.As(err, &refusal) && refusal.StatusCode == http.StatusNotFound
 }
 
 // retag pushes what a digest is as a tag, whether it is there or not.

@@ -1,46 +1,47 @@
 package sandbox
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"regexp"
+	"strconv"
 	"sync"
+
+	"github.com/getto-systems/hubrelay/internal/coordinator"
 )
 
-// Runner runs the real template of the pipeline on this machine, by
-// gitlab-ci-local, which stands in for GitLab and its runners. The images are
-// really signed, with a key that goes with the Runner.
+// Runner runs the real template of the pipeline on this machine; our
+// coordinator stands in for GitLab and its runners. The images are really
+// signed, with a key that goes with the Runner.
 type Runner struct {
 	template, tools string
-	dir             string // of the key, and of the pipelines
+	dir             string // of the key, and of the build folder
+	key             string
 
-	mu sync.Mutex // as resource_group, which gitlab-ci-local does not know
+	mu sync.Mutex // there is one build folder
 }
 
 // NewRunner takes the path of the template, and that of the directory in which
-// `make tools` puts crane, cosign and gitlab-ci-local.
+// `make tools` puts crane and cosign.
 func NewRunner(template, tools string) (_ *Runner, err error) {
 	r := &Runner{}
-	for _, p := range []struct {
-		to   *string
-		path string
-	}{{&r.template, template}, {&r.tools, tools}} {
-		if *p.to, err = filepath.Abs(p.path); err != nil {
-			return nil, err
-		}
+	text, err := os.ReadFile(template)
+	if err != nil {
+		return nil, fmt.Errorf("there is no template to run, such as templates/promote.yml: %w", err)
 	}
-	for _, needed := range []string{r.template, filepath.Join(r.tools, "crane"), filepath.Join(r.tools, "cosign"), r.gitlab()} {
-		if _, err := os.Stat(needed); err != nil {
+	r.template = string(text)
+	if r.tools, err = filepath.Abs(tools); err != nil {
+		return nil, err
+	}
+	for _, needed := range []string{"crane", "cosign"} {
+		if _, err := os.Stat(filepath.Join(r.tools, needed)); err != nil {
 			return nil, fmt.Errorf("%w: make tools builds what the template needs", err)
 		}
 	}
-	for _, program := range []string{"git", "rsync", "curl", "node"} {
+	for _, program := range []string{"bash", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return nil, fmt.Errorf("the template cannot be run here: %w", err)
 		}
@@ -48,11 +49,19 @@ func NewRunner(template, tools string) (_ *Runner, err error) {
 	if r.dir, err = os.MkdirTemp("", "hubrelay"); err != nil {
 		return nil, err
 	}
-	keys := r.command(context.Background(), r.dir, filepath.Join(r.tools, "cosign"), "generate-key-pair")
+	keys := exec.Command(filepath.Join(r.tools, "cosign"), "generate-key-pair")
+	keys.Dir = r.dir
+	keys.Env = []string{"HOME=" + r.dir, "COSIGN_PASSWORD="}
 	if out, err := keys.CombinedOutput(); err != nil {
 		r.Close()
 		return nil, fmt.Errorf("make a key: %w\n%s", err, out)
 	}
+	key, err := os.ReadFile(filepath.Join(r.dir, "cosign.key"))
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	r.key = string(key)
 	return r, nil
 }
 
@@ -62,108 +71,78 @@ func (r *Runner) Close() { _ = os.RemoveAll(r.dir) }
 // PublicKey is the path of the key to verify signatures with.
 func (r *Runner) PublicKey() string { return filepath.Join(r.dir, "cosign.pub") }
 
-func (r *Runner) gitlab() string {
-	return filepath.Join(r.tools, "node_modules", ".bin", "gitlab-ci-local")
-}
-
-// command runs in an environment that knows the tools, and nothing of whose
-// machine this is.
-func (r *Runner) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = dir
-	cmd.Env = []string{
-		"PATH=" + r.tools + string(os.PathListSeparator) + os.Getenv("PATH"),
-		"HOME=" + r.dir, "COSIGN_PASSWORD=", "NO_COLOR=1",
-		"GIT_AUTHOR_NAME=sandbox", "GIT_AUTHOR_EMAIL=sandbox@localhost", "GIT_COMMITTER_NAME=sandbox", "GIT_COMMITTER_EMAIL=sandbox@localhost",
-	}
-	return cmd
-}
-
 // Run is one pipeline.
 type Run struct {
 	Registry    string            // host and port
 	NotifyURL   string            // where it reports to
 	Token       string            // the id token with which it does
-	PipelineURL string            //
+	PipelineURL string            // ends in the pipeline's id
 	Inputs      map[string]string // of the template: image_repository and so on
 	WithoutKey  bool              // so that it fails
 }
 
+var lastNumber = regexp.MustCompile(`[0-9]+$`)
+
+// consumer is the .gitlab-ci.yml of a project that includes the template.
+const consumer = `spec:
+  inputs:
+    registry: {default: docker.io}
+    notify_url:
+    image_repository: {type: string, default: ""}
+    image_tag: {type: string, default: ""}
+    image_digest: {type: string, default: ""}
+    image_pushed_at: {type: string, default: ""}
+    promotion_id: {type: string, default: ""}
+---
+include:
+  - local: promote.yml
+    inputs:
+      notify_audience: ` + audience + `
+      notify_url: "$[[ inputs.notify_url ]]"
+      registry: "$[[ inputs.registry ]]"
+      image_repository: "$[[ inputs.image_repository ]]"
+      image_tag: "$[[ inputs.image_tag ]]"
+      image_digest: "$[[ inputs.image_digest ]]"
+      image_pushed_at: "$[[ inputs.image_pushed_at ]]"
+      promotion_id: "$[[ inputs.promotion_id ]]"
+`
+
 // Run runs a pipeline, and tells heard what its jobs print. It returns an error
 // for a pipeline that failed.
 func (r *Runner) Run(ctx context.Context, run Run, heard func(line string)) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	dir, err := os.MkdirTemp(r.dir, "pipeline")
-	if err != nil {
-		return err
+	project := coordinator.Project{
+		Path:  "acme/images",
+		Files: map[string]string{".gitlab-ci.yml": consumer, "promote.yml": r.template},
+		Variables: []coordinator.Variable{
+			{Name: "PATH", Value: r.tools + string(os.PathListSeparator) + os.Getenv("PATH"), Raw: true},
+			{Name: "DOCKERHUB_USERNAME", Value: "sandbox"}, {Name: "DOCKERHUB_TOKEN", Value: "sandbox"}, {Name: "COSIGN_PASSWORD"},
+		},
 	}
-	defer os.RemoveAll(dir)
-	if err := r.checkout(ctx, dir, run); err != nil {
-		return err
+	if !run.WithoutKey {
+		project.Variables = append(project.Variables, coordinator.Variable{Name: "COSIGN_KEY", Value: r.key, File: true})
 	}
-	cmd := r.command(ctx, dir, r.gitlab(), "--force-shell-executor", "--ignore-predefined-vars", "CI_PIPELINE_URL")
-	out, to := io.Pipe()
-	cmd.Stdout, cmd.Stderr = to, to
-	var reading sync.WaitGroup
-	reading.Go(func() {
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			heard(lines.Text())
-		}
-		_, _ = io.Copy(io.Discard, out) // a line that is too long ends the scanner
-	})
-	err = cmd.Run()
-	_ = to.Close()
-	reading.Wait()
-	if err != nil {
-		return fmt.Errorf("the pipeline failed: %w", err)
-	}
-	return nil
-}
-
-// checkout makes the project as GitLab would check it out: a .gitlab-ci.yml
-// that includes the template.
-func (r *Runner) checkout(ctx context.Context, dir string, run Run) error {
-	inputs := map[string]string{"notify_url": run.NotifyURL, "notify_audience": audience, "registry": run.Registry}
+	inputs := map[string]any{"registry": run.Registry, "notify_url": run.NotifyURL}
 	for name, value := range run.Inputs {
 		inputs[name] = value
 	}
-	key := filepath.Join(r.dir, "cosign.key")
-	if run.WithoutKey {
-		key = ""
+	id, _ := strconv.Atoi(lastNumber.FindString(run.PipelineURL))
+	pipeline, err := project.Create(coordinator.Request{Inputs: inputs, URL: run.PipelineURL, ID: id})
+	if err != nil {
+		return fmt.Errorf("create the pipeline: %w", err)
 	}
-	template, err := os.ReadFile(r.template)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	runner := coordinator.Runner{
+		Dir: r.dir, Env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.dir},
+		Token: func(*coordinator.Pipeline, string) (string, error) { return run.Token, nil },
+		Heard: func(_, line string) { heard(line) },
+	}
+	result, err := runner.Run(ctx, pipeline)
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string]any{ // JSON is YAML
-		"promote.yml":    template,
-		".gitlab-ci.yml": map[string]any{"include": []any{map[string]any{"local": "promote.yml", "inputs": inputs}}},
-		".gitlab-ci-local-variables.yml": map[string]string{
-			"NOTIFY_ID_TOKEN": run.Token, "CI_PIPELINE_URL": run.PipelineURL,
-			"COSIGN_KEY": key, "DOCKERHUB_USERNAME": "sandbox", "DOCKERHUB_TOKEN": "sandbox",
-		},
-	} {
-		data, ok := content.([]byte)
-		if !ok {
-			if data, err = json.Marshal(content); err != nil {
-				return err
-			}
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			return err
-		}
-	}
-	for _, args := range [][]string{
-		{"init", "--quiet", "--initial-branch=main"},
-		{"remote", "add", "origin", "git@gitlab.localhost:acme/images.git"},
-		{"add", "."},
-		{"commit", "--quiet", "--message", "Promote an image"},
-	} {
-		if out, err := r.command(ctx, dir, "git", args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("git %s: %w\n%s", strings.Join(args, " "), err, out)
-		}
+	if result.Status != "success" {
+		return fmt.Errorf("the pipeline is %s", result.Status)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -15,6 +16,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +28,10 @@ import (
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
+	"github.com/getto-systems/hubrelay/internal/hub/hubtest"
+	"github.com/getto-systems/hubrelay/internal/ledger"
+	"github.com/getto-systems/hubrelay/internal/reconcile"
+	"github.com/getto-systems/hubrelay/internal/route"
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
@@ -35,6 +42,10 @@ const Routes = `{
   "*": {"gitlab": {"project": "{namespace}/images/{name}"}, "slack": {"channel": "C0IMAGES"}}
 }`
 
+// Channel is where Slack shows what the table of a sandbox, or its lack of a
+// route, leaves to the default.
+const Channel = "C0IMAGES"
+
 // Seed is the image that is in the registry from the start.
 const Seed = "acme/api:1.4.0"
 
@@ -44,52 +55,70 @@ const (
 	deadLetters = "projects/sandbox/topics/hubrelay-dead-letters"
 )
 
+// NotifyAudience is whom the id tokens of pipelines are for.
+const NotifyAudience = "hubrelay-sandbox"
+
 // What the id tokens of GitLab and of Google say.
 const (
-	audience     = "hubrelay-sandbox"
-	pushAudience = "hubrelay-sandbox/dead-letter"
+	audience     = NotifyAudience
+	pushAudience = "hubrelay-sandbox/google"
 	pushAccount  = "hubrelay-push@sandbox.iam.gserviceaccount.com"
 )
-
-// silenceStep is how often silent promotions are looked for.
-const silenceStep = time.Minute
 
 // Config says how a sandbox differs from the usual one. Its zero value is fit
 // for use.
 type Config struct {
-	Addr     string        // to listen on; a free port of the loopback where it is ""
-	Routes   string        // the table, as JSON
-	Language string        // of the Slack messages
-	Backoff  Backoff       // between two deliveries of a message; as deployed where it is zero
+	Addr     string // to listen on; a free port of the loopback where it is ""
+	Routes   string // the table, as JSON
+	Language string // of the Slack messages
+	// Backoff is between two deliveries of a message; as deployed where it is
+	// zero. With another the clocks are as fast as they are of use, too: they tick
+	// every second, and a pipeline is silent after a minute.
+	Backoff  Backoff
 	StepTime time.Duration // how long each step of a pretended pipeline takes
 	Runner   *Runner       // runs real pipelines; nil pretends them
 	Events   func(Event)   // hears what happens; called from one goroutine at a time
 	Logs     *slog.Logger  // takes the functions' logs, beside Events; may be nil
 
-	// A real GitLab and a real Slack, in the place of the fakes.
+	// A real Slack, a real GitLab and a real registry, in the place of the fakes.
+	SlackBotToken       env.Secret
 	GitLabURL           string
 	GitLabTriggerTokens env.Secret // JSON, as in the setting of that name
-	SlackBotToken       env.Secret
+	GitLabAPITokens     env.Secret // likewise; may be zero
+	Registry            string     // its base URL; with GitLabURL or Hub only
+	RegistryAuth        env.Secret // as the setting of that name
+	PublicURL           string     // at which GitLab and Docker Hub reach the sandbox; its own where it is ""
+	// Hub are repositories of the real Docker Hub, whose pushes arrive without a
+	// webhook: it is asked, now and again, whether there are any. The images are
+	// in Registry. HubURL is that of its API.
+	Hub    []string
+	HubURL string
 }
 
 // Sandbox is a running system. Its fakes may be told to fail.
 type Sandbox struct {
 	URL        string // of the one port, without a trailing slash
 	WebhookURL string // what would be pasted into Docker Hub
+	NotifyURL  string // what a real pipeline reports to, with id tokens for NotifyAudience
 	GitLab     *gitlabtest.Server
 	Slack      *slacktest.Server
 
 	// ReplayCommand shows the dead letters that wait.
 	ReplayCommand string
 
-	google   *gitlabtest.Server // of which only the issuer of tokens is used: the protocol is the same
-	events   *events
-	failures atomic.Int64 // of pipelines to come
-	registry *localRegistry
-	queue    *Queue
-	server   *http.Server
-	stop     context.CancelFunc
-	running  sync.WaitGroup
+	fakes     bool               // there is no real GitLab
+	elsewhere bool               // the images are in a registry that is no fake
+	google    *gitlabtest.Server // of which only the issuer of tokens is used: the protocol is the same
+	events    *events
+	failures  atomic.Int64 // of pipelines to come
+	silences  atomic.Int64 // likewise
+	ledger    *ledger.Ledger
+	registry  *localRegistry
+	hub       *dockerHub
+	queue     *Queue
+	server    *http.Server
+	stop      context.CancelFunc
+	running   sync.WaitGroup
 }
 
 // Start runs a sandbox until Close.
@@ -111,10 +140,14 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	}()
 	ctx, cancel := context.WithCancel(ctx)
 	url := "http://" + listener.Addr().String()
+	public := cmp.Or(c.PublicURL, url)
 	token := secret("sandbox")
 	s := &Sandbox{
 		URL:        url,
-		WebhookURL: url + "/webhook/" + token,
+		WebhookURL: public + "/webhook/" + token,
+		NotifyURL:  public + "/notify/",
+		fakes:      c.GitLabURL == "",
+		elsewhere:  c.Registry != "",
 		GitLab:     gitlabtest.New(url + "/gitlab"),
 		google:     gitlabtest.New(url + "/google"),
 		events:     &events{hear: c.Events},
@@ -130,7 +163,17 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		return nil, err
 	}
 	s.ReplayCommand = fmt.Sprintf("PUBSUB_EMULATOR_HOST=%s go run ./cmd/hubrelay replay -subscription %s", s.queue.Addr, s.queue.DeadLetterSubscription)
-	s.registry = newRegistry(listener.Addr().String(), (&dockerHub{webhookURL: s.WebhookURL, events: s.events}).pushed)
+	fast := c.Backoff != (Backoff{})
+	s.hub = &dockerHub{webhookURL: url + "/webhook/" + token, events: s.events, api: hubtest.New(), fast: fast}
+	s.registry = newRegistry(listener.Addr().String(), s.hub.pushed)
+	if s.ledger, err = ledger.Open(memory(url)); err == nil && fast {
+		err = known(ctx, memory(url), c.Routes)
+	}
+	if err != nil {
+		cancel()
+		s.queue.Close()
+		return nil, err
+	}
 
 	slackToken := c.SlackBotToken
 	if slackToken.IsZero() {
@@ -138,13 +181,16 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	}
 	s.Slack = slacktest.New(slackToken.Reveal())
 	s.Slack.OnMessage(s.heardInSlack)
-	s.GitLab.OnPipeline(pipelines{s, ctx, c.Runner, c.StepTime}.run)
+	s.GitLab.OnPipeline((&pipelines{Sandbox: s, ctx: ctx, runner: c.Runner, stepTime: c.StepTime}).run)
 
 	mux, err := s.handlers(ctx, c, token, slackToken)
 	if err != nil {
 		cancel()
 		s.queue.Close()
 		return nil, err
+	}
+	if c.PublicURL != "" {
+		mux = onlyWithALock(mux, c)
 	}
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	s.running.Go(func() {
@@ -157,8 +203,38 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		return nil, err
 	}
 	s.running.Go(func() { s.queue.Deliver(ctx) })
-	s.running.Go(func() { s.lookForSilence(ctx) })
+	ticks, reconciles := time.Minute, 5*time.Minute
+	if fast {
+		ticks, reconciles = time.Second, time.Second
+	}
+	s.running.Go(func() { s.clock(ctx, ticks, "/notify/tick") })
+	s.running.Go(func() { s.clock(ctx, reconciles, "/trigger/reconcile") })
+	if len(c.Hub) > 0 {
+		p, err := newPoller(s.hub, c)
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		s.running.Go(func() { p.run(ctx) })
+	}
 	return s, nil
+}
+
+// memory names the ledger of the sandbox at a URL.
+func memory(url string) string { return "memory:" + url }
+
+// known has the routes been known for a day: what is lost in a fast sandbox is
+// ten minutes old, which would be before its start.
+func known(ctx context.Context, name, routes string) error {
+	table, err := route.Parse(routes)
+	if err != nil {
+		return nil // the functions say what is wrong
+	}
+	p := ledger.Progress{Rules: map[string]ledger.Rules{}}
+	for key, text := range reconcile.Rules(table) {
+		p.Rules[key] = ledger.Rules{Text: text, Since: time.Now().Add(-24 * time.Hour)}
+	}
+	return ledger.SharedMemory(name).Commit(ctx, ledger.Batch{Progress: &p})
 }
 
 // handlers puts everything behind one port.
@@ -171,8 +247,11 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 		"ROUTES":                c.Routes,
 		"GITLAB_URL":            s.URL + "/gitlab",
 		"GITLAB_TRIGGER_TOKENS": "",
-		"REGISTRY":              s.URL,
-		"LEDGER":                "memory:" + s.URL,
+		"GITLAB_API_TOKENS":     c.GitLabAPITokens.Reveal(),
+		"HUB_URL":               c.HubURL,
+		"REGISTRY":              cmp.Or(c.Registry, s.URL),
+		"REGISTRY_AUTH":         c.RegistryAuth.Reveal(),
+		"LEDGER":                memory(s.URL),
 		"SLACK_API_URL":         s.URL + "/slack/api/",
 		"SLACK_BOT_TOKEN":       slackToken.Reveal(),
 		"LANGUAGE":              c.Language,
@@ -181,6 +260,10 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 		"PUSH_ISSUER":           s.URL + "/google",
 		"PUSH_AUDIENCE":         pushAudience,
 		"PUSH_SERVICE_ACCOUNT":  pushAccount,
+		"DEFAULT_CHANNEL":       Channel,
+	}
+	if c.Backoff != (Backoff{}) {
+		settings["SILENT_AFTER"] = "1m"
 	}
 	if !c.SlackBotToken.IsZero() {
 		settings["SLACK_API_URL"] = ""
@@ -194,6 +277,15 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 			return nil, err
 		}
 		settings["GITLAB_TRIGGER_TOKENS"] = string(tokens)
+		reads := secret("glpat")
+		s.GitLab.APIToken(reads)
+		if tokens, err = json.Marshal(map[string]string{"*": reads}); err != nil {
+			return nil, err
+		}
+		settings["GITLAB_API_TOKENS"] = string(tokens)
+	}
+	if c.Registry == "" {
+		settings["HUB_URL"] = s.URL + "/hub"
 	}
 	getenv := func(name string) string { return settings[name] }
 
@@ -213,15 +305,46 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 	}
 	mux.Handle("/gitlab/", http.StripPrefix("/gitlab", s.GitLab))
 	mux.Handle("/google/", http.StripPrefix("/google", s.google))
+	mux.Handle("/hub/", http.StripPrefix("/hub", s.hub.api))
 	mux.Handle("/slack/", http.StripPrefix("/slack", s.Slack))
 	mux.Handle("/v2/", s.registry)
-	mux.HandleFunc("POST /build/{image...}", s.build)
+	if c.Registry == "" {
+		mux.HandleFunc("POST /build/{image...}", s.build)
+	}
 	mux.HandleFunc("POST /fail", func(w http.ResponseWriter, _ *http.Request) {
 		s.FailNextPipeline()
 		_, _ = io.WriteString(w, "the next pipeline will fail\n")
 	})
+	mux.HandleFunc("POST /silence", func(w http.ResponseWriter, _ *http.Request) {
+		s.SilenceNextPipeline()
+		_, _ = io.WriteString(w, "the next pipeline will report nothing\n")
+	})
+	mux.HandleFunc("POST /lose", func(w http.ResponseWriter, _ *http.Request) {
+		s.LoseNextPush()
+		_, _ = io.WriteString(w, "the webhooks of the next push will be lost\n")
+	})
 	mux.HandleFunc("GET /{$}", s.page)
 	return mux, nil
+}
+
+// onlyWithALock keeps from the outside what asks for no token, such as Trigger:
+// in Google Cloud, the platform does. Only the registry is open, where the
+// pipelines need it.
+func onlyWithALock(h http.Handler, c Config) http.Handler {
+	public := strings.TrimPrefix(strings.TrimPrefix(c.PublicURL, "https://"), "http://")
+	open := []string{"webhook", "notify"}
+	if c.Registry == "" {
+		open = append(open, "v2")
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		outside := r.Host == public || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("X-Forwarded-Host") != "" || r.Header.Get("Forwarded") != ""
+		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		if outside && !slices.Contains(open, first) {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Close stops everything and waits for it.
@@ -240,6 +363,13 @@ func (s *Sandbox) Build(image string) (digest string, err error) {
 
 // FailNextPipeline makes one more pipeline fail before it has done anything.
 func (s *Sandbox) FailNextPipeline() { s.failures.Add(1) }
+
+// SilenceNextPipeline makes one more pipeline do nothing, and report nothing,
+// until its job is canceled and retried.
+func (s *Sandbox) SilenceNextPipeline() { s.silences.Add(1) }
+
+// LoseNextPush makes Docker Hub call nobody for one more push.
+func (s *Sandbox) LoseNextPush() { s.hub.losses.Add(1) }
 
 // build answers POST /build/REPOSITORY:TAG.
 func (s *Sandbox) build(w http.ResponseWriter, r *http.Request) {

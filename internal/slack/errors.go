@@ -1,11 +1,12 @@
 package slack
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,73 +51,44 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// passing are the codes of what passes.
-var passing = []string{
-	"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout",
-}
-
-// Temporary tells whether the same call may succeed later. It may also have
-// been done: Slack was seen to answer 429 to what it posted.
+// Temporary tells whether the same call may succeed later, with nothing mended.
+// It may also have been done: Slack was seen to answer 429 to what it posted.
 func (e *Error) Temporary() bool {
 	switch {
 	case e.Status == 0, e.Status == http.StatusRequestTimeout, e.Status == http.StatusTooManyRequests, e.Status >= 500:
 		return true
 	}
-	return slices.Contains(passing, e.Code)
+	return classes[e.Code].temporary
 }
 
-// gone are the codes of a message that cannot be updated any more.
-var gone = []string{"message_not_found", "cant_update_message", "edit_window_closed"}
-
-// IsGone tells whether a message was deleted or is closed to updates, so that
-// only a new one can tell what happened.
+// IsGone tells whether a message, or its channel, takes no update any more, so
+// that only a new message can tell what happened, perhaps in another channel.
+// Keep the Ref until there is one: a channel may be opened again.
 func IsGone(err error) bool {
 	var e *Error
-	return errors.As(err, &e) && slices.Contains(gone, e.Code)
+	return errors.As(err, &e) && classes[e.Code].gone
 }
 
-const (
-	tokenHint   = "set SLACK_BOT_TOKEN to the bot token (xoxb-…) of an app that is installed in the workspace"
-	channelHint = "set slack.channel of the route to the ID of a channel that exists, and invite the bot to it"
-	policyHint  = "ask an owner of the workspace to let the bot post to the channel"
-	goneHint    = "leave ts out, and a new message is posted"
-	lengthHint  = "send a shorter message"
-	apiHint     = "set SLACK_API_URL to Slack's Web API: what answers there is not"
-)
-
-// hints say what to mend, by the code of what does not pass.
-var hints = map[string]string{
-	"not_in_channel":    "invite the bot to the channel",
-	"channel_not_found": channelHint,
-	"is_archived":       "set slack.channel of the route to a channel that is not archived",
-
-	"not_authed":             tokenHint,
-	"invalid_auth":           tokenHint,
-	"account_inactive":       tokenHint,
-	"token_revoked":          tokenHint,
-	"token_expired":          tokenHint,
-	"not_allowed_token_type": tokenHint,
-	"missing_scope":          "give the app the scope chat:write, and install it again",
-	"no_permission":          "give the app the scope chat:write, and install it again",
-
-	"access_denied":                            policyHint,
-	"restricted_action":                        policyHint,
-	"restricted_action_read_only_channel":      policyHint,
-	"restricted_action_thread_only_channel":    policyHint,
-	"restricted_action_non_threadable_channel": policyHint,
-	"accesslimited":                            "let the function's address into the workspace, or into the app's list of addresses",
-
-	"message_not_found":   goneHint,
-	"cant_update_message": goneHint,
-	"edit_window_closed":  goneHint,
-	"thread_not_found":    goneHint,
-
-	"msg_too_long":        lengthHint,
-	"msg_blocks_too_long": lengthHint,
-	"no_text":             "report this as a mistake of hubrelay's",
-	"invalid_blocks":      "report this as a mistake of hubrelay's",
-
-	"unknown_method": apiHint,
+// IsLost tells whether the answer did not arrive, or not so that it could be
+// read: Slack may have done what it was asked all the same. A complete refusal
+// is not lost, and neither is a call that never reached Slack.
+func IsLost(err error) bool {
+	var (
+		e           *Error
+		network     *net.OpError
+		certificate *tls.CertificateVerificationError
+	)
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch {
+	case e.Status == 0:
+		unsent := errors.As(e.Cause, &network) && network.Op == "dial" || errors.As(e.Cause, &certificate)
+		return !unsent
+	case e.Status == http.StatusOK:
+		return e.Code == ""
+	}
+	return e.Status >= 500
 }
 
 // answer is what is read of Slack's.
@@ -146,7 +118,7 @@ func readAnswer(status int, header http.Header, body []byte, token env.Secret) (
 	switch {
 	case readable && a.Code != "":
 		refusal.Code = codeOf(redact(a.Code, token))
-		refusal.Hint = hints[refusal.Code]
+		refusal.Hint = hintOf(refusal.Code)
 		if said := detail(redact(strings.Join(a.Metadata.Messages, ", "), token)); said != "" {
 			refusal.Cause = errors.New(said)
 		}
@@ -157,7 +129,7 @@ func readAnswer(status int, header http.Header, body []byte, token env.Secret) (
 	case !readable:
 		refusal.Hint, refusal.Cause = apiHint, errors.New("the answer is not JSON")
 	case !a.OK:
-		refusal.Code = unknown
+		refusal.Code, refusal.Hint = unknown, apiHint
 	case a.Channel == "", a.TS == "":
 		refusal.Hint, refusal.Cause = apiHint, errors.New("the answer names no message")
 	default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -71,8 +72,11 @@ func FuzzAnswer(f *testing.F) {
 		if e.RetryAfter < 0 || e.RetryAfter > time.Hour {
 			t.Errorf("wait %v", e.RetryAfter)
 		}
-		if !e.Temporary() && (status == 429 || status >= 500) || e.Temporary() && status == 200 && e.Hint != "" {
-			t.Errorf("%d: temporary %v, %+v", status, e.Temporary(), e)
+		if !e.Temporary() && (status == 429 || status >= 500 || e.Hint == "") || IsGone(err) && e.Temporary() && status == 200 {
+			t.Errorf("%d: temporary %v, gone %v, %+v", status, e.Temporary(), IsGone(err), e)
+		}
+		if said.OK && status == 200 && e.Code == "" && !IsLost(err) || IsLost(err) && e.Code != "" && status < 500 {
+			t.Errorf("%d: lost %v, %+v", status, IsLost(err), e)
 		}
 		if text := fmt.Sprintf("%v %+v %v", err, *e, e.Cause); strings.Contains(text, token) {
 			t.Errorf("the token shows: %s", text)
@@ -81,21 +85,35 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func FuzzMessage(f *testing.F) {
-	f.Add("promote", "failure", "ja", "acme/api", "1.4.0", "sha256:0123456789abcdef", "v1", "acme", "<!channel> & \"x\"", "https://gitlab.example/p/1|<>", "d1d1d1d1d1")
-	f.Add("release", "success", "en", "", "", "", "", "", strings.Repeat("&", 2000), "", "")
-	f.Add("deploy", "odd", "fr", "`", " ", "\x00", "\xff", "<@U1>", "\u200b\n\t ", "http://[::1]:7/%zz?<a|b>#`", "\u3042\u3042")
-	f.Fuzz(func(t *testing.T, event, status, language, repository, tag, digest, version, project, text, url, id string) {
+	f.Add("promote", "failure", "ja", "acme/api", "1.4.0", "sha256:0123456789abcdef", "v1", "acme", "<!channel> & \"x\"", "https://gitlab.example/p/1|<>", "d1d1d1d1d1", "@here", 0)
+	f.Add("release", "success", "en", "", "", "", "", "", strings.Repeat("&", 1100), "", "", "U0123", 3600)
+	f.Add("promote", "waiting", "en", "a", "b", "", "", "", strings.Repeat("<", 1100), "", "", "S0123", 600)
+	f.Add("promote", "dead", "ja", "`", "``", "", "", "", "```\n`", "", "", "U1> <!here", -1)
+	f.Add("deploy", "odd", "fr", "`", " ", "\x00", "\xff", "<@U1>", "\u200b\n\t ", "http://[::1]:7/%zz?<a|b>#`", "\u3042\u3042", "W1", 1<<40)
+	f.Fuzz(func(t *testing.T, event, status, language, repository, tag, digest, version, project, text, url, id, mention string, seconds int) {
 		m := Message{
 			Event: Event(event), Status: Status(status), Language: Language(language),
 			Repository: repository, Tag: tag, Digest: digest, Version: version, Project: project,
-			Text: text, PipelineURL: url, DeliveryID: id,
+			Text: text, PipelineURL: url, PromotionID: id, Mention: mention,
+			Reason: tag, Hint: text, Words: text, Command: text, Attempts: seconds,
+			Since: time.Duration(seconds) * time.Second, Silence: time.Duration(seconds) * time.Second,
 		}
 		checkBlocks(t, m.blocks())
-		checkBlocks(t, m.replyBlocks())
-		for _, fallback := range []string{m.fallback(), m.replyFallback()} {
-			if strings.TrimSpace(fallback) == "" || strings.ContainsAny(fallback, "<>") {
+		reply := m.replyBlocks()
+		if ping := m.mention(); ping != "" {
+			first := reply[0].(*api.SectionBlock)
+			if strings.Count(first.Text.Text, ping) != 1 || !mentions.MatchString(ping) || !m.Status.Bad() {
+				t.Errorf("%q pings in %q", ping, first.Text.Text)
+			}
+			first.Text.Text = strings.Replace(first.Text.Text, ping, "", 1)
+		}
+		checkBlocks(t, reply)
+		for _, fallback := range []string{m.fallback(), strings.Replace(m.replyFallback(), m.mention(), "", 1)} {
+			if strings.TrimSpace(fallback) == "" || strings.ContainsAny(fallback, "<>") || length(fallback) > 4000 {
 				t.Errorf("the fallback is %q", fallback)
 			}
 		}
 	})
 }
+
+var mentions = regexp.MustCompile(`^<(!here|!channel|@[UW][A-Z0-9]+|!subteam\^S[A-Z0-9]+)>$`)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/url"
-	"slices"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -32,6 +32,9 @@ const (
 	Promote Event = "promote" // an image was built, and is signed
 	Release Event = "release"
 	Deploy  Event = "deploy"
+	// Registration is that of a webhook at Docker Hub, of which there is only
+	// Waiting.
+	Registration Event = "registration"
 )
 
 // Status is how an event goes.
@@ -39,16 +42,28 @@ type Status string
 
 // The statuses.
 const (
-	Running Status = "running"
-	Success Status = "success"
-	Failure Status = "failure"
-	Skipped Status = "skipped"
-	Dead    Status = "dead"   // there is no pipeline, and none will come by itself
-	Silent  Status = "silent" // there is a pipeline, and nobody hears of it
+	Running    Status = "running"
+	Success    Status = "success"
+	Failure    Status = "failure"
+	Skipped    Status = "skipped"    // there was nothing to do
+	Superseded Status = "superseded" // what it was about is something else by now
+	Waiting    Status = "waiting"    // it cannot go on yet, and goes on by itself once it can
+	Dead       Status = "dead"       // there is no pipeline, and none will come by itself
+	Silent     Status = "silent"     // there is a pipeline, and nobody hears of it
 )
 
+// Bad tells whether somebody has to look.
+func (s Status) Bad() bool {
+	switch s {
+	case Failure, Waiting, Dead, Silent:
+		return true
+	}
+	return false
+}
+
 // Message is what people read. A text that is "" is not shown. Whatever the
-// texts are, they are shown as they are: they neither mention nor link.
+// texts are, they are shown as they are: they neither mention nor link. One
+// that is longer than Slack takes is shown shortened, and marked as that.
 type Message struct {
 	Language Language
 	Event    Event
@@ -59,15 +74,24 @@ type Message struct {
 	Digest      string
 	Version     string
 	Project     string // GitLab's
-	Text        string // what the caller has to say; of 2,000 characters at most, or Slack may refuse it
+	Text        string // what the caller has to say
 	PipelineURL string // no link where it is not http or https
-	DeliveryID  string
+	PromotionID string // chooses the voice; shown shortened
 
-	Reason   string        // of Dead: a code
+	// Shown of bad news and of Skipped.
+	Reason string // a code
+	Hint   string // what to mend
+	Words  string // GitLab's own
+
 	Attempts int           // of Dead: after which it was given up; 0 where that is not known
-	Hint     string        // of Dead: what to mend
 	Command  string        // of Dead: what starts it again
+	Since    time.Duration // of Waiting: how long it has waited; 0 is not shown
 	Silence  time.Duration // of Silent
+
+	// Mention is who bad news pings, in Reply only, so that one piece of news
+	// pings once: the ID of a user (U…, W…) or a user group (S…), @here or
+	// @channel. Anything else pings nobody.
+	Mention string
 }
 
 const (
@@ -76,10 +100,22 @@ const (
 	idSize     = 8
 )
 
+// How much of a text is shown, in characters as Slack gets them: & is sent as
+// &amp;. Together they stay below 12,000, for Slack was seen to refuse messages
+// from 13,200 on, and the sentence alone below the 4,000 of an update's text.
+const (
+	maxSubject = 500
+	maxFact    = 300
+	maxLink    = 1500 // a longer address is left out: a part of it leads nowhere
+	maxReason  = 200
+	maxHint    = 800
+	maxWords   = 500
+	maxCommand = 1000 // a longer command is left out, too
+	maxText    = 5000
+)
+
 // fallback is what notifications and screen readers show.
-func (m Message) fallback() string {
-	return m.say(m.sentence(), escape(cmp.Or(m.subject(), m.words().unnamed)))
-}
+func (m Message) fallback() string { return m.say(m.sentence(), m.subject()) }
 
 // blocks show it at a glance: what happened, to what, and where to look.
 func (m Message) blocks() []api.Block {
@@ -88,44 +124,96 @@ func (m Message) blocks() []api.Block {
 		blocks = append(blocks, api.NewContextBlock("", facts...))
 	}
 	blocks = append(blocks, sections(m.why())...)
-	return append(blocks, sections(escape(m.Text))...)
+	return append(blocks, m.text()...)
+}
+
+func (m Message) text() []api.Block {
+	return sections(shorten(escape(m.Text), maxText, m.words().shortened))
 }
 
 // why says of bad news what is known and what can be done.
 func (m Message) why() string {
-	w := m.words()
-	var lines []string
-	switch m.Status {
-	case Dead:
-		switch {
-		case m.Attempts > 0:
-			lines = append(lines, fmt.Sprintf(w.gaveUpAfter, m.Attempts))
-		case m.Hint == "":
-			lines = append(lines, w.gaveUp)
-		}
-		if m.Reason != "" {
-			lines = append(lines, fmt.Sprintf(w.reason, span(m.Reason)))
-		}
-		lines = append(lines, escape(m.Hint))
-		if m.Command != "" {
-			lines = append(lines, w.replay, "```"+strings.ReplaceAll(escape(line(m.Command)), "`", "'")+"```")
-		}
-	case Silent:
-		lines = append(lines, fmt.Sprintf(w.silence, m.Silence.Minutes()))
+	var (
+		w     = m.words()
+		lines []string
+	)
+	switch {
+	case m.Status == Dead && m.Attempts > 0:
+		lines = append(lines, fmt.Sprintf(w.gaveUpAfter, m.Attempts))
+	case m.Status == Dead && m.Hint == "":
+		lines = append(lines, w.gaveUp)
+	case m.Status == Waiting && m.Since > 0:
+		lines = append(lines, fmt.Sprintf(w.since, w.duration(m.Since)))
+	case m.Status == Silent:
+		lines = append(lines, fmt.Sprintf(w.silence, w.duration(m.Silence)))
 	}
-	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), "\n")
+	if m.Status.Bad() || m.Status == Skipped {
+		reason := w.reason
+		if m.Status == Waiting {
+			reason = w.waitsFor
+		}
+		if visible(m.Reason) {
+			lines = append(lines, fmt.Sprintf(reason, span(m.Reason, maxReason)))
+		}
+		if visible(m.Hint) {
+			lines = append(lines, shorten(escape(m.Hint), maxHint, ellipsis))
+		}
+		if visible(m.Words) {
+			lines = append(lines, fmt.Sprintf(w.gitlab, span(m.Words, maxWords)))
+		}
+	}
+	command := strings.ReplaceAll(escape(line(m.Command)), "`", "'")
+	switch {
+	case m.Status == Dead && visible(command) && length(command) <= maxCommand:
+		lines = append(lines, w.replay, "```"+command+"```")
+	case m.Status == Waiting && visible(m.Hint):
+		lines = append(lines, w.goesOn)
+	}
+	return strings.Join(lines, "\n")
 }
 
-func (m Message) replyFallback() string {
-	return m.say(m.words().reply[m.voice()], escape(cmp.Or(m.subject(), m.words().unnamed)))
-}
+func (m Message) replyFallback() string { return m.say(m.call(), m.subject()) }
 
 func (m Message) replyBlocks() []api.Block {
-	blocks := sections(m.say(m.words().reply[m.voice()], m.markedSubject()))
-	if link := m.link(); link != "" && length(link) <= maxSection {
+	blocks := sections(m.say(m.call(), m.markedSubject()))
+	if link := m.link(); link != "" {
 		blocks = append(blocks, section(link))
 	}
-	return append(blocks, sections(escape(m.Text))...)
+	return append(blocks, m.text()...)
+}
+
+// call asks somebody to have a look.
+func (m Message) call() string {
+	call := m.words().reply[m.voice()]
+	if who := m.mention(); who != "" {
+		return who + " " + call
+	}
+	return call
+}
+
+var (
+	userID  = regexp.MustCompile(`^[UW][A-Z0-9]{1,30}$`)
+	groupID = regexp.MustCompile(`^S[A-Z0-9]{1,30}$`)
+)
+
+// mention returns what pings whom bad news is for, "" where nobody is.
+func (m Message) mention() string {
+	switch {
+	case !m.Status.Bad():
+		return ""
+	case m.wakesChannel():
+		return "<!" + m.Mention[1:] + ">"
+	case userID.MatchString(m.Mention):
+		return "<@" + m.Mention + ">"
+	case groupID.MatchString(m.Mention):
+		return "<!subteam^" + m.Mention + ">"
+	}
+	return ""
+}
+
+// wakesChannel tells whether a channel is pinged, not somebody of it.
+func (m Message) wakesChannel() bool {
+	return m.Status.Bad() && (m.Mention == "@here" || m.Mention == "@channel")
 }
 
 func (m Message) words() wording {
@@ -138,18 +226,20 @@ func (m Message) words() wording {
 // voice is chosen once for all that is said of one promotion.
 func (m Message) voice() int {
 	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(cmp.Or(m.DeliveryID, m.Repository+m.Tag+m.Version)))
+	_, _ = hash.Write([]byte(cmp.Or(m.PromotionID, m.Repository+m.Tag+m.Version)))
 	return int(hash.Sum32() % voices)
 }
 
+// sentence says how it goes. What an event has no words for is said in those
+// of Promote.
 func (m Message) sentence() string {
-	event := m.Event
-	if event != Release && event != Deploy {
-		event = Promote
-	}
-	ways, ok := m.words().sentences[event][m.Status]
+	sentences := m.words().sentences
+	ways, ok := sentences[m.Event][m.Status]
 	if !ok {
-		return "{} " + escape(string(m.Status))
+		ways, ok = sentences[Promote][m.Status]
+	}
+	if !ok {
+		return "{} " + shorten(escape(line(string(m.Status))), maxFact, ellipsis)
 	}
 	return ways[m.voice()]
 }
@@ -159,9 +249,23 @@ func (m Message) say(sentence, subject string) string {
 	return cmp.Or(emoji[m.Status], ":grey_question:") + " " + strings.Replace(sentence, "{}", subject, 1)
 }
 
-// subject is what it happened to: of a promotion the image, of a release or a
-// deploy the version where there is one.
+// subject is what it happened to, escaped: of a promotion the image, of a
+// release or a deploy the version where there is one.
 func (m Message) subject() string {
+	if name := m.name(); visible(name) {
+		return shorten(escape(name), maxSubject, ellipsis)
+	}
+	return m.words().unnamed
+}
+
+func (m Message) markedSubject() string {
+	if name := m.name(); visible(name) {
+		return span(name, maxSubject)
+	}
+	return m.words().unnamed
+}
+
+func (m Message) name() string {
 	name := cmp.Or(m.Repository, m.Project)
 	switch {
 	case m.byVersion():
@@ -172,38 +276,32 @@ func (m Message) subject() string {
 	return line(name)
 }
 
-func (m Message) markedSubject() string {
-	if subject := m.subject(); subject != "" {
-		return span(subject)
-	}
-	return m.words().unnamed
-}
-
 // byVersion tells whether the subject is a version, not an image with its tag.
 func (m Message) byVersion() bool {
 	return m.Version != "" && (m.Tag == "" || m.Event == Release || m.Event == Deploy)
 }
 
-// facts are the small print. One that Slack would refuse for its length is
-// left out: what callers may send is shorter.
+// facts are the small print.
 func (m Message) facts() []api.MixedElement {
 	var facts []api.MixedElement
-	add := func(given, text string) {
-		if visible(given) && text != "" && length(text) <= maxSection {
-			facts = append(facts, mrkdwn(text))
+	add := func(fact string) {
+		if visible(fact) {
+			facts = append(facts, mrkdwn(span(fact, maxFact)))
 		}
 	}
-	add(m.Digest, span(first(m.Digest, digestSize)))
+	add(first(m.Digest, digestSize))
 	if m.byVersion() {
-		add(m.Tag, span(m.Tag))
+		add(m.Tag)
 	} else {
-		add(m.Version, span(m.Version))
+		add(m.Version)
 	}
 	if m.Repository != "" { // else it is the subject's name
-		add(m.Project, span(m.Project))
+		add(m.Project)
 	}
-	add(m.PipelineURL, m.link())
-	add(m.DeliveryID, span(first(m.DeliveryID, idSize)))
+	if link := m.link(); link != "" {
+		facts = append(facts, mrkdwn(link))
+	}
+	add(first(m.PromotionID, idSize))
 	return facts
 }
 
@@ -222,13 +320,17 @@ func (m Message) link() string {
 			target.WriteByte(c)
 		}
 	}
-	return "<" + escape(target.String()) + "|" + m.words().pipeline + ">"
+	link := "<" + escape(target.String()) + "|" + m.words().pipeline + ">"
+	if length(link) > maxLink {
+		return ""
+	}
+	return link
 }
 
 // escape makes text that Slack shows as it is.
 func escape(text string) string {
 	text = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) && c != '\n' && c != '\t' {
+		if unicode.IsControl(c) && c != '\n' && c != '\t' || unicode.Is(unicode.Bidi_Control, c) {
 			return -1
 		}
 		return c
@@ -250,10 +352,37 @@ func first(text string, n int) string {
 	return text
 }
 
-// span shows text as code, in which nothing has a meaning but its end. The
-// spaces of no width make Slack see it between Japanese letters.
-func span(text string) string {
-	return "\u200b`" + strings.ReplaceAll(escape(line(text)), "`", "'") + "`\u200b"
+const ellipsis = "…"
+
+// shorten returns escaped text of at most limit characters. What is longer
+// ends with mark; no character reference is cut.
+func shorten(text string, limit int, mark string) string {
+	text = strings.TrimSpace(text)
+	if length(text) <= limit {
+		return text
+	}
+	return strings.TrimSpace(text[:fits(text, limit-length(mark))]) + mark
+}
+
+// fits returns how many bytes of escaped text take at most limit characters.
+func fits(text string, limit int) int {
+	end, size := 0, 0
+	for end < len(text) {
+		n := step(text[end:])
+		if size += length(text[end : end+n]); size > limit {
+			break
+		}
+		end += n
+	}
+	return end
+}
+
+// span shows text, at most limit characters of it, as code, in which nothing
+// has a meaning but its end. The spaces of no width make Slack see it between
+// Japanese letters.
+func span(text string, limit int) string {
+	text = shorten(strings.ReplaceAll(escape(line(text)), "`", "'"), limit, ellipsis)
+	return "\u200b`" + text + "`\u200b"
 }
 
 // mrkdwn is text in Slack's markup. It is verbatim: Slack looks for no
@@ -269,14 +398,7 @@ func section(text string) api.Block { return api.NewSectionBlock(mrkdwn(text), n
 func sections(text string) []api.Block {
 	var blocks []api.Block
 	for text = strings.TrimSpace(text); text != ""; {
-		end, size := 0, 0
-		for end < len(text) {
-			n := step(text[end:])
-			if size += length(text[end : end+n]); size > maxSection {
-				break
-			}
-			end += n
-		}
+		end := fits(text, maxSection)
 		if part := text[:end]; visible(part) {
 			blocks = append(blocks, section(part))
 		}

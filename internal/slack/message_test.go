@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -60,13 +61,13 @@ func TestWhatPeopleRead(t *testing.T) {
 		reply    [][]string
 	}{
 		{"a promotion that runs", Message{
-			Event: Promote, Status: Running, Repository: "acme/api", Tag: "1.4.0", DeliveryID: "b",
+			Event: Promote, Status: Running, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b",
 		},
 			":hourglass_flowing_sand: acme/api:1.4.0 has arrived, let me sign it …",
 			[][]string{{"section", ":hourglass_flowing_sand: `acme/api:1.4.0` has arrived, let me sign it …"}, {"context", "`b`"}}, nil},
 		{"ふう", Message{
 			Language: Ja, Event: Promote, Status: Success, Repository: "acme/api", Tag: "1.4.0", Digest: digest,
-			Version: "v1", PipelineURL: "https://gitlab.example/acme/api/-/pipelines/7", DeliveryID: "b1b1b1b1b1b1",
+			Version: "v1", PipelineURL: "https://gitlab.example/acme/api/-/pipelines/7", PromotionID: "b1b1b1b1b1b1",
 		},
 			":white_check_mark: ふう、acme/api:1.4.0 をビルドして署名したよ",
 			[][]string{
@@ -75,7 +76,7 @@ func TestWhatPeopleRead(t *testing.T) {
 			}, nil},
 		{"a failure", Message{
 			Event: Deploy, Status: Failure, Repository: "acme/api", Tag: "1.4.0", Version: "2.0", Project: "acme/images",
-			Text: "R&D said:\n\"no\" <!channel>", PipelineURL: "http://gitlab.example/7?a=1&b=|<x> \"y\"", DeliveryID: "b",
+			Text: "R&D said:\n\"no\" <!channel>", PipelineURL: "http://gitlab.example/7?a=1&b=|<x> \"y\"", PromotionID: "b",
 		},
 			":x: Sniff, I could not deploy acme/api 2.0 …",
 			[][]string{
@@ -92,7 +93,7 @@ func TestWhatPeopleRead(t *testing.T) {
 			":fast_forward: an image needed nothing from me.",
 			[][]string{{"section", ":fast_forward: an image needed nothing from me."}}, nil},
 		{"a dead letter", Message{
-			Status: Dead, Repository: "acme/api", Tag: "1.4.0", DeliveryID: "b", Reason: "not_found", Hint: "Check the project <x>.",
+			Status: Dead, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "not_found", Hint: "Check the project <x>.",
 			Command: "go run ./cmd/hubrelay replay `-apply`",
 		},
 			":rotating_light: Sniff, I could not start a pipeline for acme/api:1.4.0 …",
@@ -101,20 +102,53 @@ func TestWhatPeopleRead(t *testing.T) {
 				{"context", "`b`"},
 				{"section", "The reason: `not_found`\nCheck the project &lt;x&gt;.\nOnce that is mended, this starts it again:\n```go run ./cmd/hubrelay replay '-apply'```"},
 			}, nil},
-		{"one that Pub/Sub gave up", Message{Status: Dead, Language: Ja, Repository: "acme/api", Tag: "1.4.0", DeliveryID: "b", Attempts: 20, Reason: "not_in_registry"},
+		{"one that Pub/Sub gave up", Message{Status: Dead, Language: Ja, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Attempts: 20, Reason: "not_in_registry"},
 			":rotating_light: うぅ、acme/api:1.4.0 のパイプラインを始められなかったよ・・・",
 			[][]string{
 				{"section", ":rotating_light: うぅ、`acme/api:1.4.0` のパイプラインを始められなかったよ・・・"},
 				{"context", "`b`"},
 				{"section", "20 回ためして、あきらめました。\nりゆう: `not_in_registry`"},
 			}, nil},
-		{"silence", Message{Status: Silent, Repository: "acme/api", Tag: "1.4.0", DeliveryID: "b", Silence: 90 * time.Minute},
+		{"silence", Message{Status: Silent, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Silence: 90 * time.Minute},
 			":grey_question: I have not heard from the pipeline of acme/api:1.4.0 for a while …",
 			[][]string{
 				{"section", ":grey_question: I have not heard from the pipeline of `acme/api:1.4.0` for a while …"},
 				{"context", "`b`"},
 				{"section", "It has reported nothing for 90 minutes. Perhaps its runner is gone, or it never ran."},
 			}, nil},
+		{"what waits for somebody", Message{Status: Waiting, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Since: 12 * time.Minute,
+			Reason: "forbidden", Hint: "Give the account the role Developer.", Words: "403 <Forbidden>\nno role", Mention: "U1"},
+			":hourglass_flowing_sand: acme/api:1.4.0 has to wait a little, I am sorry …",
+			[][]string{
+				{"section", ":hourglass_flowing_sand: `acme/api:1.4.0` has to wait a little, I am sorry …"},
+				{"context", "`b`"},
+				{"section", "It has been waiting for 12 minutes.\nWhat it waits for: `forbidden`\nGive the account the role Developer.\n" +
+					"GitLab says: `403 &lt;Forbidden&gt; no role`\nOnce that is mended, it goes on by itself."},
+			},
+			[][]string{{"section", ":hourglass_flowing_sand: <@U1> Could somebody have a look at `acme/api:1.4.0`, please?"}}},
+		{"what waits for something that passes", Message{Status: Waiting, Language: Ja, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Since: time.Hour, Reason: "gitlab_capacity"},
+			":hourglass_flowing_sand: ごめんね、acme/api:1.4.0 はもう少し待っててね・・・",
+			[][]string{
+				{"section", ":hourglass_flowing_sand: ごめんね、`acme/api:1.4.0` はもう少し待っててね・・・"},
+				{"context", "`b`"},
+				{"section", "もう 60 分、待っています。\n待っているもの: `gitlab_capacity`"},
+			}, nil},
+		{"a failure that has a reason", Message{Status: Failure, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "unreported", Hint: "Check notify_url."},
+			":x: Sniff, I could not sign acme/api:1.4.0 …",
+			[][]string{
+				{"section", ":x: Sniff, I could not sign `acme/api:1.4.0` …"},
+				{"context", "`b`"},
+				{"section", "The reason: `unreported`\nCheck notify_url."},
+			}, nil},
+		{"good news after a reason", Message{Status: Success, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "silent", Hint: "x", Words: "y", Since: time.Hour, Command: "z"},
+			":white_check_mark: Phew, acme/api:1.4.0 is built and signed.",
+			[][]string{{"section", ":white_check_mark: Phew, `acme/api:1.4.0` is built and signed."}, {"context", "`b`"}}, nil},
+		{"a tag that is another image", Message{Status: Superseded, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b"},
+			":fast_forward: acme/api:1.4.0 has become another image in the meantime; that one has its own pipeline.",
+			[][]string{{"section", ":fast_forward: `acme/api:1.4.0` has become another image in the meantime; that one has its own pipeline."}, {"context", "`b`"}}, nil},
+		{"a release without words of its own", Message{Event: Release, Status: Dead, Repository: "acme/api", Version: "2.0", PromotionID: "b", Hint: "x"},
+			":rotating_light: Sniff, I could not start a pipeline for acme/api 2.0 …",
+			[][]string{{"section", ":rotating_light: Sniff, I could not start a pipeline for `acme/api 2.0` …"}, {"context", "`b`"}, {"section", "x"}}, nil},
 		{"a status that nobody knows", Message{Status: "<odd>", Repository: "a`b"},
 			":grey_question: a`b &lt;odd&gt;",
 			[][]string{{"section", ":grey_question: `a'b` &lt;odd&gt;"}}, nil},
@@ -158,18 +192,19 @@ func TestLinksGoToWebPagesOnly(t *testing.T) {
 	}
 }
 
-// A text of what callers may send is shown whole, and Slack takes it.
+// What people write of 2,000 characters is shown whole.
 func TestLongTextsAreSplitAndNotCut(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		text     string
 		sections int
 	}{
-		"ampersands":     {strings.Repeat("&", 2000), 4},
+		"ampersands":     {strings.Repeat("&", 1000), 2},
+		"a log":          {strings.Repeat("exit & <1>\n", 181) + "so it is.", 2},
 		"letters":        {strings.Repeat("x", 2000), 1},
 		"emoji":          {strings.Repeat("🎉", 2000), 2},
 		"Japanese":       {strings.Repeat("あ", 2000), 1},
-		"odd boundaries": {"x" + strings.Repeat("<&>", 666), 3},
+		"odd boundaries": {"x" + strings.Repeat("<&>", 384), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,12 +223,70 @@ func TestLongTextsAreSplitAndNotCut(t *testing.T) {
 	}
 }
 
+func TestWhatIsTooLongIsShownShortenedAndMarked(t *testing.T) {
+	t.Parallel()
+	long := func(s string) string { return strings.Repeat(s, 10_000) }
+	for language, mark := range map[Language]string{En: " … (shortened)", Ja: " …（つづきは省略しました）"} {
+		for _, letter := range []string{"x", "&", "あ", "🎉", "a b\n"} {
+			blocks := shown(t, Message{Language: language, Text: long(letter)}.blocks())[1:]
+			var text strings.Builder
+			for _, b := range blocks {
+				text.WriteString(b[1])
+			}
+			if got := text.String(); length(got) > maxText || length(got) < maxText-100 || !strings.HasSuffix(got, mark) {
+				t.Errorf("%q: %d characters that end in %q", letter, length(got), got[max(0, len(got)-60):])
+			}
+		}
+	}
+	m := Message{
+		Status: Dead, Repository: long("r"), Tag: long("t"), Project: long("p"), Version: long("v"),
+		Reason: long("c"), Hint: long("h"), Words: long("w"), Command: long("x"), PipelineURL: "https://gitlab.example/" + long("u"),
+	}
+	got := shown(t, m.blocks())
+	for i, want := range []string{"rr…`", "vv…`", "cc…`"} {
+		if all := strings.Join(got[i], " "); !strings.Contains(all, want) {
+			t.Errorf("%q is not in %.2000s", want, all)
+		}
+	}
+	if all := got[2][1]; !strings.Contains(all, "hh…\n") || !strings.Contains(all, "ww…`") || strings.Contains(all, "xx") || strings.Contains(all, "uu") {
+		t.Errorf("got %s", all)
+	}
+	if n := utf8.RuneCountInString(m.fallback()); n > 4000 {
+		t.Errorf("the fallback has %d characters, and an update takes 4,000", n)
+	}
+}
+
+func TestHowLongIsSaidAsPeopleDo(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration][2]string{
+		0: {"1 minute", "1 分"}, 10 * time.Second: {"1 minute", "1 分"}, 10 * time.Minute: {"10 minutes", "10 分"},
+		90 * time.Minute: {"90 minutes", "90 分"}, 2*time.Hour + 20*time.Minute: {"2 hours", "2 時間"},
+		6 * time.Hour: {"6 hours", "6 時間"}, 50 * time.Hour: {"2 days", "2 日"}, -time.Hour: {"1 minute", "1 分"},
+	} {
+		if got := [2]string{words[En].duration(d), words[Ja].duration(d)}; got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestOnlyBadNewsNeedsSomebody(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[Status]bool{
+		Running: false, Success: false, Skipped: false, Superseded: false, "odd": false, "": false,
+		Failure: true, Waiting: true, Dead: true, Silent: true,
+	} {
+		if status.Bad() != want {
+			t.Errorf("%q: %v", status, !want)
+		}
+	}
+}
+
 func TestLanguagesDifferAndNothingIsEmpty(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for _, event := range []Event{Promote, Release, Deploy} {
-		for _, status := range []Status{Running, Success, Failure, Skipped, Dead, Silent} {
-			if event != Promote && (status == Dead || status == Silent) {
+		for _, status := range []Status{Running, Success, Failure, Skipped, Superseded, Waiting, Dead, Silent} {
+			if event != Promote && (status == Waiting || status == Dead || status == Silent) {
 				continue
 			}
 			for _, language := range []Language{En, Ja} {
@@ -222,7 +315,7 @@ func TestLanguagesDifferAndNothingIsEmpty(t *testing.T) {
 func TestARunningMessageBecomesASuccessInTheSameVoice(t *testing.T) {
 	t.Parallel()
 	for id := range 30 {
-		m := Message{DeliveryID: strings.Repeat("a", id), Repository: "acme/api", Tag: "1.4.0"}
+		m := Message{PromotionID: strings.Repeat("a", id), Repository: "acme/api", Tag: "1.4.0"}
 		voice := m.voice()
 		m.Status, m.Language, m.Text, m.PipelineURL, m.Digest = Failure, Ja, "x", "https://gitlab.example", "sha256:1"
 		if m.voice() != voice {
@@ -236,7 +329,10 @@ var link = regexp.MustCompile(`<https?://[^<>|\s]+\|(pipeline|パイプライン
 // checkBlocks holds blocks to what Slack takes, and to what no text may do.
 func checkBlocks(t *testing.T, blocks []api.Block) {
 	t.Helper()
-	links := 0
+	links, all := 0, 0
+	if len(blocks) == 0 || len(blocks) > 50 {
+		t.Errorf("%d blocks", len(blocks))
+	}
 	for _, b := range shown(t, blocks) {
 		if len(b) < 2 || b[0] == "context" && len(b) > 11 {
 			t.Errorf("a %s with %d texts", b[0], len(b)-1)
@@ -245,11 +341,18 @@ func checkBlocks(t *testing.T, blocks []api.Block) {
 			if n := utf8.RuneCountInString(text); n == 0 || n > maxSection || strings.TrimSpace(text) == "" {
 				t.Errorf("a text of %d characters: %.100q", n, text)
 			}
+			if strings.ContainsFunc(text, func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\t' }) || !utf8.ValidString(text) {
+				t.Errorf("%q holds what nobody can read", text)
+			}
+			all += length(text)
 			links += len(link.FindAllString(text, -1))
 			if rest := link.ReplaceAllString(text, ""); strings.ContainsAny(rest, "<>") {
 				t.Errorf("not escaped: %q", text)
 			}
 		}
+	}
+	if all > 12_000 {
+		t.Errorf("%d characters", all)
 	}
 	if links > 1 {
 		t.Errorf("%d links", links)

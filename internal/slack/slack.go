@@ -20,8 +20,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// timeout spans one call.
-const timeout = 10 * time.Second
+// Timeout spans one call.
+const Timeout = 10 * time.Second
 
 // Client posts as one bot. One call is one HTTP request, and each error wraps
 // an *Error. It is safe for concurrent use.
@@ -32,7 +32,7 @@ type Client struct{ api *api.Client }
 func New(apiURL string, token env.Secret) *Client {
 	return &Client{api.New(token.Reveal(),
 		api.OptionAPIURL(strings.TrimRight(apiURL, "/")+"/"),
-		api.OptionHTTPClient(caller{httpclient.New(timeout), token}),
+		api.OptionHTTPClient(caller{httpclient.New(Timeout), token}),
 	)}
 }
 
@@ -58,9 +58,15 @@ func (c *Client) Update(ctx context.Context, ref Ref, m Message) (Ref, error) {
 	return updated, nil
 }
 
-// Reply asks in the thread of a message for somebody to look at it.
+// Reply asks in the thread of a message for somebody to look at it, and pings
+// whom the message mentions. A reply that pings the channel is shown there,
+// too: in a thread alone, @here and @channel reach nobody but its readers.
 func (c *Client) Reply(ctx context.Context, ref Ref, m Message) error {
-	if _, err := c.send(ctx, ref.Channel, api.MsgOptionTS(ref.TS), m.replyFallback(), m.replyBlocks()); err != nil {
+	how := api.MsgOptionTS(ref.TS)
+	if m.wakesChannel() {
+		how = api.MsgOptionCompose(how, api.MsgOptionBroadcast())
+	}
+	if _, err := c.send(ctx, ref.Channel, how, m.replyFallback(), m.replyBlocks()); err != nil {
 		return fmt.Errorf("reply to %s in %s: %w", ref.TS, ref.Channel, err)
 	}
 	return nil

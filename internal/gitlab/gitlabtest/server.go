@@ -1,5 +1,6 @@
 // Package gitlabtest is a GitLab for tests and for the sandbox: it creates
-// pipelines by trigger token, shows them, and signs id tokens. It runs nothing.
+// pipelines by trigger token, shows them and their one job, retries and cancels
+// them, and signs id tokens. It runs nothing.
 package gitlabtest
 
 import (
@@ -42,9 +43,11 @@ type Project struct {
 	NoJobs        bool     // the rules leave no job
 	InvalidYAML   bool     // a pipeline is stored, and fails to be created
 	Inputs        []string // that are declared; nil accepts any
-	// WorkflowName is workflow:name of .gitlab-ci.yml, in which $DELIVERY_ID
-	// stands for the variable, or the input delivery_id.
-	WorkflowName string
+	// MovedFrom is a path that the project had, where it is still found and
+	// not written to.
+	MovedFrom string
+	// Refuse is the answer to every call with a right token, where it is set.
+	Refuse *Failure
 
 	anyRef bool
 }
@@ -60,8 +63,8 @@ type Pipeline struct {
 	SHA       string
 	Status    string
 	Source    string
-	Name      string
 	WebURL    string
+	JobID     int // of its one job: a job that is retried is another one
 	Inputs    map[string]any
 	Variables map[string]string
 	CreatedAt time.Time
@@ -81,6 +84,7 @@ type Failure struct {
 	Status int
 	Header http.Header
 	Body   string
+	After  bool // the request is dealt with before the Status, as behind a proxy that loses the answer
 
 	Hang       time.Duration // no answer until the client goes away, and at most that long; then the connection breaks
 	Reset      bool          // the connection breaks and nothing is created
@@ -100,7 +104,9 @@ type Server struct {
 	apiToken   string
 	onPipeline func(Pipeline)
 	pipelines  []Pipeline
+	jobs       []job
 	lastID     int
+	lastJobID  int
 	lastIID    map[string]int
 	requests   []Request
 	failures   []Failure
@@ -119,7 +125,10 @@ type attempt struct {
 func New(baseURL string) *Server {
 	s := &Server{baseURL: baseURL, mux: http.NewServeMux(), lastIID: map[string]int{}}
 	s.mux.HandleFunc("POST /api/v4/projects/{id}/trigger/pipeline", s.trigger)
-	s.mux.HandleFunc("GET /api/v4/projects/{id}/pipelines", s.list)
+	s.mux.HandleFunc("GET /api/v4/projects/{id}/pipelines/{pipeline}", s.api(s.show))
+	s.mux.HandleFunc(jobsPattern, s.api(s.listJobs))
+	s.mux.HandleFunc("POST /api/v4/projects/{id}/pipelines/{pipeline}/retry", s.api(s.retry))
+	s.mux.HandleFunc("POST /api/v4/projects/{id}/pipelines/{pipeline}/cancel", s.api(s.cancel))
 	s.mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
 	s.mux.HandleFunc("GET /oauth/discovery/keys", s.keys)
 	s.mux.HandleFunc("GET /{path...}", s.page)
@@ -163,7 +172,8 @@ func (s *Server) AnyProject(token string) {
 	s.anyToken = token
 }
 
-// APIToken makes token one that may read every project.
+// APIToken makes token one that may read every project, and retry and cancel
+// its pipelines.
 func (s *Server) APIToken(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,22 +181,21 @@ func (s *Server) APIToken(token string) {
 }
 
 // OnPipeline has f called, in a goroutine of its own, for every pipeline that
-// is created. One that is stored but failed is none.
+// is created, and again with another JobID when it is retried. One that is
+// stored but failed is none.
 func (s *Server) OnPipeline(f func(Pipeline)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onPipeline = f
 }
 
-// SetStatus changes what a pipeline's page says. It does nothing where there
-// is no such pipeline any more.
+// SetStatus changes the status of a pipeline and of its job. It does nothing
+// where there is no such pipeline any more, or it was canceled.
 func (s *Server) SetStatus(projectPath string, id int, status string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, p := range s.pipelines {
-		if p.Project == projectPath && p.ID == id {
-			s.pipelines[i].Status = status
-		}
+	if p := s.pipeline(projectPath, strconv.Itoa(id)); p != nil && p.Status != "canceled" {
+		s.setStatus(p, status)
 	}
 }
 
@@ -231,15 +240,19 @@ func (s *Server) Requests() []Request {
 
 func (s *Server) trigger(w http.ResponseWriter, r *http.Request) {
 	failure, ok := s.nextFailure()
-	if ok && !failure.ResetAfter {
+	if ok && !failure.After && !failure.ResetAfter {
 		failure.answer(w, r)
 		return
 	}
 	status, answer := s.create(r)
-	if ok {
-		panic(http.ErrAbortHandler)
+	switch refusal, refused := answer.(*Failure); {
+	case ok:
+		failure.answer(w, r)
+	case refused:
+		refusal.answer(w, r)
+	default:
+		writeJSON(w, status, answer)
 	}
-	writeJSON(w, status, answer)
 }
 
 func (s *Server) nextFailure() (Failure, bool) {
@@ -262,7 +275,7 @@ func (f Failure) answer(w http.ResponseWriter, r *http.Request) {
 		case <-limit.C:
 		}
 	}
-	if f.Hang > 0 || f.Reset {
+	if f.Hang > 0 || f.Reset || f.ResetAfter {
 		panic(http.ErrAbortHandler)
 	}
 	maps.Copy(w.Header(), f.Header)
@@ -284,6 +297,10 @@ func (s *Server) create(r *http.Request) (status int, answer any) {
 	switch {
 	case !ok || p.token != project.Token:
 		return http.StatusNotFound, map[string]any{"message": "404 Not Found"}
+	case project.MovedFrom != "" && project.MovedFrom == r.PathValue("id"):
+		return http.StatusMethodNotAllowed, map[string]any{"message": "Non GET methods are not allowed for moved projects"}
+	case project.Refuse != nil:
+		return 0, project.Refuse
 	case project.ForbidPayload, project.ForbidVariables && len(p.variables) > 0:
 		return refuse(http.StatusBadRequest, "Insufficient permissions to set pipeline variables")
 	case !project.anyRef && !slices.Contains(project.Refs, p.ref):
@@ -300,9 +317,7 @@ func (s *Server) create(r *http.Request) (status int, answer any) {
 			"The rules configuration prevented any jobs from being added to the pipeline.")
 	}
 	created := s.store(project, p, "created")
-	if s.onPipeline != nil {
-		go s.onPipeline(created.clone())
-	}
+	s.run(created)
 	return http.StatusCreated, created.json()
 }
 
@@ -313,14 +328,14 @@ func refuse(status int, message string) (int, any) {
 // find returns the project that has this id or path.
 func (s *Server) find(id string) (Project, bool) {
 	for _, p := range s.projects {
-		if p.Path == id || strconv.Itoa(p.ID) == id {
+		if p.Path == id || strconv.Itoa(p.ID) == id || p.MovedFrom != "" && p.MovedFrom == id {
 			return p, true
 		}
 	}
 	if s.anyToken == "" || !strings.Contains(id, "/") {
 		return Project{}, false
 	}
-	return Project{ID: projectID(id), Path: id, Token: s.anyToken, anyRef: true, WorkflowName: "hubrelay $DELIVERY_ID"}, true
+	return Project{ID: projectID(id), Path: id, Token: s.anyToken, anyRef: true}, true
 }
 
 // projectID gives a path an id that is the same every time.
@@ -382,57 +397,22 @@ func (s *Server) store(project Project, asked params, status string) Pipeline {
 		SHA:       commit(project.Path, asked.ref),
 		Status:    status,
 		Source:    "trigger",
-		Name:      strings.ReplaceAll(project.WorkflowName, "$DELIVERY_ID", asked.deliveryID()),
 		WebURL:    fmt.Sprintf("%s/%s/-/pipelines/%d", s.baseURL, project.Path, s.lastID),
 		Inputs:    asked.inputs,
 		Variables: asked.variables,
 		CreatedAt: time.Now().UTC(),
 	}
+	if status == "created" {
+		p.JobID = s.addJob(p)
+	}
 	s.pipelines = appendBounded(s.pipelines, p)
 	return p
-}
-
-// list answers what pipelines a project has, the newest first.
-func (s *Server) list(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	token := r.Header.Get("PRIVATE-TOKEN")
-	project, ok := s.find(r.PathValue("id"))
-	switch {
-	case token != "" && token != s.apiToken:
-		writeJSON(w, http.StatusUnauthorized, map[string]any{"message": "401 Unauthorized"})
-		return
-	case token == "" || !ok:
-		writeJSON(w, http.StatusNotFound, map[string]any{"message": "404 Project Not Found"})
-		return
-	}
-	listed := []any{}
-	asked := r.URL.Query()
-	for _, p := range slices.Backward(s.pipelines) {
-		if p.Project == project.Path && matches(asked, "name", p.Name) && matches(asked, "source", p.Source) && matches(asked, "ref", p.Ref) {
-			listed = append(listed, p.json())
-		}
-	}
-	writeJSON(w, http.StatusOK, listed)
-}
-
-// matches tells whether a filter that is set asks for this value.
-func matches(asked url.Values, name, value string) bool {
-	return !asked.Has(name) || asked.Get(name) == value
-}
-
-func (p params) deliveryID() string {
-	if id, ok := p.inputs["delivery_id"].(string); ok {
-		return id
-	}
-	return p.variables["DELIVERY_ID"]
 }
 
 func (p Pipeline) json() map[string]any {
 	at := p.CreatedAt.Format("2006-01-02T15:04:05.000Z")
 	return map[string]any{
-		"name": p.Name,
-		"id":   p.ID, "iid": p.IID, "project_id": p.ProjectID, "sha": p.SHA, "ref": p.Ref, "status": p.Status,
+		"id": p.ID, "iid": p.IID, "project_id": p.ProjectID, "sha": p.SHA, "ref": p.Ref, "status": p.Status,
 		"source": p.Source, "created_at": at, "updated_at": at, "web_url": p.WebURL,
 		"before_sha": strings.Repeat("0", 40), "tag": false, "yaml_errors": nil,
 		"user":       map[string]any{"id": userID, "username": userLogin, "name": userLogin, "state": "active"},

@@ -139,6 +139,11 @@ func TestRefusalsAreInGitLabsWords(t *testing.T) {
 			body: `{"token":"glptt-1","ref":"main","inputs":{"a":"1","b":"2"}}`, status: 422, says: "unknown input arguments: b", stored: 1},
 		{name: "an input where none is declared", project: gitlabtest.Project{Inputs: []string{}}, id: project,
 			body: `{"token":"glptt-1","ref":"main","inputs":{"a":"1"}}`, status: 422, says: "Given inputs not defined", stored: 1},
+		{name: "a path of before", project: gitlabtest.Project{MovedFrom: "acme/old"}, id: "acme/old", body: plain, status: 405,
+			says: `{"message":"Non GET methods are not allowed for moved projects"}`},
+		{name: "whatever it was told", project: gitlabtest.Project{Refuse: &gitlabtest.Failure{Status: 400, Body: "no"}}, id: project, body: plain, status: 400, says: "no"},
+		{name: "whatever it was told, but the token first", project: gitlabtest.Project{Refuse: &gitlabtest.Failure{Status: 400, Body: "no"}}, id: project,
+			body: `{"token":"x","ref":"main"}`, status: 404, says: "404 Not Found"},
 		{name: "the id instead of the path", project: gitlabtest.Project{ID: 7}, id: "7", body: plain, status: 201, stored: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -165,15 +170,16 @@ func TestAPipelineIsToldOfAndShown(t *testing.T) {
 	fake.OnPipeline(func(p gitlabtest.Pipeline) { told <- p })
 	status, body := post(t, base, project, jsonType, `{"token":"glptt-1","ref":"trunk","inputs":{"a":"<b>"}}`)
 	var answer struct {
-		ID     int    `json:"id"`
-		Status string `json:"status"`
-		Source string `json:"source"`
-		WebURL string `json:"web_url"`
+		ID        int    `json:"id"`
+		ProjectID int    `json:"project_id"`
+		Status    string `json:"status"`
+		Source    string `json:"source"`
+		WebURL    string `json:"web_url"`
 	}
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != 201 || answer.Status != "created" || answer.Source != "trigger" {
 		t.Fatalf("got %d %s", status, body)
 	}
-	if p := <-told; p.ID != answer.ID || p.Project != project || p.Ref != "trunk" {
+	if p := <-told; p.ID != answer.ID || p.ProjectID == 0 || p.ProjectID != answer.ProjectID || p.Project != project || p.Ref != "trunk" {
 		t.Errorf("told of %+v", p)
 	}
 	fake.SetStatus(project, answer.ID, "running")
@@ -211,6 +217,7 @@ func TestFailuresComeInOrder(t *testing.T) {
 		gitlabtest.Failure{Reset: true},
 		gitlabtest.Failure{ResetAfter: true},
 		gitlabtest.Failure{Hang: time.Millisecond},
+		gitlabtest.Failure{Status: 502, After: true},
 	)
 	ask := func() (*http.Response, error) {
 		return http.Post(base+"/api/v4/projects/a%2Fb/trigger/pipeline", jsonType, strings.NewReader(`{"token":"glptt-1","ref":"main"}`))
@@ -230,6 +237,9 @@ func TestFailuresComeInOrder(t *testing.T) {
 		if n := len(fake.Pipelines()); n != pipelines {
 			t.Errorf("failure %d: %d pipelines", i, n)
 		}
+	}
+	if status, _ := post(t, base, "a/b", jsonType, `{"token":"glptt-1","ref":"main"}`); status != 502 || len(fake.Pipelines()) != 2 {
+		t.Errorf("got %d, and %d pipelines", status, len(fake.Pipelines()))
 	}
 	if status, _ := post(t, base, "a/b", jsonType, `{"token":"glptt-1","ref":"main"}`); status != 201 {
 		t.Errorf("after the failures: %d", status)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -146,18 +147,121 @@ func TestChannels(t *testing.T) {
 	}
 }
 
-func TestAnUpdateKeepsTheBlocksThatItDoesNotName(t *testing.T) {
+func TestATextWithoutBlocksTakesTheBlocksAway(t *testing.T) {
 	t.Parallel()
 	s := slacktest.New("t")
 	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x", "blocks", `[{"type":"divider"}]`)
 	ts, _ := posted["ts"].(string)
-	call(t, s, "t", "chat.update", "channel", "C1", "ts", ts, "text", "y")
-	if got := string(s.Messages()[0].Blocks); got != `[{"type":"divider"}]` {
-		t.Errorf("got %s", got)
+	call(t, s, "t", "chat.update", "channel", "C1", "ts", ts, "blocks", `[{"type":"divider"},{"type":"divider"}]`)
+	if m := s.Messages()[0]; string(m.Blocks) != `[{"type":"divider"},{"type":"divider"}]` || m.Text != "x" {
+		t.Errorf("got %+v", m)
 	}
-	call(t, s, "t", "chat.update", "channel", "C1", "ts", ts, "text", "y", "blocks", "[]")
-	if got := s.Messages()[0].Blocks; got != nil {
-		t.Errorf("got %s", got)
+	call(t, s, "t", "chat.update", "channel", "C1", "ts", ts, "text", "y")
+	if m := s.Messages()[0]; m.Blocks != nil || m.Text != "y" {
+		t.Errorf("got %+v", m)
+	}
+}
+
+func TestChannelsThatTakeNothing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, code   string
+		shut, open   func(*slacktest.Server, string)
+		info, shown  string // of conversations.info, and its answer while shut
+		any, forever bool   // without AddChannel; without a way back
+	}{
+		{name: "an archived channel", code: "is_archived", shut: (*slacktest.Server).Archive, open: (*slacktest.Server).Unarchive, info: "is_archived", shown: "true"},
+		{name: "an archived one of any", code: "is_archived", shut: (*slacktest.Server).Archive, open: (*slacktest.Server).Unarchive, info: "is_archived", shown: "true", any: true},
+		{name: "a channel that the bot was removed from", code: "not_in_channel", shut: (*slacktest.Server).RemoveBot, open: (*slacktest.Server).InviteBot, info: "is_member", shown: "false"},
+		{name: "a deleted channel", code: "channel_not_found", shut: (*slacktest.Server).DeleteChannel, forever: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := slacktest.New("t")
+			if !c.any {
+				s.AddChannel("C1", "images")
+				s.AddChannel("C2", "other")
+			}
+			posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x")
+			ts, _ := posted["ts"].(string)
+			update := []string{"channel", "C1", "ts", ts, "text", "y"}
+			c.shut(s, "C1")
+			for method, pairs := range map[string][]string{
+				"chat.postMessage": {"channel", "C1", "text", "x"}, "chat.update": update,
+			} {
+				if got := call(t, s, "t", method, pairs...); got["error"] != c.code {
+					t.Errorf("%s: got %v", method, got)
+				}
+			}
+			if got := call(t, s, "t", "chat.postMessage", "channel", "C2", "text", "x"); got["ok"] != true {
+				t.Errorf("another channel: got %v", got)
+			}
+			info := call(t, s, "t", "conversations.info", "channel", "C1")
+			if c.forever {
+				if info["error"] != c.code {
+					t.Errorf("got %v", info)
+				}
+				return
+			}
+			if channel, _ := info["channel"].(map[string]any); fmt.Sprint(channel[c.info]) != c.shown {
+				t.Errorf("got %v", info)
+			}
+			c.open(s, "C1")
+			if got := call(t, s, "t", "chat.update", update...); got["ok"] != true {
+				t.Errorf("opened again: got %v", got)
+			}
+		})
+	}
+}
+
+func TestADeletedMessageTakesNothing(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x")
+	ts, _ := posted["ts"].(string)
+	if s.Delete("C2", ts) || !s.Delete("C1", ts) || s.Delete("C1", ts) || len(s.Messages()) != 0 {
+		t.Errorf("it shows %v", s.Messages())
+	}
+	if got := call(t, s, "t", "chat.update", "channel", "C1", "ts", ts, "text", "y"); got["error"] != "message_not_found" {
+		t.Errorf("an update: got %v", got)
+	}
+	if got := call(t, s, "t", "chat.postMessage", "channel", "C1", "thread_ts", ts, "text", "y"); got["error"] != "thread_not_found" {
+		t.Errorf("a reply: got %v", got)
+	}
+}
+
+func TestRepliesThatTheChannelShows(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x", "reply_broadcast", "true")
+	ts, _ := posted["ts"].(string)
+	call(t, s, "t", "chat.postMessage", "channel", "C1", "thread_ts", ts, "text", "y", "reply_broadcast", "true")
+	call(t, s, "t", "chat.postMessage", "channel", "C1", "thread_ts", ts, "text", "z")
+	var shown []bool
+	for _, m := range s.Messages() {
+		shown = append(shown, m.Broadcast)
+	}
+	if !slices.Equal(shown, []bool{false, true, false}) {
+		t.Errorf("got %v", shown)
+	}
+}
+
+func TestSlackIsAwayAndBack(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	post := func() int {
+		return send(s, "/chat.postMessage", "application/json", `{"channel":"C1","text":"x"}`).Code
+	}
+	s.Away(slacktest.Failure{Status: 503, PostAnyway: true})
+	s.Fail(slacktest.Failure{Status: 429})
+	for i, want := range []int{429, 503, 503} {
+		if got := post(); got != want {
+			t.Errorf("call %d: %d, want %d", i, got, want)
+		}
+	}
+	s.Back()
+	if got := post(); got != 200 || len(s.Messages()) != 3 {
+		t.Errorf("back: %d, and %d messages", got, len(s.Messages()))
 	}
 }
 
@@ -206,9 +310,16 @@ func TestConnectionsThatHangOrBreak(t *testing.T) {
 		}
 		return err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	// The first call has to arrive before it is given up: else the second hangs.
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := post(ctx); !errors.Is(err, context.DeadlineExceeded) || len(s.Messages()) != 0 {
+	go func() {
+		for len(s.Calls()) == 0 && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	if err := post(ctx); !errors.Is(err, context.Canceled) || len(s.Messages()) != 0 {
 		t.Errorf("got %v, and %d messages", err, len(s.Messages()))
 	}
 	if err := post(t.Context()); !errors.Is(err, io.EOF) || len(s.Messages()) != 1 {

@@ -25,7 +25,9 @@ import (
 
 // Limits of Slack, in characters or items.
 const (
-	maxText     = 40_000
+	maxText     = 40_000 // of a post, which Slack would cut
+	maxUpdate   = 4000   // of an update's text
+	maxShown    = 13_200 // of all blocks together: not documented, but seen
 	maxBlocks   = 50
 	maxElements = 10 // of a context block, and fields of a section
 	maxSection  = 3000
@@ -35,19 +37,20 @@ const (
 
 // Bounds of a Server's own.
 const (
-	remembered = 1000    // messages and calls that it keeps
+	remembered = 10_000  // messages and calls that it keeps
 	maxBody    = 1 << 20 // bytes of a call
 )
 
 // Message is what a channel shows now.
 type Message struct {
-	Channel  string // its ID
-	TS       string
-	ThreadTS string // of the message that it replies to, or ""
-	Text     string
-	Blocks   json.RawMessage // nil where there are none
-	Edits    int
-	PostedAt time.Time
+	Channel   string // its ID
+	TS        string
+	ThreadTS  string // of the message that it replies to, or ""
+	Broadcast bool   // a reply that the channel shows, too
+	Text      string
+	Blocks    json.RawMessage // nil where there are none
+	Edits     int
+	PostedAt  time.Time
 }
 
 // Call is what the server was asked.
@@ -56,7 +59,8 @@ type Call struct {
 	Values url.Values // without the token; of JSON, what is no string stands as JSON
 }
 
-// Failure is how one call goes wrong.
+// Failure is how a call goes wrong. An answer that is lost is a Reset, or a
+// Hang, that is to PostAnyway.
 type Failure struct {
 	Code       string        // Slack's error; with no Status in a 200
 	Status     int           // 429 says ratelimited, where Code and Body do not say otherwise
@@ -68,15 +72,19 @@ type Failure struct {
 }
 
 // Server is a workspace with one bot. It is safe for concurrent use, and keeps
-// the last 1,000 messages and calls.
+// the last 10,000 messages and calls.
 type Server struct {
 	token string
 
 	mu        sync.Mutex
 	channels  map[string]string // ID → name; empty: every channel exists
+	archived  map[string]bool   // by ID, as are the next two
+	left      map[string]bool   // the bot is not in it
+	deleted   map[string]bool
 	messages  []Message
 	calls     []Call
 	failures  []Failure
+	away      *Failure // of every call, nil where Slack is there
 	onMessage func(Message)
 	perSecond int
 	last      int64 // microseconds of the last ts
@@ -84,7 +92,10 @@ type Server struct {
 
 // New returns a workspace in which token is the only one that is valid.
 func New(token string) *Server {
-	return &Server{token: token, channels: map[string]string{}}
+	return &Server{
+		token: token, channels: map[string]string{},
+		archived: map[string]bool{}, left: map[string]bool{}, deleted: map[string]bool{},
+	}
 }
 
 // AddChannel makes a channel. Without any, every channel exists.
@@ -92,6 +103,56 @@ func (s *Server) AddChannel(id, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.channels[id] = strings.TrimPrefix(name, "#")
+}
+
+// Archive archives a channel, by its ID: it takes no posts and no updates.
+func (s *Server) Archive(id string) { s.set(s.archived, id, true) }
+
+// Unarchive takes back Archive.
+func (s *Server) Unarchive(id string) { s.set(s.archived, id, false) }
+
+// RemoveBot takes the bot out of a channel, by its ID.
+func (s *Server) RemoveBot(id string) { s.set(s.left, id, true) }
+
+// InviteBot takes back RemoveBot.
+func (s *Server) InviteBot(id string) { s.set(s.left, id, false) }
+
+// DeleteChannel deletes a channel, by its ID. What was posted to it stays in
+// Messages.
+func (s *Server) DeleteChannel(id string) { s.set(s.deleted, id, true) }
+
+func (s *Server) set(channels map[string]bool, id string, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	channels[id] = is
+}
+
+// Delete deletes a message, and tells whether there was one. Replies to it
+// stay.
+func (s *Server) Delete(channel, ts string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.find(channel, ts)
+	if i < 0 {
+		return false
+	}
+	s.messages = slices.Delete(s.messages, i, i+1)
+	return true
+}
+
+// Away makes every call go wrong until Back is called. Failures that Fail
+// asked for come first.
+func (s *Server) Away(f Failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = &f
+}
+
+// Back takes back Away.
+func (s *Server) Back() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = nil
 }
 
 // RateLimit makes a channel take perSecond messages in a second, and answer
@@ -174,12 +235,15 @@ func (s *Server) begin(c Call) (Failure, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = appendBounded(s.calls, c)
-	if len(s.failures) == 0 {
-		return Failure{}, false
+	switch {
+	case len(s.failures) > 0:
+		f := s.failures[0]
+		s.failures = s.failures[1:]
+		return f, true
+	case s.away != nil:
+		return *s.away, true
 	}
-	f := s.failures[0]
-	s.failures = s.failures[1:]
-	return f, true
+	return Failure{}, false
 }
 
 func (f Failure) answer(w http.ResponseWriter, r *http.Request) {
@@ -275,7 +339,7 @@ func (s *Server) info(v url.Values) (map[string]any, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, ok := s.byID(v.Get("channel"))
-	if !ok {
+	if !ok || s.deleted[id] {
 		return nil, "channel_not_found"
 	}
 	name := s.channels[id]
@@ -283,7 +347,7 @@ func (s *Server) info(v url.Values) (map[string]any, string) {
 		name = strings.ToLower(id)
 	}
 	return map[string]any{"channel": map[string]any{
-		"id": id, "name": name, "is_channel": true, "is_archived": false, "is_member": true,
+		"id": id, "name": name, "is_channel": true, "is_archived": s.archived[id], "is_member": !s.left[id],
 	}}, ""
 }
 
@@ -291,10 +355,10 @@ func (s *Server) post(v url.Values) (Message, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, ok := s.channel(v.Get("channel"))
-	if !ok {
-		return Message{}, "channel_not_found"
+	if code := s.closed(id, ok); code != "" {
+		return Message{}, code
 	}
-	if code := check(v); code != "" {
+	if code := check(v, maxText); code != "" {
 		return Message{}, code
 	}
 	thread := v.Get("thread_ts")
@@ -308,7 +372,8 @@ func (s *Server) post(v url.Values) (Message, string) {
 	s.last = max(s.last+1, now.UnixMicro())
 	m := Message{
 		Channel: id, TS: fmt.Sprintf("%d.%06d", s.last/1e6, s.last%1e6), ThreadTS: thread,
-		Text: v.Get("text"), Blocks: blocks(v), PostedAt: now,
+		Broadcast: thread != "" && v.Get("reply_broadcast") == "true",
+		Text:      v.Get("text"), Blocks: blocks(v), PostedAt: now,
 	}
 	s.messages = appendBounded(s.messages, m)
 	return m, ""
@@ -318,21 +383,21 @@ func (s *Server) update(v url.Values) (Message, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, ok := s.byID(v.Get("channel"))
-	if !ok {
-		return Message{}, "channel_not_found"
+	if code := s.closed(id, ok); code != "" {
+		return Message{}, code
 	}
 	i := s.find(id, v.Get("ts"))
 	if i < 0 {
 		return Message{}, "message_not_found"
 	}
-	if code := check(v); code != "" {
+	if code := check(v, maxUpdate); code != "" {
 		return Message{}, code
 	}
 	m := &s.messages[i]
-	m.Text = v.Get("text")
-	if v.Get("blocks") != "" { // else they stay; [] takes them away
-		m.Blocks = blocks(v)
+	if v.Get("text") != "" { // else the text stays
+		m.Text = v.Get("text")
 	}
+	m.Blocks = blocks(v) // a text without blocks takes them away
 	m.Edits++
 	return *m, ""
 }
@@ -359,6 +424,19 @@ func (s *Server) told(m Message, code string) (map[string]any, string) {
 }
 
 var channelID = regexp.MustCompile(`^[CDG][A-Z0-9]+$`)
+
+// closed says why a channel takes no messages of the bot, "" where it does.
+func (s *Server) closed(id string, exists bool) (code string) {
+	switch {
+	case !exists, s.deleted[id]:
+		return "channel_not_found"
+	case s.archived[id]:
+		return "is_archived"
+	case s.left[id]:
+		return "not_in_channel"
+	}
+	return ""
+}
 
 // byID finds a channel by its ID alone.
 func (s *Server) byID(id string) (string, bool) {
@@ -391,8 +469,15 @@ func (s *Server) channel(name string) (id string, ok bool) {
 	return "", false
 }
 
+// find returns where a message is, -1 where it is not. Most are asked for soon
+// after they were posted.
 func (s *Server) find(channel, ts string) int {
-	return slices.IndexFunc(s.messages, func(m Message) bool { return m.Channel == channel && m.TS == ts })
+	for i, m := range slices.Backward(s.messages) {
+		if m.Channel == channel && m.TS == ts {
+			return i
+		}
+	}
+	return -1
 }
 
 // since counts the messages of a channel that were posted after a time.
@@ -437,7 +522,7 @@ type block struct {
 }
 
 // check says what Slack would not show.
-func check(v url.Values) (code string) {
+func check(v url.Values, maxText int) (code string) {
 	text, raw := v.Get("text"), v.Get("blocks")
 	var list []block
 	if raw != "" && (json.Unmarshal([]byte(raw), &list) != nil || list == nil || len(list) > maxBlocks) {
@@ -454,7 +539,38 @@ func check(v url.Values) (code string) {
 			return "invalid_blocks"
 		}
 	}
+	if utf8.RuneCountInString(texts(json.RawMessage(raw))) > maxShown {
+		return "msg_blocks_too_long"
+	}
 	return ""
+}
+
+// texts returns all that blocks have people read.
+func texts(raw json.RawMessage) string {
+	var (
+		all  strings.Builder
+		walk func(any)
+	)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, each := range v {
+				walk(each)
+			}
+		case map[string]any:
+			if text, ok := v["text"].(string); ok {
+				all.WriteString(text)
+			}
+			for _, each := range v {
+				walk(each)
+			}
+		}
+	}
+	var list any
+	if json.Unmarshal(raw, &list) == nil {
+		walk(list)
+	}
+	return all.String()
 }
 
 func (b block) valid() bool {

@@ -57,6 +57,10 @@ func TestErrorsAreThoseOfSlack(t *testing.T) {
 		{"no such thread", "t", "chat.postMessage", "thread_not_found", []string{"channel", "C1", "text", "x", "thread_ts", "1.1"}},
 		{"an update by the channel's name", "t", "chat.update", "channel_not_found", []string{"channel", "#images", "ts", ts, "text", "y"}},
 		{"an update of nothing", "t", "chat.update", "message_not_found", []string{"channel", "C1", "ts", "1.1", "text", "y"}},
+		{"an update with too much to say", "t", "chat.update", "msg_too_long", []string{"channel", "C1", "ts", ts, "text", strings.Repeat("x", 4001)}},
+		{"blocks that are too long together", "t", "chat.postMessage", "msg_blocks_too_long", []string{"channel", "C1", "blocks",
+			"[" + strings.Repeat(`{"type":"section","text":{"type":"mrkdwn","text":"`+strings.Repeat("x", 3000)+`"}},`, 4) +
+				`{"type":"section","text":{"type":"mrkdwn","text":"` + strings.Repeat("x", 1201) + `"}}]`}},
 	} {
 		if got := call(t, s, c.token, c.method, c.pairs...); got["ok"] != false || got["error"] != c.code {
 			t.Errorf("%s: got %v", c.name, got)
@@ -82,10 +86,10 @@ func TestALimitMayComeWithTheMessage(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	s := slacktest.New("t")
-	for range 1100 {
+	for range 10_100 {
 		call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x")
 	}
-	if len(s.Messages()) != 1000 || len(s.Calls()) != 1000 {
+	if len(s.Messages()) != 10_000 || len(s.Calls()) != 10_000 {
 		t.Errorf("%d messages and %d calls", len(s.Messages()), len(s.Calls()))
 	}
 }

@@ -1,4 +1,4 @@
-package registry
+package env_test
 
 import (
 	"fmt"
@@ -32,11 +32,11 @@ func TestAnEntryIsFoundByTheNamesOfARegistry(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			config := fmt.Sprintf(`{"auths":{%q:{"username":"u","password":"p"}}}`, test.key)
-			got, err := parseAuth(env.NewSecret(config), test.host)
+			got, err := env.ParseDockerAccount(env.NewSecret(config), test.host)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if found := got.password.Reveal() == "p"; found != test.found {
+			if found := got.Password.Reveal() == "p"; found != test.found {
 				t.Errorf("found is %v, want %v", found, test.found)
 			}
 		})
@@ -50,9 +50,9 @@ func TestOfSeveralEntriesTheOneOfTheCLIWins(t *testing.T) {
 	some := fmt.Sprintf(entry+","+entry, "registry-1.docker.io", "3", "docker.io", "2")
 	for range 50 { // the order of a map is another each time
 		for auths, want := range map[string]string{all: "1", some: "2"} {
-			got, err := parseAuth(env.NewSecret(`{"auths":{`+auths+`}}`), "registry-1.docker.io")
-			if err != nil || got.password.Reveal() != want {
-				t.Fatalf("got entry %s, %v; want %s", got.password.Reveal(), err, want)
+			got, err := env.ParseDockerAccount(env.NewSecret(`{"auths":{`+auths+`}}`), "registry-1.docker.io")
+			if err != nil || got.Password.Reveal() != want {
+				t.Fatalf("got entry %s, %v; want %s", got.Password.Reveal(), err, want)
 			}
 		}
 	}

@@ -1,0 +1,133 @@
+package gitlab
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"html"
+	"maps"
+	"mime"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/getto-systems/hubrelay/internal/env"
+)
+
+const (
+	maxMessage = 500 // runes of GitLab's own words that are kept
+	maxDepth   = 10  // of lists and maps in GitLab's message; it nests them two deep
+)
+
+// said is what an answer says to people: one line without HTML and without
+// the token.
+type said struct {
+	text    string
+	json    bool // as GitLab's API answers
+	page    bool // HTML, as of a proxy, or of GitLab's pages for people
+	nowhere bool // as GitLab's API answers where it has no such path
+}
+
+// said reads JSON for the values of message and error, which may be strings,
+// lists or maps, and takes everything of any other text.
+func (a answer) said(token env.Secret) said {
+	var s said
+	text := string(a.body)
+	var top any
+	if json.Unmarshal(a.body, &top) == nil {
+		s.json = true
+		var parts []string
+		if fields, ok := top.(map[string]any); ok {
+			for _, key := range []string{"message", "error", "error_description"} {
+				parts = flatten(parts, fields[key], 0)
+			}
+			s.nowhere = fields["message"] == nil && fields["error"] == "404 Not Found"
+		} else {
+			parts = flatten(parts, top, 0)
+		}
+		text = strings.Join(parts, ", ")
+	} else {
+		media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+		s.page = strings.HasSuffix(media, "html") || bytes.HasPrefix(bytes.TrimSpace(a.body), []byte("<"))
+	}
+	// The token may stand there as it is, as in a URL or in HTML, or with tags
+	// inside: it is taken out before and after.
+	text = html.UnescapeString(redact(text, token))
+	text = inlineTag.ReplaceAllString(learnMore.ReplaceAllString(text, ""), "")
+	if s.page {
+		text = anyTag.ReplaceAllString(unseen.ReplaceAllString(text, " "), " ")
+	} else {
+		text = blockTag.ReplaceAllString(text, " ")
+	}
+	s.text = redact(oneLine(text), token)
+	return s
+}
+
+var (
+	learnMore = regexp.MustCompile(`(?i)\s*<a\b[^>]*>\s*(?:learn|read|find out) more\W*</a>`)
+	unseen    = regexp.MustCompile(`(?is)<!--.*?(?:-->|$)|<script\b.*?(?:</script\s*>|$)|<style\b.*?(?:</style\s*>|$)`)
+	anyTag    = regexp.MustCompile(`<[/!?]?[a-zA-Z][^>]*(?:>|$)`)
+	// What GitLab puts into messages. Others, such as <unknown>, are words of its
+	// YAML parser.
+	inlineTag = regexp.MustCompile(`(?i)</?(?:a|abbr|b|code|em|i|small|span|strong)\b[^>]*>`)
+	blockTag  = regexp.MustCompile(`(?i)</?(?:br|div|h[1-6]|hr|img|li|ol|p|pre|script|style|ul)\b[^>]*>`)
+)
+
+// oneLine returns text without line breaks and control characters.
+func oneLine(text string) string {
+	printable := strings.Map(func(c rune) rune {
+		if c == utf8.RuneError || !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, text)
+	return strings.Join(strings.Fields(printable), " ")
+}
+
+// flatten appends what is said in v, a key before what belongs to it. GitLab's
+// key for what belongs to no field is base.
+func flatten(parts []string, v any, depth int) []string {
+	if depth > maxDepth {
+		return parts
+	}
+	switch v := v.(type) {
+	case nil:
+	case []any:
+		for _, item := range v {
+			parts = flatten(parts, item, depth+1)
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			first := len(parts)
+			parts = flatten(parts, v[key], depth+1)
+			if key != "base" && len(parts) > first {
+				parts[first] = key + ": " + parts[first]
+			}
+		}
+	default:
+		parts = append(parts, fmt.Sprint(v))
+	}
+	return parts
+}
+
+// redact takes the token out of text, also as it looks in a URL or a page.
+func redact(text string, token env.Secret) string {
+	if token.IsZero() {
+		return text
+	}
+	secret := token.Reveal()
+	for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret)} {
+		text = strings.ReplaceAll(text, form, fmt.Sprint(token))
+	}
+	return text
+}
+
+func shorten(text string) string {
+	if utf8.RuneCountInString(text) <= maxMessage {
+		return text
+	}
+	return string([]rune(text)[:maxMessage-1]) + "…"
+}

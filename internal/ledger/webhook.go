@@ -1,0 +1,62 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// foundUntilTold is how many pushes of a repository must be found by reconcile,
+// and none told of by Docker Hub, until people hear that it does not call.
+const foundUntilTold = 2
+
+// HeardOf records that Docker Hub has told of a push of the repository.
+func (l *Ledger) HeardOf(ctx context.Context, repository string) error {
+	return l.repository(ctx, repository, func(r *Repository, _ *Batch) bool {
+		known := r.Webhook
+		r.Webhook = true
+		return !known
+	})
+}
+
+// Found records that a push of the repository was found of which Docker Hub had
+// not told. Where it never has, people hear of it once, with a hint.
+func (l *Ledger) Found(ctx context.Context, repository, route, hint string) error {
+	_, now, err := l.store.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	return l.repository(ctx, repository, func(r *Repository, b *Batch) bool {
+		if r.Found++; !r.Webhook && !r.Told && r.Found >= foundUntilTold {
+			r.Told = true
+			sum := sha256.Sum256([]byte("registration\n" + repository))
+			note := &Promotion{
+				ID: hex.EncodeToString(sum[:16]), Event: Registration, Note: true, Key: Key{Repository: repository}, Route: route,
+				State: Waiting, By: ByReconcile, Hint: hint, CreatedAt: now, UpdatedAt: now,
+				Outbox: Outbox{Revision: 1, ToldWaiting: true, WaitsSince: now},
+			}
+			note.schedule(now, now, 0)
+			b.Promotions = append(b.Promotions, note)
+		}
+		return true
+	})
+}
+
+// repository lets f change what is known of a repository. f returns whether it
+// has.
+func (l *Ledger) repository(ctx context.Context, name string, f func(*Repository, *Batch) bool) error {
+	return l.again(ctx, func(ctx context.Context) error {
+		r, err := l.store.Repository(ctx, name)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			r = &Repository{Name: name}
+		}
+		b := Batch{Repositories: []*Repository{r}}
+		if !f(r, &b) {
+			return nil
+		}
+		return l.store.Commit(ctx, b)
+	})
+}

@@ -1,0 +1,99 @@
+package sandbox_test
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/getto-systems/hubrelay/internal/hub/hubtest"
+	"github.com/getto-systems/hubrelay/internal/sandbox"
+)
+
+// Docker Hub calls nobody, and tells of it when it is asked: in a fast sandbox
+// what is lost is ten minutes old.
+func TestAPushWhoseWebhooksAreLostIsFound(t *testing.T) {
+	t.Parallel()
+	b := start(t, sandbox.Config{})
+	res, err := http.Post(b.URL+"/lose", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	digest := b.build("acme/web:1.0.0")
+	b.wait(1, "docker hub", "acme/web:1.0.0", "pushed; its webhooks are lost", "")
+	b.wait(1, "trigger", "acme/web:1.0.0", "missed push found", "")
+	b.wait(1, "notify", "acme/web:1.0.0", "report recorded", "success")
+	b.settle()
+	if pipelines := b.GitLab.Pipelines(); len(pipelines) != 1 || pipelines[0].Inputs["image_digest"] != digest {
+		t.Errorf("there are %+v", pipelines)
+	}
+	b.shows("acme/web:1.0.0", isDone)
+
+	b.LoseNextPush() // of a tag that was looked at just now
+	digest = b.build("acme/web:1.0.0")
+	b.wait(2, "trigger", "acme/web:1.0.0", "missed push found", "")
+	b.wait(2, "notify", "acme/web:1.0.0", "report recorded", "success")
+	if got := b.digest("acme/web", "latest").String(); got != digest {
+		t.Errorf("latest is %s, want %s", got, digest)
+	}
+}
+
+// The real Docker Hub, played by another fake, reaches no webhook here.
+func TestPushesToAHubElsewhereArrive(t *testing.T) {
+	t.Parallel()
+	images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(images.Close)
+	hub := hubtest.New()
+	api := httptest.NewServer(hub)
+	t.Cleanup(api.Close)
+	push := func(image string) {
+		t.Helper()
+		ref, err := name.ParseReference(strings.TrimPrefix(images.URL, "http://")+"/"+image, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := random.Image(64, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.Write(ref, img); err != nil {
+			t.Fatal(err)
+		}
+		repository, tag, _ := strings.Cut(image, ":")
+		hub.Push(hubtest.Push{Repository: repository, Tag: tag, Digest: "sha256:" + strings.Repeat("0", 64)})
+	}
+	push("acme/api:1.0.0") // before
+	hub.AddRepository("acme/web", true)
+	b := start(t, sandbox.Config{Registry: images.URL, Hub: []string{"acme/api", "acme/web"}, HubURL: api.URL})
+	b.wait(1, "docker hub", "acme/api", "is watched from now on", "")
+	b.wait(1, "docker hub", "acme/web", "cannot be asked", "REGISTRY_AUTH")
+	push("acme/api:2.0.0")
+	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "success")
+	b.shows("acme/api:2.0.0", isDone)
+	hub.Push(hubtest.Push{Repository: "acme/api", Tag: "chart", MediaType: "application/vnd.cncf.helm.config.v1+json"})
+	push("acme/api:2.0.0") // another image
+	b.wait(2, "notify", "acme/api:2.0.0", "report recorded", "success")
+	hub.AddRepository("acme/web", false)
+	b.wait(1, "docker hub", "acme/web", "is watched from now on", "")
+	hub.Away(hubtest.Page(502))
+	b.wait(2, "docker hub", "", "cannot be asked", "hub_unavailable")
+	hub.Back()
+	push("acme/web:1")
+	b.wait(1, "notify", "acme/web:1", "report recorded", "success")
+	time.Sleep(1500 * time.Millisecond)
+	if n := len(b.GitLab.Pipelines()); n != 3 {
+		t.Errorf("there are %d pipelines", n)
+	}
+	if n := b.count("docker hub", "acme/web", "cannot be asked", "hub_not_found"); n != 1 {
+		t.Errorf("a mistake is told %d times", n)
+	}
+}

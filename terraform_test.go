@@ -4,14 +4,23 @@ package hubrelay
 // Terraform. Its own tests are in terraform/tests.
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getto-systems/hubrelay/internal/auth"
 	"github.com/getto-systems/hubrelay/internal/route"
@@ -83,8 +92,11 @@ func TestSettingsAreThoseOfTerraform(t *testing.T) {
 func TestTheSandboxDeliversAsDeployed(t *testing.T) {
 	t.Parallel()
 	attempts := regexp.MustCompile(`(?s)variable "max_delivery_attempts" \{.*?default\s+= (\d+)\n`).FindStringSubmatch(read(t, "terraform/variables.tf"))
-	if attempts == nil || attempts[1] != fmt.Sprint(sandbox.MaxDeliveryAttempts) {
-		t.Errorf("terraform/ delivers %v times, the sandbox %d", attempts, sandbox.MaxDeliveryAttempts)
+	if len(attempts) != 2 {
+		t.Fatal("terraform/variables.tf has no max_delivery_attempts")
+	}
+	if attempts[1] != fmt.Sprint(sandbox.MaxDeliveryAttempts) {
+		t.Errorf("terraform/ delivers %q times, the sandbox %d", attempts[1:], sandbox.MaxDeliveryAttempts)
 	}
 	pubsub := read(t, "terraform/pubsub.tf")
 	for name, want := range map[string]string{
@@ -145,5 +157,81 @@ func TestTokensAreCheckedAlike(t *testing.T) {
 	}
 	if !strings.Contains(read(t, "terraform/secrets.tf"), `join("\n", var.webhook_tokens)`) {
 		t.Error("terraform/ does not write one token a line")
+	}
+}
+
+// A Webhook without the exclusion has its URLs, and the tokens in them, in the
+// log. Terraform makes what a resource depends on before it, and removes it after.
+func TestWebhookIsNeverThereWithoutTheLogExclusion(t *testing.T) {
+	t.Parallel()
+	function := regexp.MustCompile(`(?s)resource "google_cloudfunctions2_function" "this" \{.*?\n\}\n`).FindString(read(t, "terraform/functions.tf"))
+	needs := regexp.MustCompile(`(?s)\n  depends_on = \[(.*?)\]`).FindStringSubmatch(function)
+	if needs == nil || !strings.Contains(needs[1], "google_logging_project_exclusion.webhook_urls,") {
+		t.Errorf("the functions depend on %v", needs)
+	}
+	if strings.Contains(regexp.MustCompile(`(?s)resource "google_logging_project_exclusion" "webhook_urls" \{.*?\n\}\n`).FindString(read(t, "terraform/monitoring.tf")), "google_cloudfunctions2_function") {
+		t.Error("the exclusion waits for the functions")
+	}
+}
+
+// What no example need show: what it would be at by default, or in place of
+// something that it shows.
+var inNoExample = []string{"alerts", "existing_secrets", "ledger_location", "public_access", "reconcile", "registry"}
+
+func TestTheCompleteExampleIsComplete(t *testing.T) {
+	t.Parallel()
+	example := read(t, "terraform/examples/complete/main.tf")
+	for _, name := range captures(`(?m)^variable "([a-z_]+)"`, read(t, "terraform/variables.tf")) {
+		if shown := regexp.MustCompile(`(?m)^  ` + name + ` +=`).MatchString(example); shown == slices.Contains(inNoExample, name) {
+			t.Errorf("%s: in the example is %t", name, shown)
+		}
+	}
+}
+
+// What terraform/ca.tf relies on: SSL_CERT_FILE adds a CA to those of the system's
+// directory of certificates. The pool is read once in a process, so it is looked
+// at in another one.
+func TestTheCAOfGitLabIsTrustedBesideTheSystems(t *testing.T) {
+	if files := os.Getenv("CERTIFICATES_TO_BE_TRUSTED"); files != "" {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range filepath.SplitList(files) {
+			block, _ := pem.Decode([]byte(read(t, file)))
+			certificate, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := certificate.Verify(x509.VerifyOptions{Roots: roots}); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+		return
+	}
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("functions run on Linux; other systems ask their own store of certificates")
+	}
+	directory := t.TempDir()
+	system := filepath.Join(directory, "system.pem")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, ca, ca, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(system, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const gitlab = "terraform/examples/complete/ca.pem"
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+gitlab, "SSL_CERT_DIR="+directory,
+		"CERTIFICATES_TO_BE_TRUSTED="+gitlab+string(os.PathListSeparator)+system)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -16,6 +16,7 @@ resource "google_artifact_registry_repository" "images" {
   repository_id = var.name
   description   = "Images of the functions of ${var.name}, made by Cloud Build"
   format        = "DOCKER"
+  kms_key_name  = var.kms_key
 
   cleanup_policies {
     id     = "delete-old"

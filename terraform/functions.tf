@@ -16,11 +16,14 @@ locals {
     trigger = {
       entry_point = "Trigger"
       description = "Creates the GitLab pipeline of a queued push"
-      ingress     = "ALLOW_INTERNAL_ONLY" # Pub/Sub of the same project is internal
+      ingress     = "ALLOW_INTERNAL_ONLY" # Pub/Sub and the scheduler of the same project are internal
       environment = {
         ROUTES            = local.routes
         GITLAB_URL        = var.gitlab_url
         REGISTRY          = var.registry
+        HUB_URL           = "https://hub.docker.com"
+        RECONCILE         = local.asks_docker_hub ? "on" : "off"
+        TOPIC             = "projects/${var.project_id}/topics/${google_pubsub_topic.pushes.name}"
         DEAD_LETTER_TOPIC = "projects/${var.project_id}/topics/${google_pubsub_topic.dead_letters.name}"
         LEDGER            = "firestore:projects/${var.project_id}/databases/${google_firestore_database.ledger.name}"
       }
@@ -54,9 +57,17 @@ locals {
   }
 
   environments = {
-    for name, function in local.functions : name => {
-      for setting, value in merge(local.shared_environment, function.environment) : setting => value if value != null
-    }
+    for name, function in local.functions : name => merge(
+      local.shared_environment,
+      function.environment,
+      contains(local.call_gitlab, name) ? { SSL_CERT_FILE = "${local.ca_directory}/${local.ca_file}" } : {},
+    )
+  }
+
+  # In bytes, which Terraform does not count: four characters of base64 are three.
+  environment_bytes = {
+    for name, environment in local.environments : name =>
+    floor(length(trim(base64encode(join("", flatten([for setting, value in environment : [setting, value]]))), "=")) * 3 / 4)
   }
 }
 
@@ -67,6 +78,8 @@ resource "google_cloudfunctions2_function" "this" {
   name        = "${var.name}-${each.key}"
   location    = var.region
   description = each.value.description
+
+  kms_key_name = var.kms_key
 
   build_config {
     runtime           = "go126"
@@ -111,6 +124,19 @@ resource "google_cloudfunctions2_function" "this" {
         version    = secret_environment_variables.value.version
       }
     }
+
+    dynamic "secret_volumes" {
+      for_each = contains(local.call_gitlab, each.key) ? [google_secret_manager_secret_version.ca[0]] : []
+      content {
+        mount_path = local.ca_directory
+        project_id = google_secret_manager_secret.managed["GITLAB_CA"].project
+        secret     = google_secret_manager_secret.managed["GITLAB_CA"].secret_id
+        versions {
+          path    = local.ca_file
+          version = secret_volumes.value.version
+        }
+      }
+    }
   }
 
   lifecycle {
@@ -119,17 +145,21 @@ resource "google_cloudfunctions2_function" "this" {
       error_message = "sizes.${each.key} has ${var.sizes[each.key].cpu} cpu and a concurrency of ${var.sizes[each.key].concurrency}: Cloud Run gives less than one cpu to one request at a time only. Set cpu to 1, or concurrency to 1."
     }
     precondition {
-      condition     = length(join("", flatten([for setting, value in local.environments[each.key] : [setting, value]]))) <= 32 * 1024
-      error_message = "The settings of ${each.key} are over 32 KiB, which is all that an environment holds: put routes together by globs, such as acme/* with the project acme/images/{name}."
+      condition     = local.environment_bytes[each.key] <= 32 * 1024
+      error_message = "The settings of ${each.key} have ${local.environment_bytes[each.key]} bytes, over 32 KiB, which is all that an environment holds: put routes together by globs, such as acme/* with the project acme/images/{name}."
     }
   }
 
-  # No attribute of these bindings is of use here, but the first build and the
-  # first start fail without them.
+  # No attribute of these is of use here. But the first build and the first start
+  # fail without the roles, and while there is a Webhook, the URLs that it is
+  # called by must be kept out of the logs, when it comes and when it goes.
   depends_on = [
+    terraform_data.roles_have_spread,
     google_project_iam_member.build_writes_logs,
     google_project_iam_member.build_reads_source,
     google_artifact_registry_repository_iam_member.build_writes_images,
     google_secret_manager_secret_iam_member.function_reads_secret,
+    google_secret_manager_secret_iam_member.function_reads_ca,
+    google_logging_project_exclusion.webhook_urls,
   ]
 }

@@ -38,8 +38,9 @@ locals {
     project    = "^(?:[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+|[1-9][0-9]*)$"
     ref        = "^[^\\s~^:?*\\[\\\\]*$"
     channel    = "^[^ \\t\\r\\n]+$"
+    mention    = "^(?:|@here|@channel|[UWS][A-Z0-9]+)$"
     input      = "^[A-Za-z_][A-Za-z0-9_-]*$"
-    reserved   = ["image_repository", "image_tag", "image_digest", "delivery_id"]
+    reserved   = ["image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"]
   }
 
   # Of a webhook token, in characters. The longest URL that Cloud Run makes has

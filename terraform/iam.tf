@@ -54,6 +54,29 @@ resource "google_secret_manager_secret_iam_member" "function_reads_secret" {
   secret_id = each.value.secret
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.function[each.value.function].member
+
+  # A function that moves to another secret may read both while it does.
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+# Google tells of a role before all of its servers know it, and the first build
+# and the first start would fail. https://cloud.google.com/iam/docs/access-change-propagation
+resource "terraform_data" "roles_have_spread" {
+  triggers_replace = concat(
+    [
+      google_project_iam_member.build_writes_logs.id,
+      google_project_iam_member.build_reads_source.id,
+      google_artifact_registry_repository_iam_member.build_writes_images.id,
+    ],
+    [for binding in google_secret_manager_secret_iam_member.function_reads_secret : binding.id],
+    [for binding in google_secret_manager_secret_iam_member.function_reads_ca : binding.id],
+  )
+
+  provisioner "local-exec" {
+    command = "sleep 60"
+  }
 }
 
 # The way of a push.
@@ -63,6 +86,14 @@ resource "google_pubsub_topic_iam_member" "webhook_publishes_pushes" {
   topic   = google_pubsub_topic.pushes.name
   role    = "roles/pubsub.publisher"
   member  = google_service_account.function["webhook"].member
+}
+
+# What reconcile finds is queued as a webhook is.
+resource "google_pubsub_topic_iam_member" "trigger_publishes_pushes" {
+  project = local.project
+  topic   = google_pubsub_topic.pushes.name
+  role    = "roles/pubsub.publisher"
+  member  = google_service_account.function["trigger"].member
 }
 
 resource "google_pubsub_topic_iam_member" "trigger_publishes_dead_letters" {
@@ -89,12 +120,14 @@ resource "google_project_iam_member" "function_uses_ledger" {
 }
 
 # Pub/Sub itself: to sign in as the push account, and to move what it gives up
-# from the subscription to the dead letters.
+# from the subscription to the dead letters. The scheduler's own agent may sign
+# in as any account of the project that the deployer may let it use.
+# https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions
 # https://cloud.google.com/pubsub/docs/dead-letter-topics#grant_forwarding_permissions
 
 resource "google_service_account_iam_member" "pubsub_signs_in_as_push" {
   service_account_id = google_service_account.push.name
-  role               = "roles/iam.serviceAccountTokenCreator"
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = local.pubsub_agent
 }
 
@@ -117,15 +150,18 @@ resource "google_pubsub_subscription_iam_member" "pubsub_takes_what_it_gives_up"
 # in (https://github.com/hashicorp/terraform-provider-google/issues/15264). A
 # function that is made anew has a service without bindings.
 
-resource "google_cloud_run_v2_service_iam_member" "push_calls_trigger" {
+# Notify's is of use where not everybody may call it.
+resource "google_cloud_run_v2_service_iam_member" "push_calls" {
+  for_each = toset(["trigger", "notify"])
+
   project  = local.project
   location = var.region
-  name     = google_cloudfunctions2_function.this["trigger"].name
+  name     = google_cloudfunctions2_function.this[each.key].name
   role     = "roles/run.invoker"
   member   = google_service_account.push.member
 
   lifecycle {
-    replace_triggered_by = [google_cloudfunctions2_function.this["trigger"].id]
+    replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]
   }
 }
 

@@ -20,13 +20,23 @@ locals {
       for field, value in merge(route, {
         gitlab = { for name, given in route.gitlab : name => given if given != "" }
         tags   = { for name, patterns in route.tags : name => patterns if length(patterns) > 0 }
-      }) : field => value if !contains(["\"\"", "false", "{}"], jsonencode(value))
+        slack  = { for name, given in route.slack : name => given if given != "" }
+      }) : field => value if !contains(["\"\"", "{}"], jsonencode(value))
     }
   })
 
-  # The audiences of the two kinds of tokens that Notify takes. They are names,
-  # not addresses: each says for which hubrelay a token was made, and is known
-  # before there is a URL.
+  # Whether Trigger asks Docker Hub for pushes that it was never told of: what
+  # stands in another registry, Docker Hub does not know.
+  asks_docker_hub = var.reconcile && lower(trimsuffix(var.registry, "/")) == "https://registry-1.docker.io"
+
+  # The audiences of the two kinds of tokens that Notify takes: GitLab's and
+  # Google's. Each says for which hubrelay a token was made, and is known before
+  # there is a function. Google's is an address of Notify, for Cloud Run takes no
+  # other where it asks who calls:
+  # https://cloud.google.com/run/docs/triggering/https-request#deterministic
   notify_audience = "https://${var.region}-${var.project_id}.cloudfunctions.net/${local.notify}"
-  push_audience   = "${local.notify_audience}/dead-letter"
+  push_audience   = "https://${local.notify}-${data.google_project.this.number}.${var.region}.run.app"
+
+  # Of what cannot be made again.
+  deletion_policy = var.deletion_protection ? "PREVENT" : "DELETE"
 }

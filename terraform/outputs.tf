@@ -38,8 +38,8 @@ output "commands" {
   value = {
     ready        = "curl --fail ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/ready ${google_cloudfunctions2_function.this["notify"].service_config[0].uri}/ready"
     smoke_test   = "go run ./cmd/hubrelay push ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/TOKEN REPOSITORY:TAG"
-    logs         = "gcloud logging read 'resource.type=cloud_run_revision AND resource.labels.service_name=~\"^${var.name}-\" AND jsonPayload.outcome:*' --project ${var.project_id} --limit 20 --format 'table(timestamp, resource.labels.service_name, jsonPayload.outcome, jsonPayload.reason, jsonPayload.repository, jsonPayload.tag)'"
-    dead_letters = "go run ./cmd/hubrelay replay -subscription ${google_pubsub_subscription.dead_letters.id}"
-    status       = "go run ./cmd/hubrelay status -ledger firestore:projects/${var.project_id}/databases/${google_firestore_database.ledger.name}"
+    logs         = "gcloud logging read 'resource.type=cloud_run_revision AND resource.labels.service_name=(\"${local.webhook}\" OR \"${local.trigger}\" OR \"${local.notify}\") AND jsonPayload.message:*' --project ${var.project_id} --limit 20 --format 'table(timestamp, resource.labels.service_name, jsonPayload.message, jsonPayload.reason, jsonPayload.repository, jsonPayload.tag)'"
+    dead_letters = "go run ./cmd/hubrelay replay --subscription ${google_pubsub_subscription.dead_letters.id}"
+    status       = "go run ./cmd/hubrelay status --ledger firestore:projects/${var.project_id}/databases/${google_firestore_database.ledger.name}"
   }
 }

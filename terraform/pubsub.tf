@@ -1,17 +1,23 @@
-# The way of a push: Webhook publishes, Pub/Sub pushes to Trigger, tries again
-# while GitLab or the registry is away, and gives up into the dead letters.
+# The way of a push: Webhook publishes, as does Trigger when it reconciles;
+# Pub/Sub pushes to Trigger, tries again while GitLab or the registry is away,
+# and gives up into the dead letters.
 resource "google_pubsub_topic" "pushes" {
-  project = local.project
-  name    = "${var.name}-pushes"
+  project      = local.project
+  name         = "${var.name}-pushes"
+  kms_key_name = var.kms_key
+
+  # terraform destroy stops here, for what is queued would go with it.
+  deletion_policy = local.deletion_policy
 }
 
 # A subscription of our own and not an event trigger: that one keeps messages
 # for a day only, and has no dead letters.
 # https://github.com/hashicorp/terraform-provider-google/issues/25069
 resource "google_pubsub_subscription" "trigger" {
-  project = local.project
-  name    = local.trigger
-  topic   = google_pubsub_topic.pushes.id
+  project         = local.project
+  name            = local.trigger
+  topic           = google_pubsub_topic.pushes.id
+  deletion_policy = local.deletion_policy
 
   push_config {
     push_endpoint = google_cloudfunctions2_function.this["trigger"].service_config[0].uri
@@ -26,8 +32,9 @@ resource "google_pubsub_subscription" "trigger" {
   # again that is being worked on.
   ack_deadline_seconds = var.sizes.trigger.timeout + 30
 
-  # Waits of 10, 20, 40 … 600 s: 20 deliveries take some two hours. The sandbox
-  # keeps the same numbers (internal/sandbox/queue.go).
+  # Waits of 10, 20, 40 … 600 s: 50 attempts take some seven hours, longer than
+  # Docker Hub limits pulls and most upgrades of GitLab take. The sandbox keeps
+  # the same numbers (internal/sandbox/queue.go).
   retry_policy {
     minimum_backoff = "10s"
     maximum_backoff = "600s"
@@ -55,17 +62,20 @@ resource "google_pubsub_subscription" "trigger" {
 }
 
 resource "google_pubsub_topic" "dead_letters" {
-  project = local.project
-  name    = "${var.name}-dead-letters"
+  project         = local.project
+  name            = "${var.name}-dead-letters"
+  kms_key_name    = var.kms_key
+  deletion_policy = local.deletion_policy
 }
 
 # Where dead letters stay until somebody has mended what was wrong: a topic
 # without a subscription would drop them at once. 31 days is the most that
 # Pub/Sub keeps.
 resource "google_pubsub_subscription" "dead_letters" {
-  project = local.project
-  name    = "${var.name}-dead-letters"
-  topic   = google_pubsub_topic.dead_letters.id
+  project         = local.project
+  name            = "${var.name}-dead-letters"
+  topic           = google_pubsub_topic.dead_letters.id
+  deletion_policy = local.deletion_policy
 
   ack_deadline_seconds       = 60
   message_retention_duration = "2678400s" # 31 days
@@ -78,9 +88,10 @@ resource "google_pubsub_subscription" "dead_letters" {
 # Notify tells Slack of every dead letter. Where that fails for a week nothing
 # is lost: the letter itself is in the subscription above.
 resource "google_pubsub_subscription" "dead_letters_notify" {
-  project = local.project
-  name    = "${var.name}-dead-letters-notify"
-  topic   = google_pubsub_topic.dead_letters.id
+  project         = local.project
+  name            = "${var.name}-dead-letters-notify"
+  topic           = google_pubsub_topic.dead_letters.id
+  deletion_policy = local.deletion_policy
 
   push_config {
     push_endpoint = "${google_cloudfunctions2_function.this["notify"].service_config[0].uri}/dead-letter"
@@ -113,7 +124,7 @@ resource "google_pubsub_subscription" "dead_letters_notify" {
 }
 
 # Whose token Pub/Sub and the scheduler show to Trigger and Notify. It may call
-# Trigger, and nothing else.
+# these two, and nothing else.
 resource "google_service_account" "push" {
   project      = local.project
   account_id   = "${var.name}-push"

@@ -53,6 +53,10 @@ locals {
     NOTIFY_TOKENS         = var.notify_tokens == null ? null : join("\n", var.notify_tokens)
   }
 
+  # null is wherever Google likes. A key belongs to one region, and what it
+  # encrypts has to be there.
+  secret_locations = var.kms_key != null ? [var.region] : var.secret_locations
+
   managed_secrets  = { for setting, secret in local.secrets : setting => secret if secret.existing == null && secret.version > 0 }
   existing_secrets = { for setting, secret in local.secrets : setting => secret if secret.existing != null }
 
@@ -76,13 +80,33 @@ locals {
 }
 
 resource "google_secret_manager_secret" "managed" {
-  for_each = local.managed_secrets
+  for_each = merge(local.managed_secrets, local.ca_secrets)
 
   project   = local.project
   secret_id = each.value.id
 
   replication {
-    auto {}
+    dynamic "auto" {
+      for_each = local.secret_locations == null ? [true] : []
+      content {}
+    }
+    dynamic "user_managed" {
+      for_each = local.secret_locations == null ? [] : [local.secret_locations]
+      content {
+        dynamic "replicas" {
+          for_each = user_managed.value
+          content {
+            location = replicas.value
+            dynamic "customer_managed_encryption" {
+              for_each = var.kms_key[*]
+              content {
+                kms_key_name = customer_managed_encryption.value
+              }
+            }
+          }
+        }
+      }
+    }
   }
 }
 
@@ -93,7 +117,13 @@ resource "google_secret_manager_secret_version" "managed" {
   secret_data_wo         = local.secret_values[each.key]
   secret_data_wo_version = each.value.version
 
-  # The function moves to the new version before the old one is destroyed.
+  # A rotation leaves the old version where it is, for a revision that still
+  # serves reads it at every start: if the new one fails, or is rolled back, the
+  # old one must go on. When the new one serves, docs/operations.md says how to
+  # destroy the old version. terraform destroy takes all of them, with the secret.
+  deletion_policy = "ABANDON"
+
+  # The function lets go of a secret before the secret is deleted.
   lifecycle {
     create_before_destroy = true
   }

@@ -38,6 +38,13 @@ resource "google_storage_bucket" "source" {
   public_access_prevention    = "enforced"
   force_destroy               = true # it holds nothing that a checkout does not
 
+  dynamic "encryption" {
+    for_each = var.kms_key[*]
+    content {
+      default_kms_key_name = encryption.value
+    }
+  }
+
   # Seven days of every archive that was replaced would cost, and serve nobody.
   soft_delete_policy {
     retention_duration_seconds = 0

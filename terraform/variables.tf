@@ -45,8 +45,35 @@ variable "ledger_location" {
   }
 }
 
+variable "secret_locations" {
+  description = "Regions where Secret Manager keeps the secrets, such as `[\"europe-west1\"]`; `null` is wherever Google likes, which an organisation that sets `constraints/gcp.resourceLocations` does not allow. It cannot be changed later."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.secret_locations == null ? true : length(var.secret_locations) > 0 && alltrue([for location in var.secret_locations : can(regex("^[a-z]+-[a-z]+[0-9]+$", location))]) && length(distinct(var.secret_locations)) == length(var.secret_locations)
+    error_message = "secret_locations must be regions, such as [\"europe-west1\"], each of them once, or null for wherever Google likes."
+  }
+}
+
+variable "kms_key" {
+  description = "A key of your own for all that is kept: queue, ledger, secrets, source and images. It has to be in `region`, and Google's accounts must be allowed to use it before the first apply: docs/operations.md names them. It cannot be changed later."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key == null ? true : can(regex("^projects/[^/]+/locations/${var.region}/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+$", var.kms_key))
+    error_message = "kms_key must be named in full and be in the region, projects/P/locations/${var.region}/keyRings/R/cryptoKeys/K, or null for Google's own keys."
+  }
+
+  validation {
+    condition     = var.kms_key == null ? true : coalesce(var.ledger_location, var.region) == var.region && try(var.secret_locations == null || var.secret_locations == tolist([var.region]), false)
+    error_message = "With kms_key all is in its region, ${var.region}: leave ledger_location and secret_locations out."
+  }
+}
+
 variable "deletion_protection" {
-  description = "Keeps Firestore from deleting the ledger. Set it to false and apply before terraform destroy."
+  description = "Keeps the ledger, the queue and the dead letters from being deleted. Set it to false and apply before terraform destroy."
   type        = bool
   default     = true
   nullable    = false
@@ -56,16 +83,17 @@ variable "deletion_protection" {
 
 variable "routes" {
   description = <<-EOT
-    Who gets which pipeline and channel, by repository (`acme/api`) or glob (`acme/*`; `*` alone is every repository). An exact key wins, then the longest glob.
+    Who gets which pipeline and channel, by repository (`acme/api`; `nginx` is `library/nginx`) or glob (`acme/*`; `*` alone is every repository). An exact key wins, then the longest glob.
 
     - `gitlab.project`: a path, in which `{namespace}` and `{name}` may stand, or an ID
     - `gitlab.ref`: the branch that the pipeline runs on, `main` where it is left out
     - `gitlab.pass`: whether the pipeline is told by `inputs` (left out: these) or `variables`
     - `slack.channel`: the ID of the channel that hears of it
+    - `slack.mention`: whom bad news pings: the ID of a user (`U…`, `W…`) or of a user group (`S…`), `@here` or `@channel`; left out: nobody
+    - `slack.tell`: `all` (left out: this), or `failures` for a channel that hears no good news
     - `tags.include`, `tags.exclude`: globs over the whole tag, or `semver:` and a constraint; no `include` is every tag
     - `latest`: the moving tag, `latest` where it is left out
     - `once_per`: `digest` (left out: this) starts one pipeline for what a tag points to, `delivery` one for every webhook
-    - `skip_signed`: start none for an image that has a cosign signature
     - `inputs`: what the pipeline is told besides
 
     Terraform drops a field that it does not know without a word. So look at `ROUTES` in the plan: a field that is not there was misspelt.
@@ -78,15 +106,16 @@ variable "routes" {
     })
     slack = object({
       channel = string
+      mention = optional(string, "")
+      tell    = optional(string, "")
     })
     tags = optional(object({
       include = optional(list(string), [])
       exclude = optional(list(string), [])
     }), {})
-    latest      = optional(string, "")
-    once_per    = optional(string, "")
-    skip_signed = optional(bool, false)
-    inputs      = optional(map(string), {})
+    latest   = optional(string, "")
+    once_per = optional(string, "")
+    inputs   = optional(map(string), {})
   }))
   nullable = false
 
@@ -111,6 +140,11 @@ variable "routes" {
   validation {
     condition     = alltrue([for key in keys(var.routes) : length(key) <= 255 || can(regex(local.grammar.wild, key))])
     error_message = "The name of a repository has 255 characters at most. Mend ${join(", ", [for key in keys(var.routes) : key if length(key) > 255])}."
+  }
+
+  validation {
+    condition     = alltrue([for key in keys(var.routes) : strcontains(key, "/") || !contains(keys(var.routes), "library/${key}")])
+    error_message = "A name without a slash is one of library, so each of these stands twice in routes: ${join(", ", [for key in keys(var.routes) : key if !strcontains(key, "/") && contains(keys(var.routes), "library/${key}")])}."
   }
 
   validation {
@@ -146,6 +180,16 @@ variable "routes" {
   }
 
   validation {
+    condition     = alltrue([for route in var.routes : can(regex(local.grammar.mention, route.slack.mention))])
+    error_message = "slack.mention must be the ID of a user, such as U0123456789, or of a user group, such as S0123456789, which Slack shows in their profile, or @here or @channel. Look at ${join(", ", [for key, route in var.routes : "${key} (${try(coalesce(route.slack.mention), "none")})" if !can(regex(local.grammar.mention, route.slack.mention))])}."
+  }
+
+  validation {
+    condition     = alltrue([for route in var.routes : try(contains(["", "all", "failures"], route.slack.tell), false)])
+    error_message = "slack.tell must be all or failures. Mend ${join(", ", [for key, route in var.routes : key if !try(contains(["", "all", "failures"], route.slack.tell), false)])}."
+  }
+
+  validation {
     condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : can(regex(startswith(pattern, "semver:") ? local.grammar.constraint : local.grammar.glob, pattern))])
     error_message = "tags.include and tags.exclude must hold globs, such as v*, or semver: and a constraint, such as semver:>=1.2. Mend ${join(", ", [for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : jsonencode(pattern) if !can(regex(startswith(pattern, "semver:") ? local.grammar.constraint : local.grammar.glob, pattern))])}."
   }
@@ -156,8 +200,8 @@ variable "routes" {
   }
 
   validation {
-    condition     = alltrue([for route in var.routes : try(length(route.inputs) <= 16, true)])
-    error_message = "inputs must be 16 at most, for GitLab takes 20 and hubrelay adds four. Mend ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 16, false)])}."
+    condition     = alltrue([for route in var.routes : try(length(route.inputs) <= 15, true)])
+    error_message = "inputs must be 15 at most, for GitLab takes 20 and hubrelay adds five. Mend ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 15, false)])}."
   }
 
   # 1364 characters of base64 are 1023 bytes.
@@ -194,21 +238,40 @@ variable "gitlab_url" {
   }
 }
 
+variable "gitlab_ca" {
+  description = "Certificates, in PEM, of the CA that signed the certificate of your own GitLab, where the world does not know it: `file(\"ca.pem\")`. They come on top of those that the world knows."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.gitlab_ca == null ? true : can(regex("(?s)-----BEGIN CERTIFICATE-----\\r?\\n[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----", var.gitlab_ca)) && !strcontains(var.gitlab_ca, "PRIVATE KEY")
+    error_message = "gitlab_ca must hold certificates in PEM, -----BEGIN CERTIFICATE----- and so on, and no private key."
+  }
+
+  # Secret Manager takes 64 KiB, which are 87384 characters of base64.
+  validation {
+    condition     = var.gitlab_ca == null ? true : length(base64encode(var.gitlab_ca)) <= 87384
+    error_message = "gitlab_ca is over 64 KiB: give the certificate of your CA alone."
+  }
+}
+
 variable "registry" {
-  description = "Base URL of the registry where tags are resolved to digests; `off` resolves none, and every webhook starts a pipeline."
+  description = "Base URL of the registry where tags are resolved to digests. It must tell what a tag is now: a cache does not. With another one than Docker Hub's, missed pushes are not looked for."
   type        = string
   default     = "https://registry-1.docker.io"
   nullable    = false
 
   validation {
-    condition     = var.registry == "off" || can(regex("^https://[^/?#@\\s]+/?$", var.registry))
-    error_message = "registry must be a base URL such as https://registry-1.docker.io, without path, user or query, or off."
+    condition     = can(regex("^https://[^/?#@\\s]+/?$", var.registry))
+    error_message = "registry must be a base URL such as https://registry-1.docker.io, without path, user or query."
   }
+}
 
-  validation {
-    condition     = var.registry != "off" || alltrue([for route in var.routes : try(!route.skip_signed, true)])
-    error_message = "registry is off, but to skip signed images hubrelay must ask the registry. Give it a URL, or take skip_signed out of: ${join(", ", [for key, route in var.routes : key if try(route.skip_signed, false)])}."
-  }
+variable "reconcile" {
+  description = "Has Docker Hub asked, every five minutes, which pushes its webhooks did not tell of. Private repositories and long lists need `registry_auth`."
+  type        = bool
+  default     = true
+  nullable    = false
 }
 
 variable "language" {
@@ -224,13 +287,14 @@ variable "language" {
 }
 
 variable "default_channel" {
-  description = "ID of the Slack channel that hears of dead letters that no route matches. Without it, only the alert tells of them."
+  description = "ID of the Slack channel that hears what belongs to no route: dead letters of a route that is gone, say."
   type        = string
-  default     = null
+  nullable    = false
 
+  # 107 characters of base64 without padding are 80 bytes, as with a route's.
   validation {
-    condition     = var.default_channel == null ? true : can(regex(local.grammar.channel, var.default_channel)) && length(var.default_channel) <= 80
-    error_message = "default_channel must be the ID of a channel, such as C0123456789, or null."
+    condition     = can(regex(local.grammar.channel, var.default_channel)) && length(trim(base64encode(var.default_channel), "=")) <= 107
+    error_message = "default_channel must be the ID of a channel, such as C0123456789, which Slack shows at the end of the channel's details."
   }
 }
 
@@ -290,7 +354,7 @@ variable "gitlab_trigger_tokens" {
 }
 
 variable "gitlab_api_tokens" {
-  description = "Access tokens with the scope `read_api`, by route, or `\"*\"` for the others: where GitLab has not answered, Trigger looks for the pipeline before it creates another. To use them, set `secret_versions.gitlab_api_tokens` to 1."
+  description = "Access tokens with the scope `read_api`, by route, or `\"*\"` for the others: by them GitLab is asked what became of a pipeline that does not report. To use them, set `secret_versions.gitlab_api_tokens` to 1."
   type        = map(string)
   default     = null
   ephemeral   = true
@@ -411,16 +475,16 @@ variable "existing_secrets" {
 # How it is reached, how large it is, and who hears when it fails.
 
 variable "public_access" {
-  description = "Lets everybody call Webhook and Notify, which check tokens themselves. Where Domain Restricted Sharing forbids that, set it to false and see docs/operations.md."
+  description = "Lets everybody call Webhook and Notify, which check tokens themselves. Where Domain Restricted Sharing forbids that, set it to false and see docs/operations.md: until it is done what stands there, only Google gets in."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "max_delivery_attempts" {
-  description = "How often a push is delivered to Trigger before it becomes a dead letter. With the waits of 10 to 600 s between deliveries, 20 are some two hours."
+  description = "How often a push is delivered to Trigger before it becomes a dead letter. With the waits of 10 to 600 s between deliveries, 50 are some seven hours."
   type        = number
-  default     = 20
+  default     = 50
   nullable    = false
 
   validation {
@@ -470,13 +534,34 @@ variable "sizes" {
   nullable = false
 
   validation {
-    condition     = alltrue([for size in values(var.sizes) : size.cpu >= 0.08 && size.cpu <= 8])
-    error_message = "cpu in sizes must be from 0.08 to 8: https://cloud.google.com/run/docs/configuring/services/cpu."
+    condition     = alltrue([for size in values(var.sizes) : size.cpu >= 0.08 && size.cpu < 1 || contains([1, 2, 4, 6, 8], size.cpu)])
+    error_message = "cpu in sizes must be 1, 2, 4, 6 or 8, or from 0.08 to 1: https://cloud.google.com/run/docs/configuring/services/cpu."
   }
 
   validation {
     condition     = alltrue([for size in values(var.sizes) : can(regex("^[1-9][0-9]*(?:Mi|Gi)$", size.memory))])
     error_message = "memory in sizes must be a number of Mi or Gi, such as 256Mi."
+  }
+
+  # The two tables of Cloud Run: the memory that a number of CPUs needs, and the
+  # CPUs that an amount of memory needs.
+  validation {
+    condition = alltrue([
+      for size in [for size in values(var.sizes) : {
+        cpu = size.cpu
+        mib = try(tonumber(regex("^[0-9]+", size.memory)), 0) * (endswith(size.memory, "Gi") ? 1024 : 1)
+      }] :
+      size.mib >= (size.cpu >= 6 ? 4096 : size.cpu >= 4 ? 2048 : 128) && size.mib <= (
+        size.cpu >= 8 ? 32768 : size.cpu >= 6 ? 24576 : size.cpu >= 4 ? 16384 : size.cpu >= 2 ? 8192 : size.cpu >= 1 ? 4096 : size.cpu >= 0.5 ? 1024 : 512
+      )
+    ])
+    error_message = "memory in sizes must be what Cloud Run gives to that many cpu: 128Mi to 512Mi below 0.5 cpu, to 1Gi below 1, to 4Gi with 1, to 8Gi with 2, 2Gi to 16Gi with 4, 4Gi to 24Gi with 6, 4Gi to 32Gi with 8: https://cloud.google.com/run/docs/configuring/services/memory-limits."
+  }
+
+  # Google's provider does not survive half an instance.
+  validation {
+    condition     = alltrue(flatten([for size in values(var.sizes) : [for number in [size.concurrency, size.timeout, size.instances] : floor(number) == number]]))
+    error_message = "concurrency, timeout and instances in sizes must be whole numbers."
   }
 
   validation {
@@ -496,7 +581,7 @@ variable "sizes" {
 }
 
 variable "alerts" {
-  description = "Raises alerts for dead letters, a backlog, errors, and bursts of bad tokens. Each is explained in docs/operations.md."
+  description = "Raises alerts: dead letters, a backlog, errors, callers turned away, webhooks that are lost, a clock that stands still, Slack that is not told, bursts of bad tokens. Each is explained in docs/operations.md."
   type        = bool
   default     = true
   nullable    = false

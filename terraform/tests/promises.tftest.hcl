@@ -13,6 +13,7 @@ mock_provider "archive" {
 variables {
   project_id            = "acme-hubrelay"
   region                = "europe-west1"
+  default_channel       = "C0123456789"
   webhook_tokens        = ["canary-webhook-0123456789abcdef"]
   gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
   slack_bot_token       = "xoxb-canary-0123456789"
@@ -46,6 +47,15 @@ run "there_are_three_functions_of_one_source" {
   assert {
     condition     = length(google_cloudfunctions2_function.this["webhook"].build_config[0].automatic_update_policy) == 1
     error_message = "The runtime gets no security patches."
+  }
+}
+
+run "roles_get_time_to_spread" {
+  command = plan
+
+  assert {
+    condition     = length(terraform_data.roles_have_spread.triggers_replace) == 6
+    error_message = "A role that the build or a start needs is not waited for."
   }
 }
 
@@ -111,7 +121,7 @@ run "trigger_is_not_public" {
     error_message = "Everybody may call Trigger."
   }
   assert {
-    condition     = google_cloud_run_v2_service_iam_member.push_calls_trigger.member == google_service_account.push.member && google_cloud_run_v2_service_iam_member.push_calls_trigger.name == "hubrelay-trigger"
+    condition     = google_cloud_run_v2_service_iam_member.push_calls["trigger"].member == google_service_account.push.member && google_cloud_run_v2_service_iam_member.push_calls["trigger"].name == "hubrelay-trigger"
     error_message = "The push account may not call Trigger."
   }
   assert {
@@ -120,7 +130,7 @@ run "trigger_is_not_public" {
   }
 }
 
-run "public_access_can_be_switched_off" {
+run "public_access_can_be_switched_off_and_google_still_gets_in" {
   command = plan
 
   variables {
@@ -130,6 +140,15 @@ run "public_access_can_be_switched_off" {
   assert {
     condition     = length(google_cloud_run_v2_service_iam_member.anybody_calls) == 0
     error_message = "Somebody may still call."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service_iam_member.push_calls["notify"].member == google_service_account.push.member && google_cloud_run_v2_service_iam_member.push_calls["notify"].name == "hubrelay-notify"
+    error_message = "Pub/Sub and the scheduler cannot call Notify."
+  }
+  # Cloud Run takes an address of the service as the audience, and no other.
+  assert {
+    condition     = google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["PUSH_AUDIENCE"] == "https://hubrelay-notify-123456789012.europe-west1.run.app"
+    error_message = "Cloud Run refuses the tokens that Notify expects."
   }
 }
 
@@ -173,12 +192,12 @@ run "roles_are_small_and_narrow" {
     error_message = "Secrets can be read by others than their functions."
   }
   assert {
-    condition     = google_pubsub_topic_iam_member.webhook_publishes_pushes.topic == "hubrelay-pushes" && google_pubsub_topic_iam_member.trigger_publishes_dead_letters.topic == "hubrelay-dead-letters" && google_pubsub_topic_iam_member.pubsub_publishes_dead_letters.topic == "hubrelay-dead-letters"
+    condition     = google_pubsub_topic_iam_member.webhook_publishes_pushes.topic == "hubrelay-pushes" && google_pubsub_topic_iam_member.trigger_publishes_pushes.topic == "hubrelay-pushes" && google_pubsub_topic_iam_member.trigger_publishes_pushes.member == google_service_account.function["trigger"].member && google_pubsub_topic_iam_member.trigger_publishes_dead_letters.topic == "hubrelay-dead-letters" && google_pubsub_topic_iam_member.pubsub_publishes_dead_letters.topic == "hubrelay-dead-letters"
     error_message = "A publisher has the wrong topic."
   }
   assert {
-    condition     = google_service_account_iam_member.pubsub_signs_in_as_push.member == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
-    error_message = "Pub/Sub cannot sign in as the push account."
+    condition     = google_service_account_iam_member.pubsub_signs_in_as_push.member == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com" && google_service_account_iam_member.pubsub_signs_in_as_push.role == "roles/iam.serviceAccountOpenIdTokenCreator"
+    error_message = "Pub/Sub cannot sign in as the push account, or may do more than that."
   }
 }
 
@@ -190,8 +209,8 @@ run "pushes_are_tried_again_and_then_kept" {
     error_message = "The waits are not 10 to 600 s."
   }
   assert {
-    condition     = google_pubsub_subscription.trigger.dead_letter_policy[0].max_delivery_attempts == 20
-    error_message = "A push does not get 20 deliveries."
+    condition     = google_pubsub_subscription.trigger.dead_letter_policy[0].max_delivery_attempts == 50
+    error_message = "A push does not get 50 deliveries."
   }
   assert {
     condition     = google_pubsub_subscription.trigger.message_retention_duration == "604800s"
@@ -207,7 +226,7 @@ run "pushes_are_tried_again_and_then_kept" {
   }
 }
 
-run "silence_is_looked_for" {
+run "the_clock_calls_both" {
   command = plan
 
   variables {
@@ -215,16 +234,82 @@ run "silence_is_looked_for" {
   }
 
   assert {
-    condition     = google_cloud_scheduler_job.silence.http_target[0].uri == "https://mock-abcdefghij-ew.a.run.app/silent" && google_cloud_scheduler_job.silence.http_target[0].http_method == "POST"
-    error_message = "The scheduler does not call Notify."
+    condition = { for key, job in google_cloud_scheduler_job.this : job.name => [job.schedule, job.http_target[0].http_method, job.http_target[0].uri] } == {
+      hubrelay-reconcile = ["*/5 * * * *", "POST", "https://mock-abcdefghij-ew.a.run.app/reconcile"]
+      hubrelay-tick      = ["* * * * *", "POST", "https://mock-abcdefghij-ew.a.run.app/tick"]
+    }
+    error_message = "The scheduler does not call Trigger every five minutes and Notify every minute."
   }
   assert {
-    condition     = google_cloud_scheduler_job.silence.http_target[0].oidc_token[0].service_account_email == google_service_account.push.email && google_cloud_scheduler_job.silence.http_target[0].oidc_token[0].audience == google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["PUSH_AUDIENCE"]
+    condition     = alltrue([for job in google_cloud_scheduler_job.this : job.http_target[0].oidc_token[0].service_account_email == google_service_account.push.email])
+    error_message = "The scheduler calls as somebody else than the push account."
+  }
+  assert {
+    condition     = google_cloud_scheduler_job.this["tick"].http_target[0].oidc_token[0].audience == google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["PUSH_AUDIENCE"]
     error_message = "The scheduler's token is not one that Notify takes."
+  }
+  assert {
+    condition     = google_cloud_scheduler_job.this["reconcile"].http_target[0].oidc_token[0].audience == google_pubsub_subscription.trigger.push_config[0].oidc_token[0].audience
+    error_message = "The scheduler's token is not one that Trigger's service takes."
   }
   assert {
     condition     = google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["SILENT_AFTER"] == "90m"
     error_message = "Notify does not know how long a pipeline may be silent."
+  }
+}
+
+run "docker_hub_is_asked_what_was_pushed" {
+  command = plan
+
+  assert {
+    condition = { for setting in ["HUB_URL", "RECONCILE"] : setting => google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables[setting] } == {
+      HUB_URL   = "https://hub.docker.com"
+      RECONCILE = "on"
+    }
+    error_message = "Pushes that no webhook told of are not looked for."
+  }
+}
+
+run "the_registry_of_docker_hub_may_be_written_with_a_slash" {
+  command = plan
+
+  variables {
+    registry = "https://Registry-1.docker.io/"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables["RECONCILE"] == "on"
+    error_message = "Docker Hub's registry is taken for another one."
+  }
+}
+
+run "docker_hub_is_not_asked_about_another_registry" {
+  command = plan
+
+  variables {
+    registry = "https://registry.acme.example"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables["RECONCILE"] == "off"
+    error_message = "Docker Hub is asked what was pushed elsewhere."
+  }
+}
+
+run "reconcile_can_be_switched_off" {
+  command = plan
+
+  variables {
+    reconcile = false
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables["RECONCILE"] == "off"
+    error_message = "Docker Hub is asked all the same."
+  }
+  assert {
+    condition     = contains(keys(google_cloud_scheduler_job.this), "reconcile")
+    error_message = "Tags that were left are not looked at: switching it off is for Docker Hub only."
   }
 }
 
@@ -266,7 +351,7 @@ run "dead_letters_never_expire" {
   }
 }
 
-run "the_ledger_is_protected_and_forgets" {
+run "what_cannot_be_made_again_is_protected" {
   command = plan
 
   assert {
@@ -274,8 +359,20 @@ run "the_ledger_is_protected_and_forgets" {
     error_message = "The ledger is not a protected database of its own."
   }
   assert {
-    condition     = alltrue([for f in google_firestore_field.expires_at : length(f.ttl_config) == 1 && f.field == "expires_at" && f.database == "hubrelay"])
-    error_message = "Records do not expire."
+    condition = alltrue([for policy in [
+      google_pubsub_topic.pushes.deletion_policy, google_pubsub_topic.dead_letters.deletion_policy,
+      google_pubsub_subscription.trigger.deletion_policy, google_pubsub_subscription.dead_letters.deletion_policy, google_pubsub_subscription.dead_letters_notify.deletion_policy,
+    ] : policy == "PREVENT"])
+    error_message = "terraform destroy takes queued pushes and dead letters away."
+  }
+}
+
+run "the_ledger_is_shared_and_forgets" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(google_firestore_field.expires_at)) == toset(["promotions", "tags"]) && alltrue([for collection, f in google_firestore_field.expires_at : length(f.ttl_config) == 1 && f.collection == collection && f.field == "expires_at" && f.database == "hubrelay"])
+    error_message = "Records do not expire, or those do that must stay."
   }
   assert {
     condition = alltrue([for name in ["trigger", "notify"] :
@@ -285,7 +382,7 @@ run "the_ledger_is_protected_and_forgets" {
   }
 }
 
-run "the_ledger_can_be_elsewhere_and_removed" {
+run "the_ledger_can_be_elsewhere_and_all_removed" {
   command = plan
 
   variables {
@@ -297,18 +394,21 @@ run "the_ledger_can_be_elsewhere_and_removed" {
     condition     = google_firestore_database.ledger.location_id == "eur3" && google_firestore_database.ledger.delete_protection_state == "DELETE_PROTECTION_DISABLED"
     error_message = "The ledger is not where, or as, it was set."
   }
+  assert {
+    condition     = alltrue([for policy in [google_pubsub_topic.pushes.deletion_policy, google_pubsub_topic.dead_letters.deletion_policy, google_pubsub_subscription.trigger.deletion_policy, google_pubsub_subscription.dead_letters.deletion_policy, google_pubsub_subscription.dead_letters_notify.deletion_policy] : policy == "DELETE"])
+    error_message = "The queue stays for ever."
+  }
 }
 
-run "every_alert_names_a_metric_and_a_section_of_the_runbook" {
+# docs/operations.md has a section for each alert, with the name and the metric of
+# each of its conditions. A test in Go looks whether the code writes what is
+# counted.
+run "every_alert_is_in_the_runbook" {
   command = plan
 
   assert {
-    condition     = toset(keys(google_monitoring_alert_policy.this)) == toset(["dead-letters", "backlog", "errors", "unauthorized"])
+    condition     = toset(keys(google_monitoring_alert_policy.this)) == toset(["dead-letters", "backlog", "errors", "unreachable", "webhooks", "clock", "slack", "unauthorized"])
     error_message = "An alert is missing."
-  }
-  assert {
-    condition     = alltrue([for a in google_monitoring_alert_policy.this : can(regex("metric\\.type=\"[a-z]+\\.googleapis\\.com/[a-z_/]+\"", a.conditions[0].condition_threshold[0].filter))])
-    error_message = "An alert names no metric."
   }
   assert {
     condition = alltrue([for key, a in google_monitoring_alert_policy.this :
@@ -317,6 +417,71 @@ run "every_alert_names_a_metric_and_a_section_of_the_runbook" {
       && strcontains(file("${path.module}/../docs/operations.md"), "\n## Alert: ${replace(key, "-", " ")}\n")
     ])
     error_message = "An alert does not link its section of docs/operations.md, or there is none."
+  }
+  assert {
+    condition = alltrue(flatten([for key, a in google_monitoring_alert_policy.this : [for c in a.conditions : [for words in [
+      c.display_name,
+      regex("metric\\.type=\"([a-z./_]+[a-z-]+)\"", c.condition_threshold[0].filter)[0],
+      ] :
+      strcontains(split("\n## ", split("\n## Alert: ${replace(key, "-", " ")}\n", file("${path.module}/../docs/operations.md"))[1])[0], words)
+    ]]]))
+    error_message = "docs/operations.md does not say when an alert is raised, in the words and by the metric of its conditions."
+  }
+}
+
+run "alerts_are_raised_when_they_say" {
+  command = plan
+
+  assert {
+    condition = { for c in flatten([for a in google_monitoring_alert_policy.this : a.conditions]) : c.display_name => [
+      c.condition_threshold[0].comparison, tostring(c.condition_threshold[0].threshold_value), c.condition_threshold[0].aggregations[0].alignment_period, c.condition_threshold[0].duration,
+      ] } == {
+      "dead letters wait"                              = ["COMPARISON_GT", "0", "60s", "0s"]
+      "the oldest message is half an hour old"         = ["COMPARISON_GT", "1800", "60s", "0s"]
+      "more than 5% of requests end in 5xx"            = ["COMPARISON_GT", "0.05", "600s", "0s"]
+      "a request was turned away"                      = ["COMPARISON_GT", "0", "600s", "0s"]
+      "/ready does not answer"                         = ["COMPARISON_GT", "1", "600s", "0s"]
+      "more than three missed pushes in a day"         = ["COMPARISON_GT", "3", "86400s", "0s"]
+      "Docker Hub refuses to be asked for three hours" = ["COMPARISON_GT", "0", "3600s", "10800s"]
+      "no tick or no reconcile for half an hour"       = ["COMPARISON_LT", "1", "1800s", "60s"]
+      "Cloud Scheduler's calls fail"                   = ["COMPARISON_GT", "2", "1200s", "0s"]
+      "Slack is not told for half an hour"             = ["COMPARISON_GT", "0", "1200s", "1800s"]
+      "more than 50 answers of 401 in ten minutes"     = ["COMPARISON_GT", "50", "600s", "0s"]
+    }
+    error_message = "An alert is raised at another moment than its name says."
+  }
+}
+
+# Cloud Run's own count of requests has only those that an instance saw.
+run "callers_that_are_turned_away_are_seen" {
+  command = plan
+
+  assert {
+    condition = alltrue([for words in ["hubrelay-webhook", "hubrelay-notify", "log_id(\"run.googleapis.com/requests\")", "httpRequest.status=429", "textPayload:*"] :
+      strcontains(google_logging_metric.unreached.filter, words)
+    ])
+    error_message = "Requests that Google answers by itself are not counted."
+  }
+  assert {
+    condition     = { for key, c in google_monitoring_uptime_check_config.ready : key => "${c.monitored_resource[0].labels.host}${c.http_check[0].path}" } == { webhook = "mock-abcdefghij-ew.a.run.app/ready", notify = "mock-abcdefghij-ew.a.run.app/ready" }
+    error_message = "Nobody looks from outside whether Webhook and Notify answer."
+  }
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.this["unreachable"].conditions[0].condition_threshold[0].filter, "one_of(\"hubrelay-ready-mock\", \"hubrelay-ready-mock\")")
+    error_message = "A look from outside that fails raises no alert."
+  }
+}
+
+run "a_clock_that_stands_still_is_seen" {
+  command = plan
+
+  assert {
+    condition     = strcontains(google_logging_metric.missed_ticks.filter, "\"hubrelay-reconcile\" OR \"hubrelay-tick\"")
+    error_message = "Calls of the scheduler that fail are not counted."
+  }
+  assert {
+    condition     = [for c in google_monitoring_alert_policy.this["clock"].conditions : c.condition_threshold[0].evaluation_missing_data if c.condition_threshold[0].comparison == "COMPARISON_LT"] == ["EVALUATION_MISSING_DATA_ACTIVE"]
+    error_message = "Where there are no ticks at all there is no alert."
   }
 }
 
@@ -346,8 +511,8 @@ run "alerts_can_be_switched_off" {
   }
 
   assert {
-    condition     = length(google_monitoring_alert_policy.this) == 0
-    error_message = "There are alerts."
+    condition     = length(google_monitoring_alert_policy.this) == 0 && length(google_monitoring_uptime_check_config.ready) == 0
+    error_message = "There are alerts, or looks that only they need."
   }
 }
 
@@ -355,8 +520,8 @@ run "what_happens_is_seen" {
   command = plan
 
   assert {
-    condition     = google_logging_metric.outcomes.label_extractors == tomap({ outcome = "EXTRACT(jsonPayload.outcome)", reason = "EXTRACT(jsonPayload.reason)" })
-    error_message = "Outcomes are not counted by outcome and reason."
+    condition     = google_logging_metric.outcomes.label_extractors == tomap({ message = "EXTRACT(jsonPayload.message)", severity = "EXTRACT(severity)", outcome = "EXTRACT(jsonPayload.outcome)", reason = "EXTRACT(jsonPayload.reason)" })
+    error_message = "Decisions are not counted by message, severity, outcome and reason."
   }
   assert {
     condition = alltrue([for metric in ["logging.googleapis.com/user/hubrelay-outcomes", "num_undelivered_messages", "oldest_unacked_message_age", "request_latencies", "request_count"] :
@@ -389,7 +554,8 @@ run "two_can_live_in_one_project" {
       [for s in google_secret_manager_secret.managed : s.secret_id],
       [google_pubsub_topic.pushes.name, google_pubsub_topic.dead_letters.name],
       [google_pubsub_subscription.trigger.name, google_pubsub_subscription.dead_letters.name, google_pubsub_subscription.dead_letters_notify.name],
-      [google_firestore_database.ledger.name, google_artifact_registry_repository.images.repository_id, google_logging_metric.outcomes.name, google_logging_project_exclusion.webhook_urls.name],
+      [google_firestore_database.ledger.name, google_artifact_registry_repository.images.repository_id, google_logging_metric.outcomes.name, google_logging_metric.unreached.name, google_logging_metric.missed_ticks.name, google_logging_project_exclusion.webhook_urls.name],
+      [for job in google_cloud_scheduler_job.this : job.name],
     ) : startswith(name, "hubrelay-staging")])
     error_message = "Two would share a name."
   }
@@ -410,6 +576,88 @@ run "outputs_say_how_to_go_on" {
     condition     = output.notify_audience == google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["OIDC_AUDIENCE"]
     error_message = "Notify expects another audience than the output says."
   }
+  assert {
+    condition     = strcontains(output.commands.logs, "service_name=(\"hubrelay-webhook\" OR \"hubrelay-trigger\" OR \"hubrelay-notify\")")
+    error_message = "The logs are those of another hubrelay, too."
+  }
+}
+
+run "a_deploy_that_failed_is_told" {
+  command = plan
+
+  override_resource {
+    target          = google_cloudfunctions2_function.this
+    override_during = plan
+    values = {
+      state = "FAILED"
+      service_config = {
+        uri = "https://mock-abcdefghij-ew.a.run.app"
+      }
+    }
+  }
+
+  expect_failures = [check.functions]
+}
+
+run "a_gitlab_with_a_ca_of_its_own" {
+  command = plan
+
+  variables {
+    gitlab_ca = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ2FuYXJ5\n-----END CERTIFICATE-----\n"
+  }
+
+  assert {
+    condition = { for name, f in google_cloudfunctions2_function.this : name => [for v in f.service_config[0].secret_volumes : "${v.mount_path}/${v.versions[0].path} of ${v.secret}/${v.versions[0].version}"] } == {
+      webhook = []
+      trigger = ["/etc/hubrelay/gitlab-ca.pem of hubrelay-gitlab-ca/7"]
+      notify  = ["/etc/hubrelay/gitlab-ca.pem of hubrelay-gitlab-ca/7"]
+    }
+    error_message = "The CA is not where GitLab is called from."
+  }
+  assert {
+    condition     = { for name, f in google_cloudfunctions2_function.this : name => lookup(f.service_config[0].environment_variables, "SSL_CERT_FILE", "") } == { webhook = "", trigger = "/etc/hubrelay/gitlab-ca.pem", notify = "/etc/hubrelay/gitlab-ca.pem" }
+    error_message = "Go is not told where the CA is."
+  }
+  assert {
+    condition     = toset(keys(google_secret_manager_secret_iam_member.function_reads_ca)) == toset(["trigger", "notify"]) && alltrue([for m in google_secret_manager_secret_iam_member.function_reads_ca : m.secret_id == "hubrelay-gitlab-ca"])
+    error_message = "A function may not read the CA."
+  }
+}
+
+run "where_an_organisation_says_where_data_may_be" {
+  command = plan
+
+  variables {
+    secret_locations = ["europe-west1", "europe-west4"]
+    gitlab_ca        = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ2FuYXJ5\n-----END CERTIFICATE-----\n"
+  }
+
+  assert {
+    condition     = length(google_secret_manager_secret.managed) == 4 && alltrue([for s in google_secret_manager_secret.managed : length(s.replication[0].auto) == 0 && [for r in s.replication[0].user_managed[0].replicas : r.location] == ["europe-west1", "europe-west4"]])
+    error_message = "A secret is kept elsewhere."
+  }
+}
+
+run "where_an_organisation_wants_its_own_key" {
+  command = plan
+
+  variables {
+    kms_key = "projects/acme-keys/locations/europe-west1/keyRings/hubrelay/cryptoKeys/hubrelay"
+  }
+
+  assert {
+    condition = alltrue([for key in concat(
+      [for f in google_cloudfunctions2_function.this : f.kms_key_name],
+      [for s in google_secret_manager_secret.managed : s.replication[0].user_managed[0].replicas[0].customer_managed_encryption[0].kms_key_name],
+      [
+        google_pubsub_topic.pushes.kms_key_name, google_pubsub_topic.dead_letters.kms_key_name,
+        google_firestore_database.ledger.cmek_config[0].kms_key_name,
+        google_storage_bucket.source.encryption[0].default_kms_key_name,
+        google_artifact_registry_repository.images.kms_key_name,
+      ],
+    ) : key == var.kms_key])
+    error_message = "Something is kept under another key."
+  }
 }
 
 run "a_url_too_long_for_docker_hub_is_told" {
@@ -419,6 +667,7 @@ run "a_url_too_long_for_docker_hub_is_told" {
     target          = google_cloudfunctions2_function.this
     override_during = plan
     values = {
+      state = "ACTIVE"
       service_config = {
         uri = "https://mock-abcdefghij-ew.a.run.app/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
       }

@@ -14,6 +14,7 @@ mock_provider "archive" {
 variables {
   project_id            = "acme-hubrelay"
   region                = "europe-west1"
+  default_channel       = "C0123456789"
   webhook_tokens        = ["canary-webhook-0123456789abcdef"]
   gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
   slack_bot_token       = "xoxb-canary-0123456789"
@@ -648,6 +649,118 @@ run "variable_with_a_hyphen" {
   expect_failures = [var.routes]
 }
 
+run "mention_unknown" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/mention_unknown.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "mention_in_lower_case" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/mention_in_lower_case.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "mention_is_a_channel" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/mention_is_a_channel.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "mention_with_a_space" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/mention_with_a_space.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "tell_unknown" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/tell_unknown.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "key_stands_twice_without_library" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_stands_twice_without_library.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "input_when_the_promotion_began" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/input_when_the_promotion_began.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "input_of_the_promotion" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/input_of_the_promotion.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
 run "no_routes" {
   command = plan
 
@@ -685,26 +798,24 @@ run "a_route_with_everything" {
   variables {
     routes = {
       "acme/api" = {
-        gitlab      = { project = "acme/images/api", ref = "trunk", pass = "variables" }
-        slack       = { channel = "C0123456789" }
-        tags        = { include = ["v*"], exclude = ["*-rc*"] }
-        latest      = "stable"
-        once_per    = "delivery"
-        skip_signed = true
-        inputs      = { severity = "low" }
+        gitlab   = { project = "acme/images/api", ref = "trunk", pass = "variables" }
+        slack    = { channel = "C0123456789", mention = "@here", tell = "failures" }
+        tags     = { include = ["v*"], exclude = ["*-rc*"] }
+        latest   = "stable"
+        once_per = "delivery"
+        inputs   = { severity = "low" }
       }
     }
   }
 
   assert {
     condition = jsondecode(google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables["ROUTES"])["acme/api"] == {
-      gitlab      = { project = "acme/images/api", ref = "trunk", pass = "variables" }
-      slack       = { channel = "C0123456789" }
-      tags        = { include = ["v*"], exclude = ["*-rc*"] }
-      latest      = "stable"
-      once_per    = "delivery"
-      skip_signed = true
-      inputs      = { severity = "low" }
+      gitlab   = { project = "acme/images/api", ref = "trunk", pass = "variables" }
+      slack    = { channel = "C0123456789", mention = "@here", tell = "failures" }
+      tags     = { include = ["v*"], exclude = ["*-rc*"] }
+      latest   = "stable"
+      once_per = "delivery"
+      inputs   = { severity = "low" }
     }
     error_message = "A field is lost on its way."
   }
@@ -725,6 +836,21 @@ run "a_hundred_routes" {
     condition     = length(jsondecode(google_cloudfunctions2_function.this["notify"].service_config[0].environment_variables["ROUTES"])) == 100
     error_message = "A route is lost on its way."
   }
+}
+
+# Some 12,000 characters of three bytes each.
+run "more_bytes_than_an_environment_holds" {
+  command = plan
+
+  variables {
+    routes = { for n in range(3) : "acme/service-number-${n}" => {
+      gitlab = { project = "acme/images/service-number-${n}" }
+      slack  = { channel = "C0123456789" }
+      inputs = { for m in range(13) : "words_${m}" => join("", [for o in range(300) : "あ"]) }
+    } }
+  }
+
+  expect_failures = [google_cloudfunctions2_function.this["trigger"], google_cloudfunctions2_function.this["notify"]]
 }
 
 run "more_routes_than_an_environment_holds" {

@@ -14,6 +14,7 @@ mock_provider "archive" {
 variables {
   project_id            = "acme-hubrelay"
   region                = "europe-west1"
+  default_channel       = "C0123456789"
   webhook_tokens        = ["canary-webhook-0123456789abcdef"]
   gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
   slack_bot_token       = "xoxb-canary-0123456789"
@@ -147,5 +148,20 @@ run "secrets_of_ones_own" {
   assert {
     condition     = length(google_secret_manager_secret_iam_member.function_reads_secret) == 5 && google_secret_manager_secret_iam_member.function_reads_secret["SLACK_BOT_TOKEN"].secret_id == "slack" && google_secret_manager_secret_iam_member.function_reads_secret["WEBHOOK_TOKENS"].project == "acme-vault"
     error_message = "A function may not read the secret that was named."
+  }
+}
+
+# A rotation that fails must leave the version that still serves; so must the
+# apply after it, which sees nothing but a version to be let go of.
+run "old_versions_are_left_for_whoever_still_reads_them" {
+  command = plan
+
+  assert {
+    condition     = length(google_secret_manager_secret_version.managed) == 3 && alltrue([for v in google_secret_manager_secret_version.managed : v.deletion_policy == "ABANDON"])
+    error_message = "The version that a revision still reads is destroyed."
+  }
+  assert {
+    condition     = alltrue([for s in google_secret_manager_secret.managed : length(s.replication[0].auto) == 1 && length(s.replication[0].user_managed) == 0])
+    error_message = "Secrets are not kept wherever Google likes."
   }
 }

@@ -3,6 +3,7 @@
 variables {
   project_id            = "acme-hubrelay"
   region                = "europe-west1"
+  default_channel       = "C0123456789"
   webhook_tokens        = ["canary-webhook-0123456789abcdef"]
   gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
   slack_bot_token       = "xoxb-canary-0123456789"
@@ -190,7 +191,7 @@ run "registry_in_the_clear" {
   expect_failures = [var.registry]
 }
 
-run "registry_off_but_to_be_asked_for_signatures" {
+run "registry_off" {
   command = plan
 
   module {
@@ -199,13 +200,6 @@ run "registry_off_but_to_be_asked_for_signatures" {
 
   variables {
     registry = "off"
-    routes = {
-      "acme/api" = {
-        gitlab      = { project = "acme/images/api" }
-        slack       = { channel = "C0123456789" }
-        skip_signed = true
-      }
-    }
   }
 
   expect_failures = [var.registry]
@@ -819,6 +813,304 @@ run "instances_of_nothing" {
   }
 
   expect_failures = [var.sizes]
+}
+
+run "cpu_that_cloud_run_does_not_have" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { webhook = { cpu = 3 } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "cpu_and_a_half" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { webhook = { cpu = 1.5 } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "memory_below_the_least" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { webhook = { memory = "64Mi" } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "memory_too_small_for_so_many_cpu" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { trigger = { cpu = 8, memory = "256Mi" } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "memory_too_small_for_four_cpu" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { trigger = { cpu = 4, memory = "1Gi" } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "memory_too_large_for_one_cpu" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { notify = { memory = "8Gi" } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "memory_too_large_for_part_of_a_cpu" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { notify = { cpu = 0.167, concurrency = 1, memory = "1Gi" } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "half_a_request_at_once" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { webhook = { concurrency = 1.5 } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "half_an_instance" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { trigger = { instances = 1.5 } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "half_a_second" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = { notify = { timeout = 90.5 } }
+  }
+
+  expect_failures = [var.sizes]
+}
+
+run "sizes_that_cloud_run_has" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sizes = {
+      webhook = { cpu = 0.167, concurrency = 1, memory = "128Mi" }
+      trigger = { cpu = 4, memory = "2Gi" }
+      notify  = { cpu = 8, memory = "32Gi" }
+    }
+  }
+}
+
+run "secret_locations_empty" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    secret_locations = []
+  }
+
+  expect_failures = [var.secret_locations]
+}
+
+run "secret_location_is_a_continent" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    secret_locations = ["europe"]
+  }
+
+  expect_failures = [var.secret_locations]
+}
+
+run "kms_key_by_its_short_name" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    kms_key = "hubrelay"
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_of_another_region" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    kms_key = "projects/acme-keys/locations/europe/keyRings/hubrelay/cryptoKeys/hubrelay"
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_and_a_ledger_elsewhere" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    kms_key         = "projects/acme-keys/locations/europe-west1/keyRings/hubrelay/cryptoKeys/hubrelay"
+    ledger_location = "eur3"
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_and_secrets_elsewhere" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    kms_key          = "projects/acme-keys/locations/europe-west1/keyRings/hubrelay/cryptoKeys/hubrelay"
+    secret_locations = ["europe-west4"]
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "gitlab_ca_is_a_path" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_ca = "/etc/ssl/ca.pem"
+  }
+
+  expect_failures = [var.gitlab_ca]
+}
+
+run "gitlab_ca_with_its_key" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_ca = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
+  }
+
+  expect_failures = [var.gitlab_ca]
+}
+
+run "gitlab_ca_too_large" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_ca = "-----BEGIN CERTIFICATE-----\n${join("", [for n in range(65) : join("", [for m in range(1024) : "A"])])}\n-----END CERTIFICATE-----\n"
+  }
+
+  expect_failures = [var.gitlab_ca]
+}
+
+run "default_channel_too_long_in_bytes" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    default_channel = join("", [for n in range(27) : "あ"])
+  }
+
+  expect_failures = [var.default_channel]
 }
 
 run "alert_channel_by_its_name" {

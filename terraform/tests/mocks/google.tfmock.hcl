@@ -16,7 +16,8 @@ mock_resource "google_service_account" {
 
 mock_resource "google_cloudfunctions2_function" {
   defaults = {
-    id = "projects/acme-hubrelay/locations/europe-west1/functions/mock"
+    id    = "projects/acme-hubrelay/locations/europe-west1/functions/mock"
+    state = "ACTIVE"
     service_config = {
       uri = "https://mock-abcdefghij-ew.a.run.app"
     }
@@ -63,5 +64,11 @@ mock_resource "google_monitoring_dashboard" {
 mock_resource "google_monitoring_notification_channel" {
   defaults = {
     name = "projects/acme-hubrelay/notificationChannels/2"
+  }
+}
+
+mock_resource "google_monitoring_uptime_check_config" {
+  defaults = {
+    uptime_check_id = "hubrelay-ready-mock"
   }
 }

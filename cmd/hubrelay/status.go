@@ -142,18 +142,11 @@ func uncovered(out io.Writer, rules map[string]ledger.Rules) error {
 		_, err := fmt.Fprintln(out, "\nMissed pushes are not looked for: Docker Hub has never been asked. Is RECONCILE=off set, or does nobody call /reconcile?")
 		return err
 	}
-	var globs, namespaces []string
-	for _, key := range slices.Sorted(maps.Keys(rules)) {
-		if namespace, _, _ := strings.Cut(key, "/"); route.NamesNamespace(key) {
-			namespaces = append(namespaces, namespace)
-		} else {
-			globs = append(globs, key)
-		}
-	}
+	namespaces, globs := route.Namespaces(slices.Sorted(maps.Keys(rules)))
 	if globs == nil {
 		return nil
 	}
-	where := cmp.Or(strings.Join(slices.Compact(namespaces), ", "), "none")
+	where := cmp.Or(strings.Join(namespaces, ", "), "none")
 	_, err := fmt.Fprintf(out, "\nMissed pushes of %s are looked for in the namespaces that other routes name only: %s.\n", strings.Join(globs, ", "), where)
 	return err
 }

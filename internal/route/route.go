@@ -328,15 +328,8 @@ func (t Table) ByKey(key string) (Route, bool) {
 // Namespaces returns the namespaces that the keys name, sorted: those whose
 // repositories are known, or can be asked for.
 func (t Table) Namespaces() []string {
-	var names []string
-	for _, r := range t.routes {
-		if NamesNamespace(r.Key) {
-			namespace, _, _ := strings.Cut(r.Key, "/")
-			names = append(names, namespace)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	names, _ := Namespaces(t.keys())
+	return names
 }
 
 // Repositories returns the repositories of a namespace that keys name exactly.
@@ -363,20 +356,30 @@ func (t Table) HasGlobs(namespace string) bool {
 // Uncovered returns the keys that may match repositories of namespaces which no
 // key names.
 func (t Table) Uncovered() []string {
+	_, globs := Namespaces(t.keys())
+	return globs
+}
+
+func (t Table) keys() []string {
 	var keys []string
 	for _, r := range t.routes {
-		if !NamesNamespace(r.Key) {
-			keys = append(keys, r.Key)
-		}
+		keys = append(keys, r.Key)
 	}
 	return keys
 }
 
-// NamesNamespace tells whether the key of a route matches the repositories of
-// one namespace only, which it names.
-func NamesNamespace(key string) bool {
-	namespace, _, ok := strings.Cut(key, "/")
-	return ok && !strings.ContainsAny(namespace, `*?[\\`)
+// Namespaces returns the namespaces that keys of routes name, sorted, and the
+// keys that name none.
+func Namespaces(keys []string) (names, globs []string) {
+	for _, key := range keys {
+		if namespace, _, ok := strings.Cut(key, "/"); ok && !strings.ContainsAny(namespace, `*?[\\`) {
+			names = append(names, namespace)
+		} else {
+			globs = append(globs, key)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), globs
 }
 
 // Rules is a text that differs where other tags are promoted.

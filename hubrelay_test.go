@@ -57,10 +57,11 @@ var mayImport = map[string][]string{
 	"internal/gitlab/gitlabtest": nil,
 	"internal/slack/slacktest":   nil,
 	"internal/hub/hubtest":       nil,
-	"internal/gcptest":           nil,
+	"internal/gcptest":           {"internal/skip"},
 
-	// It runs the tests.
+	// They are for the tests.
 	"internal/gotest": nil,
+	"internal/skip":   nil,
 
 	"internal/coordinator": nil,
 

@@ -30,6 +30,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/hub"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/route"
+	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
 const runbook = "docs/operations.md"
@@ -83,15 +84,6 @@ func commands(t *testing.T) []string {
 	return lines
 }
 
-// notRun skips a test for want of something, and fails it where CI is set.
-func notRun(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(what)
-	}
-	t.Skip("*** NOT RUN *** " + what)
-}
-
 func TestEveryCommandOfTheRunbookIsMarked(t *testing.T) {
 	t.Parallel()
 	tests := source(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
@@ -141,7 +133,7 @@ func TestRunbook(t *testing.T) {
 			_, err := exec.LookPath(filepath.Join(dir, name))
 			return err == nil
 		}) {
-			notRun(t, "the runbook's commands: there is no "+name)
+			skip.UnlessCI(t, "the runbook's commands: there is no "+name)
 		}
 	}
 
@@ -181,7 +173,7 @@ func TestRunbook(t *testing.T) {
 func TestGcloudTakesTheCommands(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("gcloud"); err != nil {
-		notRun(t, "the spelling of gcloud's commands: the Google Cloud SDK is not installed")
+		skip.UnlessCI(t, "the spelling of gcloud's commands: the Google Cloud SDK is not installed")
 	}
 	type command struct {
 		Text string `json:"command_string"`

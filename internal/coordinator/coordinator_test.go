@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/coordinator"
+	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
 func project(file string) coordinator.Project {
@@ -166,10 +167,7 @@ func eachShell(t *testing.T, test func(*testing.T, *coordinator.Runner)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if _, err := exec.LookPath(shell[0]); err != nil {
-				if os.Getenv("CI") != "" {
-					t.Fatal(err)
-				}
-				t.Skip("*** NOT RUN *** " + err.Error())
+				skip.UnlessCI(t, err.Error())
 			}
 			test(t, &coordinator.Runner{Dir: t.TempDir(), Shell: shell, Old: strings.HasSuffix(name, "old"), Env: []string{"PATH=" + os.Getenv("PATH")}})
 		})

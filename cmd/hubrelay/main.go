@@ -45,15 +45,17 @@ func main() {
 	}
 }
 
+// commands take their arguments without their name.
+var commands = map[string]func(context.Context, []string, io.Writer) error{
+	"local":     local,
+	"push":      push,
+	"reconcile": reconcileCommand,
+	"replay":    replay,
+	"status":    status,
+}
+
 // run is the command: args without the program's name.
 func run(ctx context.Context, args []string, out io.Writer) error {
-	commands := map[string]func(context.Context, []string, io.Writer) error{
-		"local":     local,
-		"push":      push,
-		"reconcile": reconcileCommand,
-		"replay":    replay,
-		"status":    status,
-	}
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		_, err := io.WriteString(out, usage)
 		return err

@@ -315,6 +315,10 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 		s.FailNextPipeline()
 		_, _ = io.WriteString(w, "the next pipeline will fail\n")
 	})
+	mux.HandleFunc("POST /refuse", func(w http.ResponseWriter, _ *http.Request) {
+		s.GitLab.Fail(gitlabtest.Failure{Status: http.StatusNotFound, Body: `{"message":"404 Not Found"}`})
+		_, _ = io.WriteString(w, "GitLab will refuse the next pipeline\n")
+	})
 	mux.HandleFunc("POST /silence", func(w http.ResponseWriter, _ *http.Request) {
 		s.SilenceNextPipeline()
 		_, _ = io.WriteString(w, "the next pipeline will report nothing\n")

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +36,7 @@ var golden = Message{
 	Mention:     "@here",
 }
 
-// What people read of each event and status, as Slack gets it.
+// What Slack is asked to post of each event and status, in each language.
 func TestMessagesAreAsInTestdata(t *testing.T) {
 	t.Parallel()
 	reported := []Status{Running, Success, Failure, Skipped, Superseded}
@@ -86,7 +90,8 @@ func compare(t *testing.T, file string, got []byte) {
 	}
 }
 
-// sent returns what Slack gets of a message, and of the reply to bad news.
+// sent returns what Slack is asked to post of a message, and of the reply to bad
+// news, as JSON: https://docs.slack.dev/reference/methods/chat.postMessage
 func sent(t *testing.T, m Message) []byte {
 	t.Helper()
 	fake, client := workspace(t)
@@ -99,32 +104,47 @@ func sent(t *testing.T, m Message) []byte {
 			t.Fatal(err)
 		}
 	}
-	type said struct {
-		Text   string `json:"text"`
-		Blocks any    `json:"blocks"` // decoded, so that < is not \u003c
-	}
-	type message struct {
-		said
-		Reply *said `json:"reply,omitempty"`
-	}
-	var all []said
-	for _, shown := range fake.Messages() {
-		one := said{Text: shown.Text}
-		if err := json.Unmarshal(shown.Blocks, &one.Blocks); err != nil {
-			t.Fatal(err)
+	var posts []string
+	for _, call := range fake.Calls() {
+		if call.Method != "chat.postMessage" {
+			t.Errorf("called %s", call.Method)
 		}
-		all = append(all, one)
-	}
-	whole := message{said: all[0]}
-	if len(all) > 1 {
-		whole.Reply = &all[1]
+		if call.Values.Has("thread_ts") {
+			call.Values.Set("thread_ts", strings.ReplaceAll(call.Values.Get("thread_ts"), ref.TS, "1700000000.000100"))
+		}
+		posts = append(posts, asJSON(t, call.Values))
 	}
 	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(whole); err != nil {
+	if err := json.Indent(&out, []byte("["+strings.Join(posts, ",")+"]\n"), "", "  "); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// asJSON is a call for people to read: what they see first, blocks in their own
+// order, <, > and & as they are, and the space of no width as what it is.
+func asJSON(t *testing.T, form url.Values) string {
+	t.Helper()
+	names := []string{"channel", "thread_ts", "reply_broadcast", "text", "blocks"}
+	for _, name := range slices.Sorted(maps.Keys(form)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	var fields []string
+	for _, name := range names {
+		if !form.Has(name) {
+			continue
+		}
+		value := form.Get(name)
+		if !slices.Contains([]string{"true", "false"}, value) && name != "blocks" {
+			quoted, err := json.Marshal(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value = string(quoted)
+		}
+		fields = append(fields, strconv.Quote(name)+":"+value)
+	}
+	return strings.NewReplacer(`\\`, `\\`, `\u003c`, "<", `\u003e`, ">", `\u0026`, "&", "\u200b", `\u200b`).Replace("{" + strings.Join(fields, ",") + "}")
 }

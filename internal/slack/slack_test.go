@@ -492,18 +492,3 @@ func TestALimitWithTheMessagePostedIsMendedByAnUpdate(t *testing.T) {
 }
 
 // The call that Slack gets, and what it does not do with it.
-func TestWhatIsSent(t *testing.T) {
-	t.Parallel()
-	fake, c := workspace(t)
-	if _, err := c.Post(t.Context(), "C1", built); err != nil {
-		t.Fatal(err)
-	}
-	sent := fake.Calls()[0]
-	for name, want := range map[string]string{
-		"channel": "C1", "text": built.fallback(), "parse": "none", "unfurl_links": "false", "unfurl_media": "false",
-	} {
-		if sent.Method != "chat.postMessage" || sent.Values.Get(name) != want {
-			t.Errorf("%s: %s is %q, want %q", sent.Method, name, sent.Values.Get(name), want)
-		}
-	}
-}

@@ -88,6 +88,7 @@ var onlyIn = map[string][]string{
 	"github.com/Masterminds/semver":               {"internal/route"},
 	"github.com/go-jose/go-jose":                  {"internal/gitlab/gitlabtest"},
 	"github.com/google/go-cmp":                    {},
+	"github.com/rogpeppe/go-internal":             {},
 	"github.com/getto-systems/hubrelay/functions": {".", "internal/sandbox"},
 }
 

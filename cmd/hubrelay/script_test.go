@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,9 +47,9 @@ import (
 //	waitfor FILE REGEXP    wait until a file matches; each named group of the
 //	                       expression becomes a variable
 //	sandbox push IMAGE     push an image to the system that runs at $URL
-//	sandbox lose           have Docker Hub lose the webhooks of the next push
-//	sandbox refuse         have GitLab refuse the next pipeline
-//	sandbox fail           have the next pipeline fail
+//	sandbox fault STAGE ANSWER
+//	                       have something go wrong there once: hub lost, gitlab
+//	                       not_found, pipeline fails
 //	hub start              start a Docker Hub and a registry that no system knows:
 //	                       HUB_URL and REGISTRY name them
 //	hub push IMAGE [TIME]  push an image there, now or at a time in RFC 3339
@@ -144,6 +145,9 @@ func check(ts *testscript.TestScript, ok bool, usage string) {
 	}
 }
 
+// endedEarly is what into adds to the output of a command that failed.
+const endedEarly = "into: the command failed:"
+
 // into is the program of that name. Where nobody ends it, it ends by itself.
 func into() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -166,7 +170,7 @@ func into() {
 	case errors.Is(err, context.Canceled) && cmd.ProcessState.Success():
 	case errors.As(err, &ended) && ctx.Err() != nil && ended.Sys().(syscall.WaitStatus).Signal() == syscall.SIGINT: // as make ends
 	case err != nil:
-		fmt.Fprintf(file, "into: %v\n", err)
+		fmt.Fprintln(file, endedEarly, err)
 		os.Exit(1)
 	}
 }
@@ -186,15 +190,25 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			return
 		}
+		if bytes.Contains(text, []byte(endedEarly)) {
+			break
+		}
 	}
 	ts.Fatalf("%s does not come:\n%s", args[1], text)
 }
 
 // tellSandbox uses the sandbox's HTTP API, and is the only one that does.
 func tellSandbox(ts *testscript.TestScript, neg bool, args []string) {
-	paths := map[string]string{"push": "/build/", "lose": "/lose", "refuse": "/refuse", "fail": "/fail"}
-	check(ts, !neg && len(args) > 0 && paths[args[0]] != "" && len(args) == 1+strings.Count(args[0], "push"), "sandbox push IMAGE | lose | refuse | fail")
-	res, err := http.Post(ts.Getenv("URL")+paths[args[0]]+strings.Join(args[1:], ""), "", nil)
+	faults := map[string]string{"hub lost": "/lose", "gitlab not_found": "/refuse", "pipeline fails": "/fail"}
+	var path string
+	switch {
+	case len(args) == 2 && args[0] == "push":
+		path = "/build/" + args[1]
+	case len(args) == 3 && args[0] == "fault":
+		path = faults[args[1]+" "+args[2]]
+	}
+	check(ts, !neg && path != "", "sandbox push IMAGE | fault STAGE ANSWER")
+	res, err := http.Post(ts.Getenv("URL")+path, "", nil)
 	ts.Check(err)
 	defer res.Body.Close()
 	if body, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
@@ -248,7 +262,7 @@ func (e elsewhere) push(image string, at time.Time) (digest string, err error) {
 
 func tellHub(ts *testscript.TestScript, neg bool, args []string) {
 	s := of(ts)
-	check(ts, !neg && len(args) > 0 && (args[0] == "start" || args[0] == "push" && len(args) > 1), "hub start | push IMAGE [TIME]")
+	check(ts, !neg && len(args) > 0 && (args[0] == "start" || args[0] == "push" && len(args) > 1 && s.hub != nil), "hub start | push IMAGE [TIME]")
 	if args[0] == "start" {
 		images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 		ts.Defer(images.Close)

@@ -102,6 +102,14 @@ func (a *age) Set(text string) error {
 	return nil
 }
 
+// count says how many there are of something.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // nearest returns the word that most likely was meant, or "" where none is near.
 func nearest(typed string, words []string) string {
 	best, least := "", 3 // more than two slips of the finger make another word

@@ -34,7 +34,7 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 	}
 	switch {
 	case flags.NArg() != 2:
-		return fmt.Errorf("push takes a URL and REPOSITORY:TAG, and these are %d arguments", flags.NArg())
+		return fmt.Errorf("push takes two arguments, a URL and REPOSITORY:TAG, and not %d", flags.NArg())
 	case strings.Contains(flags.Arg(1), "://"):
 		return errors.New("the second argument is a URL: push takes the URL first, then REPOSITORY:TAG")
 	}

@@ -157,7 +157,7 @@ func catchUp(ctx context.Context, finder *reconcile.Finder, since time.Time, app
 		unanswered = fmt.Errorf("not everybody could be asked, and there may be more: %w", unanswered)
 	}
 	if !apply {
-		_, err := fmt.Fprintf(out, "%d pushes were missed: nothing was changed; -apply queues them\n", len(missed))
+		_, err := fmt.Fprintf(out, "%s missed: nothing was changed; -apply queues them\n", count(len(missed), "push was", "pushes were"))
 		return errors.Join(unanswered, err)
 	}
 	queued := 0
@@ -177,6 +177,6 @@ func catchUp(ctx context.Context, finder *reconcile.Finder, since time.Time, app
 			queued++
 		}
 	}
-	_, err := fmt.Fprintf(out, "%d pushes were missed: %d queued\n", len(missed), queued)
+	_, err := fmt.Fprintf(out, "%s missed: %d queued\n", count(len(missed), "push was", "pushes were"), queued)
 	return errors.Join(unanswered, err)
 }

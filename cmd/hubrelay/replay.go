@@ -207,6 +207,6 @@ func (t *letterTable) end(waiting, chosen, replayed int, apply bool) error {
 	if apply {
 		verdict = fmt.Sprintf("%d queued again", replayed)
 	}
-	_, err := fmt.Fprintf(t.out, "\n%d dead letters seen, %d chosen: %s\n", waiting, chosen, verdict)
+	_, err := fmt.Fprintf(t.out, "\n%s seen, %d chosen: %s\n", count(waiting, "dead letter", "dead letters"), chosen, verdict)
 	return err
 }

@@ -1,8 +1,8 @@
 package hubrelay
 
 // What docs/operations.md says is tried here as far as it can be without an
-// account: its commands, its links, the files that it shows, the names that it
-// names, and its sums.
+// account: its commands, the files that it shows, the names that it names, and its
+// sums.
 
 import (
 	"context"
@@ -253,33 +253,6 @@ func TestHubrelayTakesTheFlagsOfTheRunbook(t *testing.T) {
 		for name := range flags {
 			if !regexp.MustCompile(`(?m)^\s+--?` + name + `\b`).Match(help) {
 				t.Errorf("hubrelay %s has no flag %s", command, name)
-			}
-		}
-	}
-}
-
-func TestLinksOfTheRunbookLeadSomewhere(t *testing.T) {
-	t.Parallel()
-	anchor := regexp.MustCompile(`[^a-z0-9 _-]`)
-	text := read(t, runbook)
-	for _, link := range captures(`\]\(([^)\s]+)\)`, text) {
-		if strings.Contains(link, "://") {
-			continue
-		}
-		file, fragment, _ := strings.Cut(link, "#")
-		page := runbook
-		if file != "" {
-			page = filepath.Join("docs", file)
-		}
-		if info, err := os.Stat(page); err != nil {
-			t.Errorf("%s: %v", link, err)
-		} else if fragment != "" && !info.IsDir() {
-			anchors := map[string]bool{}
-			for _, title := range captures(`(?m)^#+ (.+)$`, read(t, page)) {
-				anchors[strings.ReplaceAll(anchor.ReplaceAllString(strings.ToLower(title), ""), " ", "-")] = true
-			}
-			if !anchors[fragment] {
-				t.Errorf("%s leads to no title of %s", link, page)
 			}
 		}
 	}

@@ -26,6 +26,7 @@ Usage: hubrelay COMMAND [FLAGS]
   replay                     show dead letters, and queue them again
   reconcile                  show pushes that Docker Hub did not tell of, and queue them
   status                     show the promotions of late
+  version                    say which version this is
 
 hubrelay COMMAND -h tells more.
 `
@@ -53,6 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		"reconcile": reconcileCommand,
 		"replay":    replay,
 		"status":    status,
+		"version":   versionCommand,
 	}
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		_, err := io.WriteString(out, usage)

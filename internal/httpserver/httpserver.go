@@ -51,9 +51,6 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// VersionHeader of the answer to GET /ready has version.Number.
-const VersionHeader = "Hubrelay-Version"
-
 // Serve answers GET /ready with 200, methods other than POST with 405, and all
 // else with what h says. It logs one line for each request that h saw.
 func Serve(log *slog.Logger, h Handler) http.Handler {
@@ -62,7 +59,7 @@ func Serve(log *slog.Logger, h Handler) http.Handler {
 		switch {
 		case read && r.URL.Path == "/ready":
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			w.Header().Set(VersionHeader, version.Number)
+			w.Header().Set(version.Header, version.Number)
 			_, _ = io.WriteString(w, "ok")
 		case r.Method != http.MethodPost:
 			w.Header().Set("Allow", http.MethodPost)

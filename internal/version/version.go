@@ -12,6 +12,9 @@ import (
 // tag nor a module proxy has stamped.
 const Number = "0.1.0-dev"
 
+// Header of the answer to GET /ready has Number.
+const Header = "Hubrelay-Version"
+
 // Commit returns the first 12 hex digits of the commit that the program was
 // built from, and whether files had been changed since. The commit is "" where
 // Go does not know it: in an archive, and where `go install` was given a tag.

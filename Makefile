@@ -5,18 +5,21 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+GORELEASER := github.com/goreleaser/goreleaser/v2@v2.15.1
 CRANE := v0.22.1
 COSIGN := v3.1.3
 NOTARY := v0.7.0
+CYCLONEDX := v1.10.0
 FUZZTIME ?= 20s
 WEBHOOKS ?= 10000
 # The race detector needs cgo; CI always has it.
 RACE := $(if $(CI),-race)
 
-.PHONY: help run test lint fmt chaos simulate mutants fuzz cover bench tools template
+.PHONY: help run test lint fmt chaos simulate mutants fuzz cover bench tools template release release-check
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -fast")
 	@go run ./cmd/hubrelay local $(FLAGS)
@@ -25,7 +28,7 @@ test: tools ## run every test, and say which were skipped
 	@scripts/test.sh $(RACE) -timeout 30m
 
 lint: ## look for mistakes without running anything
-	@scripts/lint.sh $(STATICCHECK) $(GOVULNCHECK)
+	@scripts/lint.sh $(STATICCHECK) $(GOVULNCHECK) $(ACTIONLINT)
 
 template: ## make templates/promote.yml from internal/pipeline
 	go test ./internal/pipeline -run TestTemplateIsMadeOfItsSources -update
@@ -39,9 +42,16 @@ tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .to
 .tools/cosign@$(COSIGN): PACKAGE := github.com/sigstore/cosign/v3/cmd/cosign
 .tools/notary@$(NOTARY): PACKAGE := github.com/theupdateframework/notary/cmd/notary
 .tools/notary-server@$(NOTARY): PACKAGE := github.com/theupdateframework/notary/cmd/notary-server
+.tools/cyclonedx-gomod@$(CYCLONEDX): PACKAGE := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 .tools/%:
 	GOBIN=$(CURDIR)/.tools go install $(PACKAGE)@$(lastword $(subst @, ,$*))
 	@touch $@
+
+release-check: .tools/cosign@$(COSIGN) .tools/cyclonedx-gomod@$(CYCLONEDX) ## make a release that goes nowhere, and look into it (TARGETS=all)
+	@scripts/release-check.sh $(GORELEASER)
+
+release: .tools/cosign@$(COSIGN) .tools/cyclonedx-gomod@$(CYCLONEDX) ## publish the tag that is checked out; CI does it
+	@scripts/release.sh $(GORELEASER)
 
 fmt: ## format everything
 	gofmt -w .

@@ -24,6 +24,7 @@ import (
 	"github.com/getto-systems/hubrelay/functions/webhook"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/httpserver"
+	"github.com/getto-systems/hubrelay/internal/version"
 )
 
 // drainTime is what requests in hand have left after SIGTERM. Cloud Run sends
@@ -43,7 +44,7 @@ func register(name string, build func(context.Context, func(string) string) (htt
 	if os.Getenv("FUNCTION_TARGET") != name {
 		return
 	}
-	log := gcplog.New(os.Stdout, os.Getenv("GOOGLE_CLOUD_PROJECT"))
+	log := gcplog.New(os.Stdout, os.Getenv("GOOGLE_CLOUD_PROJECT")).With("version", version.Number)
 	handler, err := build(gcplog.NewContext(context.Background(), log), os.Getenv)
 	if err != nil {
 		for mistake := range strings.Lines(err.Error()) {

@@ -20,7 +20,7 @@ const module = "github.com/getto-systems/hubrelay"
 // mayImport is the table of docs/architecture.md: which packages of ours each
 // package may import. Tests may import what they like.
 var mayImport = map[string][]string{
-	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gcplog", "internal/httpserver"},
+	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gcplog", "internal/httpserver", "internal/version"},
 
 	"functions/webhook": {"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpserver", "internal/pubsub"},
 	"functions/trigger": {
@@ -34,7 +34,8 @@ var mayImport = map[string][]string{
 
 	"internal/env":        nil,
 	"internal/gcplog":     nil,
-	"internal/httpserver": {"internal/gcplog"},
+	"internal/version":    nil,
+	"internal/httpserver": {"internal/gcplog", "internal/version"},
 	"internal/httpclient": nil,
 	"internal/auth":       {"internal/httpclient"},
 	"internal/dockerhub":  nil,
@@ -72,7 +73,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/hubrelay": {
 		"internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
-		"internal/reconcile", "internal/registry", "internal/route", "internal/sandbox",
+		"internal/reconcile", "internal/registry", "internal/route", "internal/sandbox", "internal/version",
 	},
 }
 

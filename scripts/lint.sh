@@ -1,5 +1,5 @@
 #!/bin/sh
-# Usage: lint.sh STATICCHECK@VERSION GOVULNCHECK@VERSION
+# Usage: lint.sh STATICCHECK@VERSION GOVULNCHECK@VERSION ACTIONLINT@VERSION
 # Every check is made, also after one has failed. What cannot be made here is
 # said; in CI that is a failure.
 set -u
@@ -35,6 +35,18 @@ else
 fi
 
 scripts/lint-template.sh || failed=1
+
+echo "== workflows"
+go run "$3" || failed=1
+
+echo "== Dockerfiles"
+if command -v npm > /dev/null; then
+	for file in images/*/Dockerfile; do
+		npm exec --yes --package=dockerfile-utils@0.16.3 -- dockerfile-utils lint "$file" || failed=1
+	done
+else
+	not_run "npm is not installed: the Dockerfiles cannot be read"
+fi
 
 echo "== terraform fmt"
 if command -v terraform > /dev/null; then

@@ -26,6 +26,7 @@ Usage: hubrelay COMMAND [FLAGS]
   replay                     show dead letters, and queue them again
   reconcile                  show pushes that Docker Hub did not tell of, and queue them
   status                     show the promotions of late
+  version                    say which version this is
 
 hubrelay COMMAND -h tells more.
 `
@@ -52,6 +53,7 @@ var commands = map[string]func(context.Context, []string, io.Writer) error{
 	"reconcile": reconcileCommand,
 	"replay":    replay,
 	"status":    status,
+	"version":   versionCommand,
 }
 
 // run is the command: args without the program's name.

@@ -31,6 +31,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/gcptest"
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
+	"github.com/getto-systems/hubrelay/internal/version"
 )
 
 // Every secret holds this word; no log and no answer may.
@@ -273,6 +274,29 @@ func (s *system) noCanary() {
 	}
 }
 
+// version finds the version in the answer to GET /ready and in every line of
+// the logs: what the buildpack builds has no other than the constant.
+func (s *system) version(t *testing.T) {
+	t.Helper()
+	for name, p := range map[string]*process{"Webhook": s.webhook, "Trigger": s.trigger, "Notify": s.notify} {
+		res, err := http.Get(p.URL + "/ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || string(body) != "ok" || res.Header.Get("Hubrelay-Version") != version.Number {
+			t.Errorf("%s is ready with %q, %q, %v", name, body, res.Header, err)
+		}
+		for line := range strings.Lines(p.out.String()) {
+			var said struct{ Version string }
+			if json.Unmarshal([]byte(line), &said) == nil && said.Version != version.Number {
+				t.Errorf("%s logged no version: %s", name, line)
+			}
+		}
+	}
+}
+
 func TestThreeProcesses(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -299,6 +323,7 @@ func TestThreeProcesses(t *testing.T) {
 			s.clocks(t)
 			s.deadLettersAreTold(t)
 			s.refusals(t)
+			s.version(t)
 			s.noCanary()
 		})
 	}

@@ -3,7 +3,7 @@
 //
 // The keys in use are: id promotion_id repository tag digest route project
 // outcome reason state pipeline_url message_id delivery_attempt status
-// duration_ms error, and of what a clock has called for: due shown queued
+// duration_ms version error, and of what a clock has called for: due shown queued
 // asked found.
 package gcplog
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/gcplog"
+	"github.com/getto-systems/hubrelay/internal/version"
 )
 
 // Handler decides about a request. Where it returns an error, that is what the
@@ -58,6 +59,7 @@ func Serve(log *slog.Logger, h Handler) http.Handler {
 		switch {
 		case read && r.URL.Path == "/ready":
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			w.Header().Set(version.Header, version.Number)
 			_, _ = io.WriteString(w, "ok")
 		case r.Method != http.MethodPost:
 			w.Header().Set("Allow", http.MethodPost)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/httpserver"
+	"github.com/getto-systems/hubrelay/internal/version"
 )
 
 // serve answers one request, and returns the log line that it left.
@@ -50,6 +51,13 @@ func TestReadyAndMethods(t *testing.T) {
 		w, line := serve(t, unreachable, httptest.NewRequest(c.method, c.path, nil))
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) || w.Header().Get("Allow") != c.allow || line != nil {
 			t.Errorf("%s %s: got %d %s, Allow %q, log %v", c.method, c.path, w.Code, w.Body, w.Header().Get("Allow"), line)
+		}
+		says := ""
+		if c.status == 200 {
+			says = version.Number
+		}
+		if got := w.Header().Get("Hubrelay-Version"); got != says {
+			t.Errorf("%s %s: version %q, want %q", c.method, c.path, got, says)
 		}
 	}
 }

@@ -12,19 +12,21 @@ import (
 	"testing"
 
 	"github.com/getto-systems/hubrelay/internal/coordinator"
+	"github.com/getto-systems/hubrelay/internal/version"
 )
 
 const templateFile = "../../templates/promote.yml"
 
 var update = flag.Bool("update", false, "write "+templateFile)
 
-// build returns template.yml with each line `# inline: a.sh b.sh` replaced by
-// those files, indented as the line is: GitLab hands a consumer the template
-// alone.
+// build returns template.yml with the version in the place of @VERSION@, and
+// with each line `# inline: a.sh b.sh` replaced by those files, indented as the
+// line is: GitLab hands a consumer the template alone.
 func build(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
-	for line := range strings.Lines(read(t, "template.yml")) {
+	text := strings.ReplaceAll(read(t, "template.yml"), "@VERSION@", version.Number)
+	for line := range strings.Lines(text) {
 		indent, names, ok := strings.Cut(line, "# inline: ")
 		if !ok {
 			out.WriteString(line)

@@ -1,7 +1,7 @@
 # hubrelay as a part of what you have: your provider, your labels, and two of it in
 # one project, of which one is for trying things out. Outside of a checkout of
 # hubrelay, source is
-# git::https://github.com/getto-systems/hubrelay.git//terraform?ref=COMMIT
+# git::https://github.com/getto-systems/hubrelay.git//terraform?ref=v0.1.0
 terraform {
   required_version = ">= 1.11"
 

@@ -130,7 +130,7 @@ var (
 	gitlabURL     = regexp.MustCompile(`^https://[A-Za-z0-9.-]+(?::[0-9]+)?(?:/[A-Za-z0-9._~-]+)*$`)
 	gitlabProject = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$`)
 	channelID     = regexp.MustCompile(`^[CG][A-Z0-9]{2,20}$`)
-	templateURL   = regexp.MustCompile(`^https://[A-Za-z0-9._~:/@%+-]+$`)
+	templateURL   = regexp.MustCompile(`^https://[A-Za-z0-9.-]+(?::[0-9]+)?/[A-Za-z0-9._~/@%+-]+\.ya?ml$`)
 	component     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+@[A-Za-z0-9._~+-]+$`)
 )
 

@@ -62,30 +62,34 @@ func notRun(t *testing.T, what string) {
 	t.Skip("*** NOT RUN *** " + what)
 }
 
-// filledIn are the secrets with the two that people fill in.
-func filledIn(t *testing.T, folder string) string {
+// next is the line of NEXT.md that begins so.
+func next(t *testing.T, folder, command string) string {
+	t.Helper()
+	lines := regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(command)+` .*$`).FindAllString(read(t, folder, "NEXT.md"), -1)
+	if len(lines) != 1 {
+		t.Fatalf("NEXT.md has %d lines that begin with %s", len(lines), command)
+	}
+	return lines[0]
+}
+
+// environment is what a shell has that has read the secrets as NEXT.md says, once
+// the two are filled in that people fill in.
+func environment(t *testing.T, folder string) map[string]string {
 	t.Helper()
 	text := read(t, folder, "secrets.env")
 	for empty, filled := range map[string]string{
-		"SLACK_BOT_TOKEN=''":      "SLACK_BOT_TOKEN='xoxb-0123456789'",
-		"GITLAB_TRIGGER_TOKEN=''": "GITLAB_TRIGGER_TOKEN='glptt-0123456789'",
+		"SLACK_BOT_TOKEN=''":                "SLACK_BOT_TOKEN='xoxb-0123456789'",
+		`GITLAB_TRIGGER_TOKENS='{"*": ""}'`: `GITLAB_TRIGGER_TOKENS='{"*": "glptt-0123456789"}'`,
 	} {
 		if strings.Count(text, empty) != 1 {
 			t.Fatalf("secrets.env has not one %s to fill in", empty)
 		}
 		text = strings.Replace(text, empty, filled, 1)
 	}
-	return text
-}
-
-// environment is what a shell has that has read the secrets.
-func environment(t *testing.T, folder string) map[string]string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "secrets.env")
-	if err := os.WriteFile(file, []byte(filledIn(t, folder)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "secrets.env"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-euc", `. "$0"; env -0`, file)
+	cmd := exec.Command("sh", "-euc", next(t, folder, ".")+"\nenv -0")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	out, err := cmd.Output()
 	if err != nil {
@@ -262,8 +266,10 @@ func TestTerraformTakesWhatInitWrites(t *testing.T) {
 				}
 				return string(out)
 			}
-			if err := os.WriteFile(filepath.Join(checkout, "terraform", "terraform.tfvars"), []byte(read(t, folder, "terraform.tfvars")), 0o600); err != nil {
-				t.Fatal(err)
+			cp := exec.Command("sh", "-euc", next(t, folder, "cp"))
+			cp.Dir = checkout
+			if out, err := cp.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
 			}
 			const rules, settings = "-chdir=terraform/tests/variables", "-var-file=../../terraform.tfvars"
 			run("", rules, "init")
@@ -739,7 +745,7 @@ func TestNobodyAnswersFromNowhere(t *testing.T) {
 
 // What an answer may hold means nothing to a shell, to YAML, to HCL or to Markdown.
 func FuzzAnswersOfInit(f *testing.F) {
-	for _, text := range []string{"acme-hubrelay", "europe-west1", "acme/api", "https://gitlab.com:8443/git", "acme/images/api", "C0123456789", "en", "acme/hubrelay/promote@~latest", "a/${b}", "a/b' 'c", "https://x/#y", "a: b"} {
+	for _, text := range []string{"acme-hubrelay", "europe-west1", "acme/api", "https://gitlab.com:8443/git", "acme/images/api", "C0123456789", "en", "acme/hubrelay/promote@~latest", "a/${b}", "a/b' 'c", "https://x/#y", "a: b", "https://:"} {
 		f.Add(text)
 	}
 	plain := regexp.MustCompile(`^[A-Za-z0-9._~:/@%+-]+$`)

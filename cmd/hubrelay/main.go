@@ -21,6 +21,7 @@ const usage = `hubrelay turns Docker Hub's webhooks into GitLab pipelines.
 
 Usage: hubrelay COMMAND [FLAGS]
 
+  init                       write what a deploy starts from
   local                      run the whole system on this machine, with fakes
   push URL REPOSITORY:TAG    send the webhook that Docker Hub would send
   replay                     show dead letters, and queue them again
@@ -48,6 +49,7 @@ func main() {
 
 // commands take their arguments without their name.
 var commands = map[string]func(context.Context, []string, io.Writer) error{
+	"init":      initCommand,
 	"local":     local,
 	"push":      push,
 	"reconcile": reconcileCommand,

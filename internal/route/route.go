@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"regexp"
@@ -133,10 +134,46 @@ func decodeStrictly(text string) (map[string]json.RawMessage, error) {
 	if _, err := d.Token(); err != nil {
 		return nil, fmt.Errorf("is not JSON: %w", err)
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("has something after its end")
 	}
 	return routes, nil
+}
+
+// checkNames reads a value, and says which of its names encoding/json lets pass
+// although it is not exactly that of a field, or stands twice.
+func checkNames(d *json.Decoder, fields bool) error {
+	start, err := d.Token()
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for start == json.Delim('{') || start == json.Delim('[') {
+		if !d.More() {
+			_, err := d.Token()
+			return err
+		}
+		fields := fields
+		if start == json.Delim('{') {
+			token, err := d.Token()
+			if err != nil {
+				return err
+			}
+			name := token.(string) // what stands before a colon is a string
+			switch {
+			case fields && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "":
+				return fmt.Errorf("unknown field %.100q: names of fields are in lower case", name)
+			case seen[name]:
+				return fmt.Errorf("%.100q stands twice", name)
+			}
+			seen[name] = true
+			fields = fields && name != "inputs"
+		}
+		if err := checkNames(d, fields); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func parseRoute(key string, raw json.RawMessage) (Route, error) {
@@ -144,6 +181,9 @@ func parseRoute(key string, raw json.RawMessage) (Route, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("%q: %w", key, err)
+	}
+	if err := checkNames(json.NewDecoder(bytes.NewReader(raw)), true); err != nil {
 		return r, fmt.Errorf("%q: %w", key, err)
 	}
 	if r.GitLab.Ref == "" {

@@ -53,11 +53,17 @@ var mayImport = map[string][]string{
 	"internal/registry":   {"internal/dockerhub", "internal/env", "internal/httpclient"},
 	"internal/slack":      {"internal/env", "internal/httpclient"},
 
+	"internal/check": {
+		"functions/notify", "functions/trigger", "functions/webhook", "internal/dockerhub", "internal/env", "internal/gitlab",
+		"internal/httpclient", "internal/hub", "internal/ledger", "internal/registry", "internal/route", "internal/slack",
+	},
+
 	// Fakes imitate the outside.
-	"internal/gitlab/gitlabtest": nil,
-	"internal/slack/slacktest":   nil,
-	"internal/hub/hubtest":       nil,
-	"internal/gcptest":           nil,
+	"internal/gitlab/gitlabtest":     nil,
+	"internal/slack/slacktest":       nil,
+	"internal/hub/hubtest":           nil,
+	"internal/registry/registrytest": nil,
+	"internal/gcptest":               nil,
 
 	// It runs the tests.
 	"internal/gotest": nil,
@@ -70,7 +76,7 @@ var mayImport = map[string][]string{
 		"internal/reconcile", "internal/route", "internal/slack/slacktest",
 	},
 	"cmd/hubrelay": {
-		"internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
+		"internal/check", "internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
 		"internal/reconcile", "internal/registry", "internal/route", "internal/sandbox",
 	},
 }
@@ -87,7 +93,7 @@ var onlyIn = map[string][]string{
 	"github.com/Masterminds/semver":               {"internal/route"},
 	"github.com/go-jose/go-jose":                  {"internal/gitlab/gitlabtest"},
 	"github.com/google/go-cmp":                    {},
-	"github.com/getto-systems/hubrelay/functions": {".", "internal/sandbox"},
+	"github.com/getto-systems/hubrelay/functions": {".", "internal/check", "internal/sandbox"},
 }
 
 func TestImports(t *testing.T) {

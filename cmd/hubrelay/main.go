@@ -22,6 +22,7 @@ const usage = `hubrelay turns Docker Hub's webhooks into GitLab pipelines.
 Usage: hubrelay COMMAND [FLAGS]
 
   local                      run the whole system on this machine, with fakes
+  check                      look whether all is set up right, and say what to mend
   push URL REPOSITORY:TAG    send the webhook that Docker Hub would send
   replay                     show dead letters, and queue them again
   reconcile                  show pushes that Docker Hub did not tell of, and queue them
@@ -35,19 +36,22 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends it at once
 	err := run(ctx, os.Args[1:], os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "hubrelay:", err)
-		stop()
-		os.Exit(1)
 	}
+	end := exit{1, err}
+	errors.As(err, &end)
+	if end.err != nil {
+		fmt.Fprintln(os.Stderr, "hubrelay:", end.err)
+	}
+	stop()
+	os.Exit(end.code)
 }
 
 // run is the command: args without the program's name.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, []string, io.Writer) error{
+		"check":     checkCommand,
 		"local":     local,
 		"push":      push,
 		"reconcile": reconcileCommand,

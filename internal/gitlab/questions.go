@@ -99,6 +99,7 @@ func (c *Client) Tag(ctx context.Context, project, name string, token env.Secret
 type Lint struct {
 	Valid    bool     `json:"valid"`
 	Errors   []string `json:"errors"`
+	Merged   string   `json:"merged_yaml"` // all that it comes to, includes resolved
 	Includes []struct {
 		Type     string `json:"type"`     // component, remote, local, file or template
 		Location string `json:"location"` // such as gitlab.com/acme/hubrelay/promote@1.2.0

@@ -222,7 +222,7 @@ func (s *Server) lint(t AccessToken, p Project, r *http.Request) (status int, an
 	case !p.hasRef(ref):
 		return http.StatusNotFound, message("404 Commit Not Found")
 	}
-	result := map[string]any{"valid": true, "errors": []string{}, "warnings": []string{}, "merged_yaml": "", "includes": []any{}}
+	result := map[string]any{"valid": true, "errors": []string{}, "warnings": []string{}, "merged_yaml": p.Merged, "includes": []any{}}
 	jobs := []any{}
 	switch {
 	case p.Files != nil && p.Files[p.configPath()] == "":

@@ -59,6 +59,7 @@ type Project struct {
 	Files                           map[string]string // of the repository, the same on every ref; nil: they are not looked at
 	Jobs                            []string          // of the configuration; the template's where it is nil
 	Includes                        []Include         // of the configuration
+	Merged                          string            // the configuration with what it includes
 
 	anyRef bool
 }

@@ -1,0 +1,127 @@
+package check
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// MaxSource bounds what settings are read from, in bytes. An environment on Cloud
+// Run has 32 KiB.
+const MaxSource = 1 << 20
+
+var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// ParseEnv reads lines NAME=VALUE, as Docker and systemd do: a line may begin with
+// export, and be empty or a comment that begins with #. A value may stand in
+// single quotes, or in double quotes, where \n is a line break, \" a quote and \\
+// a backslash; a value in quotes may go over several lines. The error says in
+// which line it is, and repeats no value.
+func ParseEnv(text string) (values map[string]string, names []string, err error) {
+	values = map[string]string{}
+	lines := strings.Split(strings.ReplaceAll(strings.TrimPrefix(text, "\ufeff"), "\r\n", "\n"), "\n")
+	for i := 0; i < len(lines); i++ {
+		at := i + 1
+		line := strings.TrimSpace(lines[i])
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		if name = strings.TrimSpace(name); !ok || !settingName.MatchString(name) {
+			return nil, nil, fmt.Errorf("line %d is not NAME=VALUE", at)
+		}
+		value = strings.TrimSpace(value)
+		if quote := firstOf(value, `"'`); quote != 0 {
+			for closing(value, quote) < 0 {
+				if i++; i >= len(lines) {
+					return nil, nil, fmt.Errorf("line %d: the value of %s has no closing quote", at, name)
+				}
+				value += "\n" + lines[i]
+			}
+			end := closing(value, quote)
+			if rest := strings.TrimSpace(value[end+1:]); rest != "" && !strings.HasPrefix(rest, "#") {
+				return nil, nil, fmt.Errorf("line %d: something follows the quoted value of %s", at, name)
+			}
+			value = value[1:end]
+			if quote == '"' {
+				value = strings.NewReplacer(`\n`, "\n", `\"`, `"`, `\\`, `\`).Replace(value)
+			}
+		}
+		if _, twice := values[name]; twice {
+			return nil, nil, fmt.Errorf("line %d: %s stands twice", at, name)
+		}
+		values[name] = value
+		names = append(names, name)
+	}
+	return values, names, nil
+}
+
+// firstOf returns the first byte of text if it is one of those, else 0.
+func firstOf(text, those string) byte {
+	if text == "" || !strings.Contains(those, text[:1]) {
+		return 0
+	}
+	return text[0]
+}
+
+// closing returns where the quote is that ends the value which begins with it, or
+// -1.
+func closing(value string, quote byte) int {
+	for i := 1; i < len(value); i++ {
+		switch {
+		case value[i] == '\\' && quote == '"':
+			i++
+		case value[i] == quote:
+			return i
+		}
+	}
+	return -1
+}
+
+// outputs are Terraform's outputs that are settings.
+var outputs = map[string]string{
+	"webhook_url":     webhookURL,
+	"notify_url":      notifyURL,
+	"trigger_url":     triggerURL,
+	"notify_audience": "OIDC_AUDIENCE",
+	"pushes_topic":    "TOPIC",
+	"ledger":          "LEDGER",
+}
+
+// ParseTerraform reads what terraform output -json prints. Of the outputs,
+// settings is what each function has in its environment; secrets are in none.
+func ParseTerraform(text []byte) (map[string]string, error) {
+	var all map[string]struct {
+		Value json.RawMessage `json:"value"`
+	}
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, errors.New("it is not what terraform output -json prints")
+	}
+	values := map[string]string{}
+	for output, name := range outputs {
+		if raw, ok := all[output]; ok {
+			var value string
+			if json.Unmarshal(raw.Value, &value) != nil {
+				return nil, fmt.Errorf("the output %s is not a text", output)
+			}
+			values[name] = value
+		}
+	}
+	if raw, ok := all["settings"]; ok {
+		var functions map[string]map[string]string
+		if json.Unmarshal(raw.Value, &functions) != nil {
+			return nil, errors.New("the output settings does not hold the environments of the functions")
+		}
+		for _, function := range slices.Sorted(maps.Keys(functions)) {
+			maps.Copy(values, functions[function])
+		}
+	}
+	if len(values) == 0 {
+		return nil, errors.New("it has none of hubrelay's outputs: is it of this root module, after an apply?")
+	}
+	return values, nil
+}

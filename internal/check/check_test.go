@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -180,6 +181,27 @@ func TestFindings(t *testing.T) {
 		// Which repositories a glob stands for.
 		{"a glob, by what Docker Hub has", set("ROUTES", routes("acme/*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)), []want{
 			{"gitlab.project " + project, "pass", "", ""}, {"dockerhub.pull acme/api", "pass", "", ""}, {"gitlab.inputs acme/api", "pass", "", ""},
+		}},
+		{"a glob that matches many repositories", func(w *world) {
+			w.settings["ROUTES"] = routes("acme/*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)
+			for i := range 8 {
+				w.hub.Push(hubtest.Push{Repository: "acme/x" + strings.Repeat("y", i), Tag: "1.0.0", Digest: digest})
+			}
+		}, []want{{"gitlab.project acme/*", "skip", "only the 5 that were pushed last are looked at, of 9 repositories", ""}}},
+		{"too many repositories", func(w *world) {
+			var many []string
+			for i := range 102 {
+				many = append(many, fmt.Sprintf(`"acme/x%d": {%s,%s}`, 100+i, toAPI, toChannel))
+			}
+			w.settings["ROUTES"] = "{" + strings.Join(many, ",") + "}"
+			w.options.Only = []string{"gitlab.project", "routes"}
+		}, []want{{"gitlab.project acme/x201", "unknown", "100 repositories are looked at", "fewer routes"}, {"gitlab.project " + project, "pass", "", ""}}},
+		{"before the deploy, a GitLab of one's own", func(w *world) {
+			w.options.Pre = true
+			delete(w.settings, "OIDC_ISSUER")
+		}, []want{{"settings.issuer", "pass", "http://", ""}, {"gitlab.issuer", "pass", "http://", ""}}},
+		{"two access tokens, of which GitLab takes one", set("GITLAB_API_TOKENS", `{"*":"glpat-canary-another-one","acme/api":"`+apiToken+`"}`), []want{
+			{"gitlab.url", "pass", "18.5.0-ee", ""}, {"gitlab.api_token *", "fail", "", ""}, {"gitlab.api_token acme/api", "pass", "", ""}, {"gitlab.project " + project, "pass", "", ""},
 		}},
 		{"a glob that matches no repository", set("ROUTES", routes("acme/x*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)), []want{
 			{"gitlab.project acme/x*", "skip", "no repository that the key matches", ""}, {"dockerhub.pull acme/x*", "skip", "", ""}, {"deployed.heard acme/x*", "skip", "", ""},

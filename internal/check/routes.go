@@ -92,9 +92,17 @@ type target struct {
 // targets are what there is to look at.
 type targets struct {
 	list []target
-	// open are keys of routes whose repositories are not known, and why.
+	// open are keys of routes of which not all repositories are looked at, and why.
 	open map[string]result
 	keys []string // of open, in their order
+}
+
+// leave notes a key of which not all repositories are looked at.
+func (t *targets) leave(key string, why result) {
+	if _, ok := t.open[key]; !ok {
+		t.keys = append(t.keys, key)
+	}
+	t.open[key] = why
 }
 
 // perGlob bounds the repositories that are looked at for a glob, and maxTargets
@@ -126,8 +134,12 @@ func (c *checker) targets(ctx context.Context, s settings) targets {
 		if len(images) == 0 {
 			images = c.matching(ctx, s, r, lists, &found)
 		}
+		if len(found.list)+len(images) > maxTargets {
+			found.leave(r.Key, unknown("Look at fewer routes at once.", "%d repositories are looked at, and no more", maxTargets))
+			continue
+		}
 		for _, i := range images {
-			if filled, ok := s.trigger.Routes.Find(i.Repository); ok && len(found.list) < maxTargets {
+			if filled, ok := s.trigger.Routes.Find(i.Repository); ok {
 				found.list = append(found.list, target{i.Repository, i.Tag, filled})
 			}
 		}
@@ -148,8 +160,7 @@ type listed struct {
 // last, or notes why it knows none.
 func (c *checker) matching(ctx context.Context, s settings, r route.Route, lists map[string]listed, found *targets) []Image {
 	open := func(why result) []Image {
-		found.open[r.Key] = why
-		found.keys = append(found.keys, r.Key)
+		found.leave(r.Key, why)
 		return nil
 	}
 	const mend = "Name a repository with -image."
@@ -177,9 +188,13 @@ func (c *checker) matching(ctx context.Context, s settings, r route.Route, lists
 	}
 	var images []Image
 	for _, name := range list.names {
-		if of, ok := s.trigger.Routes.Find(name); ok && of.Key == r.Key && len(images) < perGlob {
+		if of, ok := s.trigger.Routes.Find(name); ok && of.Key == r.Key {
 			images = append(images, Image{Repository: name})
 		}
+	}
+	if rest := len(images) - perGlob; rest > 0 {
+		images = images[:perGlob]
+		open(notAsked("only the %d that were pushed last are looked at, of %d repositories; -image names another", perGlob, perGlob+rest))
 	}
 	if len(images) == 0 {
 		return open(notAsked("Docker Hub shows no repository that the key matches; -image names one"))

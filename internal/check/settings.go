@@ -64,7 +64,12 @@ func (c *checker) settings() settings {
 	s := settings{wrong: map[string]*probe{}}
 	getenv := c.Getenv
 	if c.Pre {
-		getenv = func(name string) string { return cmp.Or(c.Getenv(name), fromDeploy[name]) }
+		getenv = func(name string) string {
+			if name == "OIDC_ISSUER" { // Terraform takes it from the same input
+				return cmp.Or(c.Getenv(name), c.Getenv("GITLAB_URL"))
+			}
+			return cmp.Or(c.Getenv(name), fromDeploy[name])
+		}
 	}
 	if c.Names != nil {
 		c.names()

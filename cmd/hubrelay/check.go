@@ -22,9 +22,11 @@ Looks whether a hubrelay is set up right, and says what to mend. It asks GitLab,
 Docker Hub, Slack and the functions what can be asked without side effects, for
 30 seconds at most.
 
-  hubrelay check -pre -env hubrelay.env     before the deploy
+  hubrelay check -pre -terraform terraform/terraform.tfvars
+                                            before the deploy
   terraform -chdir=terraform output -json | hubrelay check -terraform -
                                             after it
+  hubrelay check -env hubrelay.env          with settings from lines NAME=VALUE
   hubrelay check -only gitlab               one section, or one finding by its ID
   hubrelay check -explain acme/api:1.2.0-rc1
                                             would this tag be promoted, and if not,
@@ -32,9 +34,9 @@ Docker Hub, Slack and the functions what can be asked without side effects, for
 
 Settings have the names that the functions read, such as ROUTES and
 GITLAB_TRIGGER_TOKENS. A file counts before the environment. Secrets are in no
-output of Terraform: they come from the environment or from -env. WEBHOOK_URL,
-NOTIFY_URL and TRIGGER_URL are the addresses of the functions; -terraform has
-them. With an access token in GITLAB_API_TOKENS much more of GitLab can be looked
+output of Terraform: they come from the environment, also as Terraform gets them
+(TF_VAR_gitlab_trigger_tokens), or from -env. WEBHOOK_URL, NOTIFY_URL and
+TRIGGER_URL are the addresses of the functions. With an access token in GITLAB_API_TOKENS much more of GitLab can be looked
 at, and a wrong trigger token be told from a wrong project.
 
 Each finding is pass, warn, fail, skip or unknown. What is skipped was not looked
@@ -78,7 +80,7 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 	var (
 		o         check.Options
 		env       = flags.String("env", "", "read settings from this `file` with lines NAME=VALUE, and then from the environment")
-		terraform = flags.String("terraform", "", "read settings and addresses from this `file`, which terraform output -json has written; - is standard input")
+		terraform = flags.String("terraform", "", "read settings from this `file`: what terraform output -json has written, or before the deploy terraform.tfvars; - is standard input")
 		only      = flags.String("only", "", "look at these alone, and at what they need, `SECTION[,ID]`, such as gitlab,slack.channel")
 		asJSON    = flags.Bool("json", false, "as a JSON object, with the version of its form")
 		explain   = flags.String("explain", "", "say whether a push of this image would be promoted, `REPOSITORY:TAG`; it needs ROUTES alone, and with -json is JSON")
@@ -123,8 +125,9 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-// readSettings says where settings come from: a file counts before Terraform's
-// outputs, and these before the environment.
+// readSettings says where settings come from: a file counts before what Terraform
+// has, and that before the environment, where the variables by which Terraform
+// gets its secrets count last.
 func readSettings(o *check.Options, env, terraform string) error {
 	var file, outputs map[string]string
 	if env != "" {
@@ -141,11 +144,19 @@ func readSettings(o *check.Options, env, terraform string) error {
 		if err != nil {
 			return fmt.Errorf("-terraform: %w", err)
 		}
-		if outputs, err = check.ParseTerraform(text); err != nil {
+		if outputs, err = check.ParseTerraformFile(text); err != nil {
 			return fmt.Errorf("-terraform: %w", err)
 		}
 	}
-	o.Getenv = func(name string) string { return cmp.Or(file[name], outputs[name], os.Getenv(name)) }
+	variables := map[string]string{}
+	for _, name := range check.Names {
+		value, err := check.Variable(name, os.Getenv)
+		if err != nil {
+			return err
+		}
+		variables[name] = value
+	}
+	o.Getenv = func(name string) string { return cmp.Or(file[name], outputs[name], os.Getenv(name), variables[name]) }
 	return nil
 }
 

@@ -36,8 +36,9 @@ Settings have the names that the functions read, such as ROUTES and
 GITLAB_TRIGGER_TOKENS. A file counts before the environment. Secrets are in no
 output of Terraform: they come from the environment, also as Terraform gets them
 (TF_VAR_gitlab_trigger_tokens), or from -env. WEBHOOK_URL, NOTIFY_URL and
-TRIGGER_URL are the addresses of the functions. With an access token in GITLAB_API_TOKENS much more of GitLab can be looked
-at, and a wrong trigger token be told from a wrong project.
+TRIGGER_URL are the addresses of the functions. With an access token in
+GITLAB_API_TOKENS much more of GitLab can be looked at, and a wrong trigger token
+be told from a wrong project.
 
 Each finding is pass, warn, fail, skip or unknown. What is skipped was not looked
 at: something it needs is not in order, or nobody gave what it takes to ask.

@@ -166,6 +166,19 @@ func TestMistakesOfTheCommandLine(t *testing.T) {
 		{"replay -subscription " + letters + " -since -1h", []string{"-since", "48h"}},
 		{"replay -aply", []string{"not defined: -aply", "hubrelay replay -h"}},
 
+		{"check x", []string{`no arguments, and "x" is one`}},
+		{"check -only gitlub", []string{"-only", `"gitlub" is neither a section (settings, routes,`}},
+		{"check -pre -only deployed", []string{"-only", "before a deploy there is nothing"}},
+		{"check -image ACME/api", []string{"-image", "ACME/api"}},
+		{"check -image acme/api:a/b", []string{"-image", "a/b"}},
+		{"check -env /does/not/exist", []string{"-env", "/does/not/exist"}},
+		{"check -env main.go", []string{"-env", "main.go: line 1 is not NAME=VALUE"}},
+		{"check -terraform /does/not/exist", []string{"-terraform", "/does/not/exist"}},
+		{"check -terraform main.go", []string{"-terraform", "line 3: NAME = VALUE is expected"}},
+		{"check -explain acme/api", []string{"-explain", `"acme/api" is not REPOSITORY:TAG`}},
+		{"check -explain ACME/api:1", []string{"-explain", "ACME/api"}},
+		{"check -explain acme/api:1", []string{"-explain", "ROUTES is not set"}},
+
 		{"reconcile", []string{"-since is missing", "72h"}},
 		{"reconcile -since 0s", []string{"-since is missing"}},
 		{"reconcile -since yesterday", []string{"-since", `"yesterday"`}},
@@ -229,7 +242,7 @@ func TestWhichCommandWasMeant(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{nil, {"help"}, {"-h"}, {"local", "-h"}, {"push", "-h"}, {"replay", "--help"}, {"status", "-h"}, {"reconcile", "-h"}} {
+	for _, args := range [][]string{nil, {"help"}, {"-h"}, {"local", "-h"}, {"push", "-h"}, {"replay", "--help"}, {"status", "-h"}, {"reconcile", "-h"}, {"check", "-h"}} {
 		var out bytes.Buffer
 		if err := run(t.Context(), args, &out); err != nil && !errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%q: %v", args, err)

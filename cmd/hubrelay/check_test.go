@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/getto-systems/hubrelay/internal/gcptest"
+	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
@@ -125,4 +127,30 @@ func TestColoursAreForTerminals(t *testing.T) {
 	if coloured(file) || coloured(&bytes.Buffer{}) {
 		t.Error("a file is coloured")
 	}
+}
+
+// Whether Docker Hub calls, the ledger knows.
+func TestACheckReadsTheLedger(t *testing.T) {
+	t.Setenv("FIRESTORE_EMULATOR_HOST", gcptest.Firestore(t))
+	const name = "firestore:projects/demo/databases/check"
+	l, err := ledger.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := settingsFile(t, oneRoute, "LEDGER="+name, "RECONCILE=off")
+	check := func() string {
+		t.Helper()
+		var out bytes.Buffer
+		_ = run(t.Context(), []string{"check", "-only", "deployed.heard", "-env", file}, &out)
+		return out.String()
+	}
+	contains(t, check(), "- skip deployed.heard acme/api: Docker Hub has never called")
+	if err := l.Found(t.Context(), "acme/api", "acme/api", "paste the URL"); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, check(), "✗ fail deployed.heard acme/api: Docker Hub has never called, and reconcile has found 1 push")
+	if err := l.HeardOf(t.Context(), "acme/api"); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, check(), "✔ pass deployed.heard acme/api: Docker Hub has called")
 }

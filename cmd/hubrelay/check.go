@@ -114,7 +114,7 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")
 	case err != nil:
-		return fmt.Errorf("-only: %w", err)
+		return err
 	case *asJSON:
 		err = report.WriteJSON(out)
 	default:
@@ -145,7 +145,7 @@ func readSettings(o *check.Options, env, terraform string) error {
 		if err != nil {
 			return fmt.Errorf("-terraform: %w", err)
 		}
-		if outputs, err = check.ParseTerraformFile(text); err != nil {
+		if outputs, o.Deployed, err = check.ParseTerraformFile(text); err != nil {
 			return fmt.Errorf("-terraform: %w", err)
 		}
 	}

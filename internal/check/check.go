@@ -71,6 +71,9 @@ type Options struct {
 	Names []string
 	// Pre leaves out what the deploy creates.
 	Pre bool
+	// Deployed says that the settings are those of what is deployed, where a secret
+	// may be that is not given here.
+	Deployed bool
 	// Only names what is looked at: sections and IDs, with what they need. None is
 	// everything.
 	Only []string
@@ -290,16 +293,18 @@ func (c *checker) wantsSection(section string) bool {
 	})
 }
 
-// Run looks at everything at once, and for no longer than Timeout. Its error is a
-// mistake in the options, or ctx's.
+// Run looks at everything at once, and for no longer than Timeout. Its error is
+// ctx's, or a mistake in the options, which it calls by the names of the flags.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if err := checkOnly(o); err != nil {
-		return Report{}, err
+		return Report{}, fmt.Errorf("-only: %w", err)
 	}
 	c := &checker{Options: o, limit: make(chan struct{}, atOnce)}
 	looking, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	c.plan(looking)
+	if err := c.plan(looking); err != nil {
+		return Report{}, err
+	}
 
 	probes := c.selected()
 	var running sync.WaitGroup
@@ -357,8 +362,13 @@ func checkOnly(o Options) error {
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // plan makes the probes.
-func (c *checker) plan(ctx context.Context) {
+func (c *checker) plan(ctx context.Context) error {
 	s := c.settings()
+	for _, i := range c.Images {
+		if _, ok := s.trigger.Routes.Find(i.Repository); !ok && len(s.need("ROUTES")) == 0 {
+			return fmt.Errorf("-image: no route matches %s", i.Repository)
+		}
+	}
 	c.routes(s)
 	targets := c.targets(ctx, s)
 	templates := c.gitlab(s, targets)
@@ -367,4 +377,5 @@ func (c *checker) plan(ctx context.Context) {
 	if !c.Pre {
 		c.deployed(s, targets, templates)
 	}
+	return nil
 }

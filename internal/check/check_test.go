@@ -164,7 +164,6 @@ func TestFindings(t *testing.T) {
 
 		// Routes.
 		{"no route", set("ROUTES", `{}`), []want{{"routes.table", "fail", "there is no route", "Write a route"}}},
-		{"an image that no route matches", func(w *world) { w.options.Images = []check.Image{{Repository: "evil/api"}} }, []want{{"routes.table evil/api", "fail", "no route matches", ""}}},
 		{"everything is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"exclude":["*"]}`)), []want{{"routes.tags acme/api", "fail", "tags.exclude has *", ""}}},
 		{"some tags are excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"exclude":["*-rc*"]}`)), []want{{"routes.tags acme/api", "pass", `every tag but latest and what "*-rc*" match`, ""}}},
 		{"what is included is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v*"],"exclude":["v*"]}`)), []want{{"routes.tags acme/api", "fail", `no tag can be promoted: what "v*"`, "-explain"}}},
@@ -218,6 +217,23 @@ func TestFindings(t *testing.T) {
 			w.settings["ROUTES"] = routes("*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)
 			w.options.Images = []check.Image{{Repository: "acme/api", Tag: "1.0.0"}}
 		}, []want{{"gitlab.project " + project, "pass", "", ""}, {"dockerhub.pull acme/api", "fail", "may be pulled, and has no tag 1.0.0", "Push the tag"}}},
+
+		// Secrets of what is deployed, which is not here.
+		{"what is deployed has secrets of its own", func(w *world) {
+			w.options.Deployed = true
+			for _, name := range []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS", "REGISTRY_AUTH", "SLACK_BOT_TOKEN", "NOTIFY_TOKENS"} {
+				delete(w.settings, name)
+			}
+		}, []want{
+			{"settings.webhook WEBHOOK_TOKENS", "skip", "is not given here", ""}, {"settings.trigger GITLAB_TRIGGER_TOKENS", "skip", "is not given here", ""},
+			{"slack.token", "skip", "needs settings.notify SLACK_BOT_TOKEN, which was not looked at", ""},
+			{"dockerhub.pull acme/api", "unknown", "REGISTRY_AUTH is not given here", "Give REGISTRY_AUTH"},
+			{"deployed.webhook", "pass", "200", ""}, {"deployed.webhook_token", "skip", "", ""},
+		}},
+		{"what is deployed, and a secret with a mistake", func(w *world) {
+			w.options.Deployed = true
+			w.settings["WEBHOOK_TOKENS"] = "canary"
+		}, []want{{"settings.webhook WEBHOOK_TOKENS", "fail", "shorter", ""}}},
 
 		// GitLab.
 		{"a GitLab without a token for its API", unset("GITLAB_API_TOKENS"), []want{
@@ -317,6 +333,7 @@ func TestFindings(t *testing.T) {
 		{"a trigger token, and GitLab does create a pipeline", func(w *world) {
 			w.project.Refuse = &gitlabtest.Failure{Status: 201, Body: `{"id":1,"web_url":"https://gitlab.example/p/1"}`}
 		}, []want{{"gitlab.trigger_token " + project, "fail", "GITLAB HAS CREATED A PIPELINE on a ref that does not exist: https://gitlab.example/p/1", "CANCEL"}}},
+		{"a GitLab that takes its own payload for a variable", func(w *world) { w.project.ForbidPayload = true }, []want{{"gitlab.trigger_token " + project, "fail", "Insufficient permissions to set pipeline variables", "Minimum role"}}},
 		{"the trigger token is not tried", func(w *world) { w.options.NoTrigger = true }, []want{{"gitlab.trigger_token " + project, "skip", "-no-trigger", ""}}},
 
 		{"variables that no one may set", func(w *world) {
@@ -644,6 +661,10 @@ func TestOnlyLooksAtWhatIsNeeded(t *testing.T) {
 	want{"settings.notify SLACK_BOT_TOKEN", "fail", "is required", ""}.check(t, r)
 	if r.ExitCode() != 1 {
 		t.Error("what keeps a finding from being looked at does no harm")
+	}
+	w.options = check.Options{Images: []check.Image{{Repository: "evil/api"}}, Getenv: func(name string) string { return w.settings[name] }}
+	if _, err := check.Run(t.Context(), w.options); err == nil || err.Error() != "-image: no route matches evil/api" {
+		t.Errorf("an image without a route: %v", err)
 	}
 	for _, o := range []check.Options{{Only: []string{"gitlub"}}, {Only: []string{"gitlab.nosuch"}}, {Pre: true, Only: []string{"deployed"}}, {Pre: true, Only: []string{"deployed.trigger"}}} {
 		o.Getenv = func(string) string { return "" }

@@ -39,7 +39,7 @@ func (c *checker) dockerhub(s settings, t targets) {
 			continue
 		}
 		pulls = append(pulls, c.add("dockerhub.pull", target.repository, nil, func(ctx context.Context) result {
-			return pull(ctx, s, target, &limit)
+			return c.pull(ctx, s, target, &limit)
 		}))
 	}
 	c.add("dockerhub.limit", "", nil, func(context.Context) result {
@@ -87,7 +87,7 @@ func sentence(hint string) string {
 
 // pull asks the registry for a tag of a repository. The answer that there is no
 // such tag needs the right to pull, too.
-func pull(ctx context.Context, s settings, t target, limit *atomic.Pointer[registry.Pulls]) result {
+func (c *checker) pull(ctx context.Context, s settings, t target, limit *atomic.Pointer[registry.Pulls]) result {
 	tag := cmp.Or(t.tag, t.route.Latest)
 	digest, pulls, err := s.trigger.Images.Look(ctx, t.repository, tag)
 	if pulls != nil {
@@ -105,6 +105,8 @@ func pull(ctx context.Context, s settings, t target, limit *atomic.Pointer[regis
 		return fail("Push the tag, or name another one.", "the repository may be pulled, and has no tag %s", tag)
 	case e.Reason == registry.NotInRegistry:
 		return pass("it may be pulled, and has no tag %s yet", tag)
+	case e.Reason == registry.Denied && c.Deployed && c.get("REGISTRY_AUTH") == "":
+		return unknown("Give REGISTRY_AUTH, as what is deployed has it.", "nobody may pull it, and REGISTRY_AUTH is not given here")
 	case e.Reason == registry.Denied:
 		return fail(e.Hint, "%v", err)
 	}

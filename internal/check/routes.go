@@ -27,11 +27,6 @@ func (c *checker) routes(s settings) {
 		keys = append(keys, r.Key)
 	}
 	c.known("routes.table", "", pass("%s, tried in this order: %s", count(len(all), "route"), strings.Join(keys, ", ")))
-	for _, i := range c.Images {
-		if _, ok := s.trigger.Routes.Find(i.Repository); !ok {
-			c.known("routes.table", i.Repository, fail("Write a route whose key matches the repository.", "no route matches").wanting("a route"))
-		}
-	}
 	for _, r := range all {
 		c.known("routes.tags", r.Key, tags(r))
 	}

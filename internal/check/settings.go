@@ -29,6 +29,9 @@ var Names = []string{
 	webhookURL, notifyURL, triggerURL,
 }
 
+// secrets are settings that are in no output of Terraform.
+var secrets = []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS", "REGISTRY_AUTH", "SLACK_BOT_TOKEN", "NOTIFY_TOKENS"}
+
 // fromDeploy are settings that a deploy makes, and what stands for them before
 // it.
 var fromDeploy = map[string]string{
@@ -134,7 +137,11 @@ func (c *checker) mistakes(id string, err error, wrong map[string]*probe, said m
 			continue
 		}
 		said[name+text] = true
-		p := c.known(id, name, fail("Set "+name+" as the page says. A function with a mistake in its settings does not start.", "%s", text))
+		r := fail("Set "+name+" as the page says. A function with a mistake in its settings does not start.", "%s", text)
+		if c.Deployed && c.get(name) == "" && slices.Contains(secrets, name) {
+			r = notAsked("is not given here; what is deployed has its own")
+		}
+		p := c.known(id, name, r)
 		if wrong[name] == nil {
 			wrong[name] = p
 		}
@@ -192,15 +199,15 @@ func (c *checker) tokens(name string) []string { return strings.Fields(c.Getenv(
 // newRedactor returns a function that takes every secret of the settings out of a
 // text. Nothing should be there to take out: it is the last line of defence.
 func newRedactor(getenv func(string) string) func(string) string {
-	var secrets []string
+	var hidden []string
 	for _, name := range []string{"WEBHOOK_TOKENS", "NOTIFY_TOKENS", "SLACK_BOT_TOKEN"} {
-		secrets = append(secrets, strings.Fields(getenv(name))...)
+		hidden = append(hidden, strings.Fields(getenv(name))...)
 	}
 	for _, name := range []string{"GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS"} {
 		var tokens map[string]string
 		_ = json.Unmarshal([]byte(getenv(name)), &tokens)
 		for _, token := range tokens {
-			secrets = append(secrets, token)
+			hidden = append(hidden, token)
 		}
 	}
 	var config struct {
@@ -210,13 +217,13 @@ func newRedactor(getenv func(string) string) func(string) string {
 	for _, entry := range config.Auths {
 		for _, key := range []string{"auth", "password", "identitytoken", "registrytoken"} {
 			text, _ := entry[key].(string)
-			secrets = append(secrets, text)
+			hidden = append(hidden, text)
 		}
 	}
 	// The longest first, for one may begin with another.
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
-	for _, s := range secrets {
+	for _, s := range hidden {
 		if len(s) >= minSecret {
 			pairs = append(pairs, s, "[secret]")
 		}

@@ -180,13 +180,15 @@ func toTexts(values map[string]any) {
 	}
 }
 
-// ParseTerraformFile reads what terraform output -json prints, or a
-// terraform.tfvars, whichever it is.
-func ParseTerraformFile(text []byte) (map[string]string, error) {
+// ParseTerraformFile reads what terraform output -json prints, which says that it
+// is deployed, or a terraform.tfvars.
+func ParseTerraformFile(text []byte) (values map[string]string, deployed bool, err error) {
 	if strings.HasPrefix(strings.TrimSpace(string(text)), "{") {
-		return ParseTerraform(text)
+		values, err = ParseTerraform(text)
+		return values, true, err
 	}
-	return ParseVariables(string(text))
+	values, err = ParseVariables(string(text))
+	return values, false, err
 }
 
 // Variable returns a secret from the variable by which Terraform gets it, such as

@@ -76,7 +76,7 @@ func TestOutputsOfTerraform(t *testing.T) {
 
 func TestInputsOfTerraform(t *testing.T) {
 	t.Parallel()
-	got, err := check.ParseTerraformFile([]byte(`
+	got, deployed, err := check.ParseTerraformFile([]byte(`
 # comment
 project_id = "acme-hubrelay" // another
 gitlab_url = "https://gitlab.example/\u00e9$${x}"
@@ -95,8 +95,8 @@ routes = {
   }
 }
 default_channel = "C1"`))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || deployed {
+		t.Fatal(err, deployed)
 	}
 	want := map[string]string{
 		"GITLAB_URL": "https://gitlab.example/é${x}", "RECONCILE": "off", "DEFAULT_CHANNEL": "C1",
@@ -145,7 +145,7 @@ func TestTheExampleOfTerraform(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := check.ParseTerraformFile(text)
+	got, _, err := check.ParseTerraformFile(text)
 	want := map[string]string{
 		"DEFAULT_CHANNEL": "C0123456789",
 		"ROUTES":          `{"acme/*":{"gitlab":{"project":"acme/images/{name}"},"slack":{"channel":"C0123456789"}}}`,
@@ -191,7 +191,7 @@ func FuzzSources(f *testing.F) {
 		if values, names, err := check.ParseEnv(text); err == nil && len(values) != len(names) {
 			t.Errorf("%d values of %d names", len(values), len(names))
 		}
-		if values, err := check.ParseTerraformFile([]byte(text)); err == nil && values["ROUTES"] != "" {
+		if values, _, err := check.ParseTerraformFile([]byte(text)); err == nil && values["ROUTES"] != "" {
 			_, _ = route.Parse(values["ROUTES"])
 		}
 		for _, name := range []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS"} {

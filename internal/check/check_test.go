@@ -433,7 +433,7 @@ func TestFindings(t *testing.T) {
 		{"a repository that the account may not pull", func(w *world) { w.registry.AddRepository("acme/api", "other") }, []want{{"dockerhub.pull acme/api", "fail", "registry_denied", "not for this repository"}}},
 		{"a private repository, and no account", unset("REGISTRY_AUTH"), []want{{"dockerhub.pull acme/api", "fail", "registry_denied", "set REGISTRY_AUTH"}}},
 		{"a repository without its moving tag", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"latest":"stable"`)), []want{{"dockerhub.pull acme/api", "pass", "has no tag stable yet", ""}}},
-		{"a registry that limits", func(w *world) { w.registry.Answer(429) }, []want{{"dockerhub.pull acme/api", "unknown", "registry_rate_limited", ""}}},
+		{"a registry that limits", func(w *world) { w.registry.Answer(429) }, []want{{"dockerhub.pull acme/api", "unknown", "registry_rate_limited", ""}, {"dockerhub.limit", "skip", "about no repository", ""}}},
 		{"a registry that fails", func(w *world) { w.registry.Answer(500) }, []want{{"dockerhub.pull acme/api", "unknown", "registry_unavailable", ""}}},
 		{"pulls are left", func(w *world) { w.registry.LimitPulls(200, 150) }, []want{{"dockerhub.limit", "pass", "150 of 200 pulls are left, of the account", ""}}},
 		{"few pulls are left, of nobody's", func(w *world) {
@@ -499,7 +499,8 @@ func TestFindings(t *testing.T) {
 			{"deployed.webhook", "skip", "webhook_url has it", ""}, {"deployed.notify", "skip", "notify_url has it", ""}, {"deployed.trigger", "skip", "trigger_url has it", ""},
 			{"deployed.webhook_token token 1 of 1", "skip", "needs deployed.webhook, which was not looked at", ""}, {"deployed.version", "skip", "fewer than two", ""},
 		}},
-		{"the webhook's URL with its token", func(w *world) { w.settings["WEBHOOK_URL"] += "/" + webhookToken }, []want{{"deployed.webhook", "fail", "no base URL", "without a token"}}},
+		{"the webhook's URL with its token", func(w *world) { w.settings["WEBHOOK_URL"] += "/" + webhookToken }, []want{{"deployed.webhook", "fail", "it ends in a token", "alone"}}},
+		{"the webhook's URL without its scheme", set("WEBHOOK_URL", "hubrelay.example"), []want{{"deployed.webhook", "fail", "no base URL", "such as https://"}}},
 		{"Google lets nobody in", func(w *world) { w.webhook, w.notify = answering(403, "<html>"), answering(401, "<html>") }, []want{
 			{"deployed.webhook", "fail", "Google lets nobody in", "run.invoker"}, {"deployed.notify", "fail", "401", ""}, {"deployed.webhook_token token 1 of 1", "skip", "needs deployed.webhook, which failed", ""},
 		}},

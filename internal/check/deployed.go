@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
+	"slices"
 	"strings"
 )
 
@@ -74,8 +76,10 @@ func (c *checker) door(id, name string, version *string) *probe {
 		switch {
 		case base == "":
 			return notAsked("%s is not set; Terraform's output %s has it", name, strings.ToLower(name))
-		case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", u.Path != "", u.User != nil, u.RawQuery != "":
-			return fail("Set "+name+" to the address alone, such as https://hubrelay.example, without a token.", "it is no base URL")
+		case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", u.User != nil, u.RawQuery != "":
+			return fail("Set "+name+" to the address of the function, such as https://hubrelay.example.", "it is no base URL")
+		case slices.Contains(c.tokens("WEBHOOK_TOKENS"), path.Base(u.Path)):
+			return fail("Set "+name+" to the address of the function alone: the token stands in WEBHOOK_TOKENS.", "it ends in a token")
 		}
 		answer, err := get(ctx, base+"/ready", nil)
 		if err != nil {

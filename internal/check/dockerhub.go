@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,9 @@ func (c *checker) dockerhub(s settings, t targets) {
 		}))
 	}
 	c.add("dockerhub.limit", "", nil, func(context.Context) result {
+		if limit.Load() == nil && !slices.ContainsFunc(pulls, (*probe).ok) {
+			return notAsked("the registry has answered about no repository")
+		}
 		return limited(limit.Load(), c.get("REGISTRY_AUTH") != "")
 	}).after = pulls
 	c.missed(s, account, t)

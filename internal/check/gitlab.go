@@ -111,8 +111,8 @@ func tokenKey(tokens trigger.Tokens, key string) string {
 	return ""
 }
 
-// refusal turns an error of a question into a finding. what was refused is said in
-// words; a nil result says that the caller has to say more.
+// refusal is what an error says of a question to which any answer but an error
+// would have told.
 func refusal(err error) result {
 	var e *gitlab.Error
 	if !errors.As(err, &e) {
@@ -264,16 +264,15 @@ func (g *gitlabChecks) project(r route.Route) *project {
 		refs: map[string]*probe{}, files: map[string]func(context.Context) ([]byte, error){},
 	}
 	g.projects[p.name] = p
-	p.probe = g.asked("gitlab.project", p.name, p, nil, func(ctx context.Context) result {
+	needs := []*probe{g.url}
+	if key := tokenKey(g.trigger.APITokens, r.Key); key != "" {
+		needs = append(needs, g.tokens[key])
+	}
+	p.probe = g.asked("gitlab.project", p.name, p, needs, func(ctx context.Context) result {
 		var r result
 		p.shown, r = g.showProject(ctx, p)
 		return r
 	})
-	// By what key is known only here: a project without a token is not asked.
-	p.probe.needs = append(p.probe.needs, g.url)
-	if key := tokenKey(g.trigger.APITokens, r.Key); key != "" {
-		p.probe.needs = append(p.probe.needs, g.tokens[key])
-	}
 	return p
 }
 

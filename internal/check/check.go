@@ -232,8 +232,8 @@ func (c *checker) known(id, subject string, r result) *probe {
 	return c.add(id, subject, nil, func(context.Context) result { return r })
 }
 
-// look runs a probe when those that it needs are done.
-func (c *checker) look(ctx context.Context, p *probe) {
+// lookAt runs a probe when those that it needs are done.
+func (c *checker) lookAt(ctx context.Context, p *probe) {
 	defer close(p.done)
 	for _, other := range append(slices.Clone(p.needs), p.after...) {
 		<-other.done
@@ -306,10 +306,16 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 
+	report := c.look(looking)
+	return report, ctx.Err()
+}
+
+// look runs the probes that were asked for, until ctx ends.
+func (c *checker) look(ctx context.Context) Report {
 	probes := c.selected()
 	var running sync.WaitGroup
 	for _, p := range probes {
-		running.Go(func() { c.look(looking, p) })
+		running.Go(func() { c.lookAt(ctx, p) })
 	}
 	all := make(chan struct{})
 	go func() {
@@ -318,16 +324,13 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}()
 	select {
 	case <-all:
-	case <-looking.Done():
+	case <-ctx.Done():
 		select { // they end with it, unless one does not listen
 		case <-all:
 		case <-time.After(time.Second):
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return Report{}, err
-	}
-	hide := newRedactor(o.Getenv)
+	hide := newRedactor(c.Getenv)
 	var report Report
 	for _, p := range probes {
 		r := outOfTime
@@ -343,7 +346,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		})
 	}
 	slices.SortStableFunc(report.Findings, func(a, b Finding) int { return cmp.Compare(kinds[a.ID].order, kinds[b.ID].order) })
-	return report, nil
+	return report
 }
 
 func checkOnly(o Options) error {

@@ -692,29 +692,6 @@ func TestBeforeTheDeployNothingIsMissedThatItMakes(t *testing.T) {
 	want{"settings.trigger DEAD_LETTER_TOPIC", "fail", "is not the full name", ""}.check(t, w.run(t))
 }
 
-// Nobody who hangs keeps a check from its end, and what was found is told.
-func TestItEndsInTime(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("it waits for time-outs")
-	}
-	w := newWorld(t)
-	w.settings["LEDGER"] = "memory:x"
-	w.slack.Away(slacktest.Failure{Hang: true})
-	w.hub.Away(hubtest.Failure{Hang: true})
-	began := time.Now()
-	r := w.run(t)
-	if took := time.Since(began); took > check.Timeout+2*time.Second {
-		t.Errorf("it took %s", took)
-	}
-	want{"slack.token", "unknown", "no answer in time", ""}.check(t, r)
-	want{"dockerhub.account", "unknown", "no answer in time", ""}.check(t, r)
-	want{"gitlab.project " + project, "pass", "", ""}.check(t, r)
-	if r.ExitCode() != 2 {
-		t.Errorf("ends with %d", r.ExitCode())
-	}
-}
-
 func TestAnInterruptEndsIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

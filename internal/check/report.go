@@ -30,21 +30,21 @@ func (r Report) WriteJSON(w io.Writer) error {
 	}, findings})
 }
 
-// look is how a status is shown: a mark, a word to search for, and a colour.
-type look struct{ mark, word, colour string }
+// badge is how a status is shown: a mark, a word to search for, and a colour.
+type badge struct{ mark, word, colour string }
 
-func (f Finding) look() look {
+func (f Finding) badge() badge {
 	switch {
 	case f.Unknown:
-		return look{"?", "unknown", "35"}
+		return badge{"?", "unknown", "35"}
 	case f.Status == Pass:
-		return look{"✔", "pass", "32"}
+		return badge{"✔", "pass", "32"}
 	case f.Status == Warn:
-		return look{"▲", "warn", "33"}
+		return badge{"▲", "warn", "33"}
 	case f.Status == Fail:
-		return look{"✗", "fail", "31"}
+		return badge{"✗", "fail", "31"}
 	}
-	return look{"-", "skip", "90"}
+	return badge{"-", "skip", "90"}
 }
 
 // WriteText writes the report for people: a line for each finding, with what was
@@ -63,7 +63,7 @@ func (r Report) WriteText(w io.Writer, colours bool) error {
 			section = f.Section()
 			fmt.Fprintf(&b, "%s %s\n", paint("36", "►"), section)
 		}
-		l := f.look()
+		l := f.badge()
 		what := f.ID
 		if f.Subject != "" {
 			what += " " + f.Subject

@@ -18,6 +18,9 @@ import (
 
 	diff "github.com/google/go-cmp/cmp"
 
+	"github.com/getto-systems/hubrelay/functions/notify"
+	"github.com/getto-systems/hubrelay/functions/trigger"
+	"github.com/getto-systems/hubrelay/functions/webhook"
 	"github.com/getto-systems/hubrelay/internal/check"
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 	"github.com/getto-systems/hubrelay/internal/hub/hubtest"
@@ -754,5 +757,38 @@ func TestWhatPeopleRead(t *testing.T) {
 	var empty strings.Builder
 	if err := (check.Report{}).WriteJSON(&empty); err != nil || !json.Valid([]byte(empty.String())) || !strings.Contains(empty.String(), `"findings": []`) {
 		t.Errorf("%v, %s", err, empty.String())
+	}
+}
+
+// Every setting that a function reads is known, so that a misspelt one is told
+// from it.
+func TestNamesAreThoseThatFunctionsRead(t *testing.T) {
+	t.Parallel()
+	read := map[string]bool{}
+	w := newWorld(t)
+	getenv := func(name string) string {
+		read[name] = true
+		return w.settings[name]
+	}
+	_, err := webhook.ReadSettings(getenv)
+	_, err2 := trigger.ReadSettings(getenv)
+	_, err3 := notify.ReadSettings(getenv)
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	for name := range read {
+		if !slices.Contains(check.Names, name) {
+			t.Errorf("%s is read, and not known", name)
+		}
+	}
+	// These are read by no function of ours: by Go, by the logs, by the framework, and
+	// by the check.
+	for _, name := range []string{"SSL_CERT_FILE", "GOOGLE_CLOUD_PROJECT", "LOG_EXECUTION_ID", "WEBHOOK_URL", "NOTIFY_URL", "TRIGGER_URL"} {
+		read[name] = true
+	}
+	for _, name := range check.Names {
+		if !read[name] {
+			t.Errorf("%s is known, and nobody reads it", name)
+		}
 	}
 }

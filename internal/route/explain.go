@@ -120,14 +120,16 @@ func (e Explanation) rules(line func(string, ...any)) {
 
 // mismatch says why a pattern that does not match a tag does not.
 func mismatch(pattern, tag string) string {
-	if _, isSemver := strings.CutPrefix(pattern, semverPrefix); !isSemver {
+	if !strings.HasPrefix(pattern, semverPrefix) {
 		return "a glob stands for the whole tag"
 	}
 	v, err := version(tag)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "the tag is not a full version, such as 1.4.0 or v1.4.0"
-	case v.Prerelease() != "":
+	}
+	// 1.2.0 would do, and 1.2.0-rc.1 does not.
+	release, _ := v.SetPrerelease("")
+	if ok, _ := matchTag(pattern, release.String()); ok && v.Prerelease() != "" {
 		return "the tag is a pre-release, which a constraint lets in only where it names one itself, such as >=1.2.0-0"
 	}
 	return "the version does not satisfy the constraint"

@@ -118,12 +118,9 @@ func refusal(err error) result {
 	if !errors.As(err, &e) {
 		return unknown("", "%v", err)
 	}
-	switch {
-	case e.Status == http.StatusForbidden && e.Reason == gitlab.Unauthorized:
+	if e.Status == http.StatusForbidden && e.Reason == gitlab.Unauthorized {
 		return unknown("Give the access token's user or project the role Reporter, and the token the scope read_api.",
-			"GitLab answered 403: the access token may not see it")
-	case e.Status == http.StatusUnauthorized && e.Reason == gitlab.Unauthorized:
-		return unknown("", "GitLab answered 401 to the access token")
+			"the access token may not see it: GitLab answered %s", cmp.Or(e.Message, "403"))
 	}
 	return unknown(cmp.Or(e.Hint, "Run it again when GitLab answers."), "%s", e.Error())
 }

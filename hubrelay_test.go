@@ -54,11 +54,17 @@ var mayImport = map[string][]string{
 	"internal/registry":   {"internal/dockerhub", "internal/env", "internal/httpclient"},
 	"internal/slack":      {"internal/env", "internal/httpclient"},
 
+	"internal/check": {
+		"functions/notify", "functions/trigger", "functions/webhook", "internal/dockerhub", "internal/env", "internal/gitlab",
+		"internal/httpclient", "internal/hub", "internal/ledger", "internal/registry", "internal/route", "internal/slack", "internal/version",
+	},
+
 	// Fakes imitate the outside.
-	"internal/gitlab/gitlabtest": nil,
-	"internal/slack/slacktest":   nil,
-	"internal/hub/hubtest":       nil,
-	"internal/gcptest":           {"internal/skip"},
+	"internal/gitlab/gitlabtest":     nil,
+	"internal/slack/slacktest":       nil,
+	"internal/hub/hubtest":           nil,
+	"internal/registry/registrytest": nil,
+	"internal/gcptest":               {"internal/skip"},
 
 	// They are for the tests.
 	"internal/gotest": nil,
@@ -72,7 +78,7 @@ var mayImport = map[string][]string{
 		"internal/reconcile", "internal/route", "internal/slack/slacktest",
 	},
 	"cmd/hubrelay": {
-		"internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
+		"internal/check", "internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
 		"internal/reconcile", "internal/registry", "internal/route", "internal/sandbox", "internal/version",
 	},
 }
@@ -90,7 +96,7 @@ var onlyIn = map[string][]string{
 	"github.com/go-jose/go-jose":                  {"internal/gitlab/gitlabtest"},
 	"github.com/google/go-cmp":                    {},
 	"github.com/rogpeppe/go-internal":             {},
-	"github.com/getto-systems/hubrelay/functions": {".", "internal/sandbox"},
+	"github.com/getto-systems/hubrelay/functions": {".", "internal/check", "internal/sandbox"},
 }
 
 func TestImports(t *testing.T) {

@@ -23,6 +23,7 @@ Usage: hubrelay COMMAND [FLAGS]
 
   init                       write what a deploy starts from
   local                      run the whole system on this machine, with fakes
+  check                      look whether all is set up right, and say what to mend
   push URL REPOSITORY:TAG    send the webhook that Docker Hub would send
   replay                     show dead letters, and queue them again
   reconcile                  show pushes that Docker Hub did not tell of, and queue them
@@ -37,18 +38,21 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends it at once
 	err := run(ctx, os.Args[1:], os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "hubrelay:", err)
-		stop()
-		os.Exit(1)
 	}
+	end := exit{1, err}
+	errors.As(err, &end)
+	if end.err != nil {
+		fmt.Fprintln(os.Stderr, "hubrelay:", end.err)
+	}
+	stop()
+	os.Exit(end.code)
 }
 
 // commands take their arguments without their name.
 var commands = map[string]func(context.Context, []string, io.Writer) error{
+	"check":     checkCommand,
 	"init":      initCommand,
 	"local":     local,
 	"push":      push,

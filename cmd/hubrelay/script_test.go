@@ -138,8 +138,8 @@ type storyKey struct{}
 
 func of(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
 
-// check ends a story that uses a command in another way.
-func check(ts *testscript.TestScript, ok bool, usage string) {
+// require ends a story that uses a command in another way.
+func require(ts *testscript.TestScript, ok bool, usage string) {
 	if !ok {
 		ts.Fatalf("usage: %s", usage)
 	}
@@ -176,7 +176,7 @@ func into() {
 }
 
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {
-	check(ts, !neg && len(args) == 2, "waitfor FILE REGEXP")
+	require(ts, !neg && len(args) == 2, "waitfor FILE REGEXP")
 	want, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
 	var text []byte
@@ -207,7 +207,7 @@ func tellSandbox(ts *testscript.TestScript, neg bool, args []string) {
 	case len(args) == 3 && args[0] == "fault":
 		path = faults[args[1]+" "+args[2]]
 	}
-	check(ts, !neg && path != "", "sandbox push IMAGE | fault STAGE ANSWER")
+	require(ts, !neg && path != "", "sandbox push IMAGE | fault STAGE ANSWER")
 	res, err := http.Post(ts.Getenv("URL")+path, "", nil)
 	ts.Check(err)
 	defer res.Body.Close()
@@ -217,7 +217,7 @@ func tellSandbox(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func beSilent(ts *testscript.TestScript, neg bool, args []string) {
-	check(ts, !neg && len(args) == 0, "silence")
+	require(ts, !neg && len(args) == 0, "silence")
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
 	ts.Check(err)
 	ts.Defer(func() { _ = listener.Close() })
@@ -225,7 +225,7 @@ func beSilent(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func needs(ts *testscript.TestScript, neg bool, args []string) {
-	check(ts, !neg && len(args) > 0, "needs TOOL …")
+	require(ts, !neg && len(args) > 0, "needs TOOL …")
 	for _, tool := range args {
 		if _, err := os.Stat(filepath.Join(ts.Getenv("REPOSITORY"), ".tools", tool)); err != nil {
 			skip.UnlessCI(of(ts).t, tool+" is not in .tools: run make tools")
@@ -262,7 +262,7 @@ func (e elsewhere) push(image string, at time.Time) (digest string, err error) {
 
 func tellHub(ts *testscript.TestScript, neg bool, args []string) {
 	s := of(ts)
-	check(ts, !neg && len(args) > 0 && (args[0] == "start" || args[0] == "push" && len(args) > 1 && s.hub != nil), "hub start | push IMAGE [TIME]")
+	require(ts, !neg && len(args) > 0 && (args[0] == "start" || args[0] == "push" && len(args) > 1 && s.hub != nil), "hub start | push IMAGE [TIME]")
 	if args[0] == "start" {
 		images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 		ts.Defer(images.Close)
@@ -301,7 +301,7 @@ type letter struct {
 
 func startPubSub(ts *testscript.TestScript, neg bool, args []string) {
 	s := of(ts)
-	check(ts, !neg && len(args) < 2, "pubsub [FILE]")
+	require(ts, !neg && len(args) < 2, "pubsub [FILE]")
 	s.pushes = pstest.NewServer()
 	ts.Defer(func() { _ = s.pushes.Close() })
 	ts.Setenv("PUBSUB_EMULATOR_HOST", s.pushes.Addr)
@@ -342,7 +342,7 @@ func startPubSub(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func showQueued(ts *testscript.TestScript, neg bool, args []string) {
-	check(ts, !neg && len(args) == 0, "queued")
+	require(ts, !neg && len(args) == 0, "queued")
 	out := ts.Stdout()
 	for _, m := range of(ts).pushes.Messages() {
 		if m.Topic != storyTopic {

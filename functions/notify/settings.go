@@ -15,22 +15,45 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack"
 )
 
-// FromEnv wires Notify from its settings: ROUTES, SLACK_BOT_TOKEN,
-// SLACK_API_URL, LANGUAGE, NOTIFY_TOKENS, OIDC_ISSUER, OIDC_AUDIENCE,
-// PUSH_ISSUER, PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT, DEFAULT_CHANNEL,
-// SILENT_AFTER and LEDGER.
+// Settings are what Notify reads from its environment.
+type Settings struct {
+	Notify
+	Slack  *slack.Client // the same as Notify's
+	Issuer string        // of the id tokens of pipelines; "" where they are not taken
+	Ledger ledger.Name
+}
+
+// FromEnv wires Notify from its settings.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
+	s, err := ReadSettings(getenv)
+	if err != nil {
+		return nil, err
+	}
+	if s.Promotions, err = ledger.Open(string(s.Ledger)); err != nil {
+		return nil, fmt.Errorf("LEDGER: %w", err)
+	}
+	return New(s.Notify, gcplog.FromContext(ctx)), nil
+}
+
+// ReadSettings reads ROUTES, SLACK_BOT_TOKEN, SLACK_API_URL, LANGUAGE,
+// NOTIFY_TOKENS, OIDC_ISSUER, OIDC_AUDIENCE, PUSH_ISSUER, PUSH_AUDIENCE,
+// PUSH_SERVICE_ACCOUNT, DEFAULT_CHANNEL, SILENT_AFTER and LEDGER. Its error holds
+// every mistake, one a line; a setting with a mistake is zero. Nobody is asked
+// anything.
+func ReadSettings(getenv func(string) string) (Settings, error) {
 	r := env.New(getenv)
 	n := Notify{
 		Routes:   env.Parse(r, "ROUTES", route.Parse),
 		Language: slack.Language(r.OneOf("LANGUAGE", string(slack.En), string(slack.Ja))),
 	}
 	r.Required("SLACK_BOT_TOKEN")
-	n.Slack = slack.New(r.URL("SLACK_API_URL", "https://slack.com/api/")+"/", r.Token("SLACK_BOT_TOKEN"))
+	client := slack.New(r.URL("SLACK_API_URL", "https://slack.com/api/")+"/", r.Token("SLACK_BOT_TOKEN"))
+	n.Slack = client
 
 	issuer, audience := r.URL("OIDC_ISSUER", "https://gitlab.com"), r.String("OIDC_AUDIENCE", "")
+	s := Settings{Slack: client}
 	if audience != "" {
-		n.IDTokens = auth.NewVerifier(issuer, audience)
+		n.IDTokens, s.Issuer = auth.NewVerifier(issuer, audience), issuer
 	}
 	if r.String("NOTIFY_TOKENS", "") != "" {
 		n.Tokens = env.Parse(r, "NOTIFY_TOKENS", auth.ParseTokens)
@@ -52,13 +75,9 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	if r.String("SILENT_AFTER", "") != "" {
 		n.SilentAfter = env.Parse(r, "SILENT_AFTER", parseSilence)
 	}
-	if promotions := env.Parse(r, "LEDGER", ledger.Open); promotions != nil {
-		n.Promotions = promotions
-	}
-	if err := r.Err(); err != nil {
-		return nil, err
-	}
-	return New(n, gcplog.FromContext(ctx)), nil
+	s.Ledger = env.Parse(r, "LEDGER", ledger.ParseName)
+	s.Notify = n
+	return s, r.Err()
 }
 
 // parseSilence reads how long a pipeline may be silent.

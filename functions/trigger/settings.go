@@ -21,26 +21,37 @@ import (
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
-// FromEnv wires Trigger from its settings: ROUTES, GITLAB_TRIGGER_TOKENS,
-// GITLAB_API_TOKENS, GITLAB_URL, TOPIC, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH, HUB_URL,
-// RECONCILE and LEDGER.
-func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
+// Settings are what Trigger reads from its environment.
+type Settings struct {
+	Routes            route.Table
+	Tokens, APITokens Tokens
+	Images            *registry.Client
+	Hub               *hub.Client // nil: reconcile does not ask Docker Hub
+	Pipelines         *gitlab.Client
+	Ledger            ledger.Name
+	Topic             pubsub.Topic
+	DeadLetters       pubsub.Topic
+}
+
+// ReadSettings reads ROUTES, GITLAB_TRIGGER_TOKENS, GITLAB_API_TOKENS, GITLAB_URL,
+// TOPIC, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH, HUB_URL, RECONCILE and LEDGER.
+// Its error holds every mistake, one a line; a setting with a mistake is zero.
+// Nobody is asked anything.
+func ReadSettings(getenv func(string) string) (Settings, error) {
 	r := env.New(getenv)
-	t := Trigger{
+	s := Settings{
 		Routes: env.Parse(r, "ROUTES", route.Parse),
 		Tokens: env.Parse(r, "GITLAB_TRIGGER_TOKENS", parseTokens),
-	}
-	if promotions := env.Parse(r, "LEDGER", ledger.Open); promotions != nil {
-		t.Promotions = promotions
+		Ledger: env.Parse(r, "LEDGER", ledger.ParseName),
 	}
 	if r.String("GITLAB_API_TOKENS", "") != "" {
-		t.APITokens = env.Parse(r, "GITLAB_API_TOKENS", parseTokens)
+		s.APITokens = env.Parse(r, "GITLAB_API_TOKENS", parseTokens)
 	}
 	if r.Err() == nil { // else there would be mistakes that are none
-		if err := checkTokens(t.Routes, t.Tokens); err != nil {
+		if err := checkTokens(s.Routes, s.Tokens); err != nil {
 			r.Mistake("GITLAB_TRIGGER_TOKENS", err)
 		}
-		if err := checkKeys(t.Routes, t.APITokens); err != nil {
+		if err := checkKeys(s.Routes, s.APITokens); err != nil {
 			r.Mistake("GITLAB_API_TOKENS", err)
 		}
 	}
@@ -51,34 +62,45 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	}
 	const dockerHub = "https://registry-1.docker.io"
 	address := r.URL("REGISTRY", dockerHub)
-	images, err := registry.New(address, account)
-	if err != nil {
+	var err error
+	if s.Images, err = registry.New(address, account); err != nil {
 		r.Mistake("REGISTRY", err)
 	}
-	t.Images = images
 	// What stands at another registry, Docker Hub does not know.
 	asks := r.String("HUB_URL", "") != "" || strings.TrimRight(address, "/") == dockerHub
 	if r.OneOf("RECONCILE", "on", "off") == "on" && asks && err == nil {
-		client, err := hub.New(r.URL("HUB_URL", "https://hub.docker.com"), account)
-		if err != nil {
+		if s.Hub, err = hub.New(r.URL("HUB_URL", "https://hub.docker.com"), account); err != nil {
 			r.Mistake("HUB_URL", err)
 		}
-		t.Hub = client
 	}
-	pipelines, err := gitlab.New(r.URL("GITLAB_URL", "https://gitlab.com"))
-	if err != nil {
+	if s.Pipelines, err = gitlab.New(r.URL("GITLAB_URL", "https://gitlab.com")); err != nil {
 		r.Mistake("GITLAB_URL", err)
 	}
-	t.Pipelines = pipelines
-	topic := env.Parse(r, "TOPIC", pubsub.ParseTopic)
-	deadLetters := env.Parse(r, "DEAD_LETTER_TOPIC", pubsub.ParseTopic)
-	if err := r.Err(); err != nil {
+	s.Topic = env.Parse(r, "TOPIC", pubsub.ParseTopic)
+	s.DeadLetters = env.Parse(r, "DEAD_LETTER_TOPIC", pubsub.ParseTopic)
+	return s, r.Err()
+}
+
+// FromEnv wires Trigger from its settings.
+func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
+	s, err := ReadSettings(getenv)
+	if err != nil {
 		return nil, err
 	}
-	if t.Queue, err = pubsub.NewPublisher(ctx, topic, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
+	t := Trigger{
+		Routes: s.Routes, Tokens: s.Tokens, APITokens: s.APITokens,
+		Images: s.Images, Pipelines: s.Pipelines,
+	}
+	if t.Promotions, err = ledger.Open(string(s.Ledger)); err != nil {
+		return nil, fmt.Errorf("LEDGER: %w", err)
+	}
+	if s.Hub != nil {
+		t.Hub = s.Hub
+	}
+	if t.Queue, err = pubsub.NewPublisher(ctx, s.Topic, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
 		return nil, err
 	}
-	if t.DeadLetters, err = pubsub.NewPublisher(ctx, deadLetters, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
+	if t.DeadLetters, err = pubsub.NewPublisher(ctx, s.DeadLetters, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
 		return nil, err
 	}
 	log := gcplog.FromContext(ctx)

@@ -145,7 +145,8 @@ func (h handler) deliver(r *http.Request) (httpserver.Answer, error) {
 
 // decide finds out whether the image is to be promoted, and promotes it.
 func (h handler) decide(ctx context.Context, a *attempt) outcome {
-	if reason := h.unwanted(a); reason != "" {
+	var reason string
+	if a.route, reason = h.Routes.Decide(a.push.Repository, a.push.Tag); reason != "" {
 		if err := h.settleUnwanted(ctx, a); err != nil {
 			return retry("ledger_unavailable", err)
 		}
@@ -167,17 +168,6 @@ func (h handler) decide(ctx context.Context, a *attempt) outcome {
 		}
 	}
 	return retry("in_progress", nil) // others are at the tag, again and again
-}
-
-// unwanted finds the route, and says why the push is not promoted by it; ""
-// where it is.
-func (h handler) unwanted(a *attempt) string {
-	found, ok := h.Routes.Find(a.push.Repository)
-	if !ok {
-		return "no_route"
-	}
-	a.route = found
-	return found.Unwanted(a.push.Tag)
 }
 
 // settleUnwanted ends what waits of a tag that was wanted by the routes of

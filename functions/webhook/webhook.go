@@ -31,19 +31,34 @@ type Publisher interface {
 	Publish(ctx context.Context, data []byte, attributes map[string]string) (id string, err error)
 }
 
-// FromEnv wires the webhook from its settings: WEBHOOK_TOKENS and TOPIC.
-func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
+// Settings are what the webhook reads from its environment.
+type Settings struct {
+	Tokens auth.Tokens
+	Topic  pubsub.Topic
+}
+
+// ReadSettings reads WEBHOOK_TOKENS and TOPIC. Its error holds every mistake, one
+// a line; a setting with a mistake is zero.
+func ReadSettings(getenv func(string) string) (Settings, error) {
 	r := env.New(getenv)
-	tokens := env.Parse(r, "WEBHOOK_TOKENS", auth.ParseTokens)
-	topic := env.Parse(r, "TOPIC", pubsub.ParseTopic)
-	if err := r.Err(); err != nil {
-		return nil, err
+	s := Settings{
+		Tokens: env.Parse(r, "WEBHOOK_TOKENS", auth.ParseTokens),
+		Topic:  env.Parse(r, "TOPIC", pubsub.ParseTopic),
 	}
-	queue, err := pubsub.NewPublisher(ctx, topic, getenv("PUBSUB_EMULATOR_HOST"))
+	return s, r.Err()
+}
+
+// FromEnv wires the webhook from its settings.
+func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
+	s, err := ReadSettings(getenv)
 	if err != nil {
 		return nil, err
 	}
-	return New(tokens, queue, gcplog.FromContext(ctx)), nil
+	queue, err := pubsub.NewPublisher(ctx, s.Topic, getenv("PUBSUB_EMULATOR_HOST"))
+	if err != nil {
+		return nil, err
+	}
+	return New(s.Tokens, queue, gcplog.FromContext(ctx)), nil
 }
 
 // New returns the webhook. It answers 202 once the push is queued and not

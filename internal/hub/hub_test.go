@@ -645,3 +645,21 @@ func TestABaseURLMayHaveAPath(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
+
+func TestSigningInTellsWhetherTheAccountIsTaken(t *testing.T) {
+	t.Parallel()
+	fake := newHub()
+	if account, err := start(t, fake, config).SignIn(t.Context()); !account || err != nil {
+		t.Errorf("got %t, %v", account, err)
+	}
+	if account, err := start(t, fake, "").SignIn(t.Context()); account || err != nil {
+		t.Errorf("as nobody: got %t, %v", account, err)
+	}
+	_, err := start(t, fake, strings.Replace(config, secret, "canary-wrong", 1)).SignIn(t.Context())
+	if e := refusal(t, err); e.Reason != hub.LoginDenied {
+		t.Errorf("got %v", err)
+	}
+	if logins, others := questions(fake); logins != 2 || others != 0 {
+		t.Errorf("%d logins, %d other questions", logins, others)
+	}
+}

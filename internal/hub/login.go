@@ -53,6 +53,15 @@ func (s session) forget(g *grant) { s.current.CompareAndSwap(g, nil) }
 // signsIn tells whether there is an account to log in with.
 func (c *Client) signsIn() bool { return c.account.Name != "" && !c.account.Password.IsZero() }
 
+// SignIn logs in as whoever asks does, and tells whether there is an account to
+// log in with.
+func (c *Client) SignIn(ctx context.Context) (account bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	_, _, err = c.login(ctx)
+	return c.signsIn(), err
+}
+
 // nobody has no header: a wrong one is refused even where none is asked for.
 var nobody = new(grant)
 

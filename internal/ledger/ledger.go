@@ -35,16 +35,39 @@ type Ledger struct{ store Store }
 // New returns a ledger over a store.
 func New(s Store) *Ledger { return &Ledger{s} }
 
+// Name is a LEDGER setting that names a ledger.
+type Name string
+
+// ParseName reads a Name: firestore:projects/PROJECT/databases/DATABASE, or
+// memory:NAME.
+func ParseName(text string) (Name, error) {
+	rest, ok := strings.CutPrefix(text, firestorePrefix)
+	switch {
+	case ok && databaseName.MatchString(rest), strings.HasPrefix(text, memoryPrefix):
+		return Name(text), nil
+	case ok:
+		return "", fmt.Errorf("%.100q is not the full name of a Firestore database, projects/PROJECT/databases/DATABASE", rest)
+	}
+	return "", fmt.Errorf("%.50q is not a ledger: write firestore:projects/PROJECT/databases/DATABASE, or memory:NAME", text)
+}
+
+// InMemory tells whether the ledger is gone with its process.
+func (n Name) InMemory() bool { return strings.HasPrefix(string(n), memoryPrefix) }
+
+const firestorePrefix, memoryPrefix = "firestore:", "memory:"
+
 // Open returns the ledger that a LEDGER setting names. It asks nobody
-// anything: a ledger that is away is found out when it is used.
-func Open(name string) (*Ledger, error) {
-	if strings.HasPrefix(name, "memory:") {
-		return New(SharedMemory(name)), nil
+// anything: a ledger that is away is found out when it is used. For Firestore
+// it needs Google's application default credentials.
+func Open(text string) (*Ledger, error) {
+	name, err := ParseName(text)
+	if err != nil {
+		return nil, err
 	}
-	if rest, ok := strings.CutPrefix(name, "firestore:"); ok {
-		return openFirestore(rest)
+	if name.InMemory() {
+		return New(SharedMemory(text)), nil
 	}
-	return nil, fmt.Errorf("%.50q is not a ledger: write firestore:projects/PROJECT/databases/DATABASE, or memory:NAME", name)
+	return openFirestore(strings.TrimPrefix(text, firestorePrefix))
 }
 
 // NewID makes a promotion_id.

@@ -304,6 +304,14 @@ func TestOpen(t *testing.T) {
 		if _, err := ledger.Open(name); err == nil {
 			t.Errorf("%q is taken for a ledger", name)
 		}
+		if _, err := ledger.ParseName(name); err == nil {
+			t.Errorf("%q is taken for the name of a ledger", name)
+		}
+	}
+	for text, inMemory := range map[string]bool{"memory:x": true, "firestore:projects/p/databases/(default)": false} {
+		if name, err := ledger.ParseName(text); err != nil || name.InMemory() != inMemory {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 	open := func(name string) fixture {
 		l, err := ledger.Open(name)

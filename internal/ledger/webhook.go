@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 )
 
 // foundUntilTold is how many pushes of a repository must be found by reconcile,
@@ -40,6 +41,21 @@ func (l *Ledger) Found(ctx context.Context, repository, route, hint string) erro
 		}
 		return true
 	})
+}
+
+// Webhooks tells whether Docker Hub has ever told of a push of the repository, and
+// how many pushes reconcile has found of which it had not.
+func (l *Ledger) Webhooks(ctx context.Context, repository string) (heard bool, found int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	r, err := l.store.Repository(ctx, repository)
+	if err != nil {
+		return false, 0, fmt.Errorf("read what is known of %s: %w", repository, err)
+	}
+	if r == nil {
+		return false, 0, nil
+	}
+	return r.Webhook, r.Found, nil
 }
 
 // repository lets f change what is known of a repository. f returns whether it

@@ -44,4 +44,19 @@ var registration = []scenario{
 			f.t.Error("there is news")
 		}
 	}},
+	{"what is known of Docker Hub's webhook is told", func(f fixture) {
+		wants := func(heard bool, found int) {
+			f.t.Helper()
+			gotHeard, gotFound, err := f.Webhooks(f.t.Context(), "acme/api")
+			f.must(err)
+			if gotHeard != heard || gotFound != found {
+				f.t.Errorf("heard is %t and found %d, want %t and %d", gotHeard, gotFound, heard, found)
+			}
+		}
+		wants(false, 0)
+		f.must(f.Found(f.t.Context(), "acme/api", "acme/*", "paste the URL"))
+		wants(false, 1)
+		f.must(f.HeardOf(f.t.Context(), "acme/api"))
+		wants(true, 1)
+	}},
 }

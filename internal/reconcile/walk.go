@@ -291,8 +291,8 @@ func (w *walk) consider(ctx context.Context, list []pushed) error {
 // promotion. The registry is asked what it is: the API's digest may be of one
 // platform.
 func (w *walk) look(ctx context.Context, p pushed) error {
-	r, ok := w.Routes.Find(p.repository)
-	if !ok || errors.Join(dockerhub.CheckRepository(p.repository), dockerhub.CheckTag(p.tag)) != nil || r.Unwanted(p.tag) != "" {
+	r, reason := w.Routes.Decide(p.repository, p.tag)
+	if reason != "" || errors.Join(dockerhub.CheckRepository(p.repository), dockerhub.CheckTag(p.tag)) != nil {
 		return nil
 	}
 	now := time.Now()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,28 @@ func parseBase(text string) (*url.URL, error) {
 // points to now. It asks with HEAD, which Docker Hub does not count as a pull,
 // and with GET where that says nothing.
 func (c *Client) Digest(ctx context.Context, repository, tag string) (string, error) {
+	digest, _, err := c.Look(ctx, repository, tag)
+	return digest, err
+}
+
+// Pulls is what a registry says of its limit of pulls. Docker Hub counts a
+// manifest that is asked for with GET, by account, or by address where there is
+// none.
+type Pulls struct {
+	Limit     int
+	Remaining int
+	Window    time.Duration // zero where the registry does not say
+}
+
+// Look is Digest, and says what is left of a limit of pulls: nil where the
+// registry names none.
+func (c *Client) Look(ctx context.Context, repository, tag string) (string, *Pulls, error) {
+	var noted atomic.Pointer[Pulls]
+	digest, err := c.digest(context.WithValue(ctx, pullsKey{}, &noted), repository, tag)
+	return digest, noted.Load(), err
+}
+
+func (c *Client) digest(ctx context.Context, repository, tag string) (string, error) {
 	if err := errors.Join(dockerhub.CheckRepository(repository), dockerhub.CheckTag(tag)); err != nil {
 		return "", &Error{Reason: NotInRegistry, Cause: err}
 	}
@@ -229,6 +252,7 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, unreachable(err)
 	}
+	notePulls(r.Context(), res.Header)
 	challenged := res.StatusCode == http.StatusUnauthorized && r.URL.Path == "/v2/"
 	if res.StatusCode == http.StatusOK || challenged {
 		return res, nil
@@ -238,4 +262,30 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, refused(res, g.account)
 	}
 	return nil, loginRefused(res, g.account)
+}
+
+type pullsKey struct{}
+
+// notePulls reads the headers in which Docker Hub says how many pulls are left,
+// such as ratelimit-remaining: 76;w=21600.
+func notePulls(ctx context.Context, h http.Header) {
+	noted, ok := ctx.Value(pullsKey{}).(*atomic.Pointer[Pulls])
+	limit, window, limitOK := pulls(h.Get("Ratelimit-Limit"))
+	remaining, _, remainingOK := pulls(h.Get("Ratelimit-Remaining"))
+	if ok && limitOK && remainingOK {
+		noted.Store(&Pulls{limit, remaining, window})
+	}
+}
+
+func pulls(text string) (n int, window time.Duration, ok bool) {
+	number, rest, _ := strings.Cut(text, ";")
+	n, err := strconv.Atoi(strings.TrimSpace(number))
+	if err != nil || n < 0 {
+		return 0, 0, false
+	}
+	seconds, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(rest), "w="), 10, 31)
+	if err == nil {
+		window = time.Duration(seconds) * time.Second
+	}
+	return n, window, true
 }

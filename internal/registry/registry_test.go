@@ -513,3 +513,27 @@ func TestOfTooManyRepositoriesAllAreForgotten(t *testing.T) {
 		t.Error("the first of 1000 repositories is still remembered")
 	}
 }
+
+func TestWhatIsLeftOfALimitOfPulls(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		limit, remaining string
+		want             *registry.Pulls
+	}{
+		{"100;w=21600", "76;w=21600", &registry.Pulls{Limit: 100, Remaining: 76, Window: 6 * time.Hour}},
+		{"100", "0", &registry.Pulls{Limit: 100}},
+		{"100;w=x", " 7 ;w=21600", &registry.Pulls{Limit: 100, Remaining: 7}},
+		{"", "", nil}, {"100;w=21600", "", nil}, {"x", "y", nil}, {"-1", "-1", nil}, {"99999999999999999999", "1", nil},
+	} {
+		h := newHub(t, &hub{fail: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ratelimit-limit", c.limit)
+			w.Header().Set("ratelimit-remaining", c.remaining)
+			w.WriteHeader(http.StatusTooManyRequests)
+		})})
+		_, got, err := h.client(t, "").Look(t.Context(), "acme/api", "1")
+		wantReason(t, err, registry.RateLimited)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%q, %q: %s", c.limit, c.remaining, diff)
+		}
+	}
+}

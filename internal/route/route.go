@@ -464,36 +464,18 @@ func (r Route) RunsIn(p Project) bool {
 	return strings.EqualFold(r.GitLab.Project, p.Path) || r.GitLab.Project == p.ID
 }
 
-// Allows tells whether the route's tag rules let a tag be promoted.
-func (r Route) Allows(tag string) bool {
-	return (len(r.Tags.Include) == 0 || matchAny(r.Tags.Include, tag)) && !matchAny(r.Tags.Exclude, tag)
-}
-
-// Unwanted says why a push of the tag is not promoted, "" where it is.
-func (r Route) Unwanted(tag string) (reason string) {
-	switch {
-	case tag == r.Latest:
-		return "moving_tag"
-	case dockerhub.IsArtifactTag(tag):
-		return "artifact_tag"
-	case !r.Allows(tag):
-		return "tag_rules"
+func firstMatch(patterns []string, tag string) string {
+	for _, p := range patterns {
+		if ok, _ := matchTag(p, tag); ok { // the pattern was checked by Parse
+			return p
+		}
 	}
 	return ""
 }
 
-func matchAny(patterns []string, tag string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		ok, _ := matchTag(p, tag) // the pattern was checked by Parse
-		return ok
-	})
-}
-
-// matchTag matches a whole tag. A constraint matches full versions only, with
-// or without a "v": in "1.4" or "20240101" it would see versions that nobody
-// meant.
+// matchTag matches a whole tag. A constraint matches full versions only.
 func matchTag(pattern, tag string) (bool, error) {
-	constraint, isSemver := strings.CutPrefix(pattern, "semver:")
+	constraint, isSemver := strings.CutPrefix(pattern, semverPrefix)
 	if !isSemver {
 		if pattern == "" {
 			return false, errors.New("is empty")
@@ -508,7 +490,7 @@ func matchTag(pattern, tag string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("is not a version constraint: %w", err)
 	}
-	v, err := semver.StrictNewVersion(strings.TrimPrefix(tag, "v"))
+	v, err := version(tag)
 	return err == nil && c.Check(v), nil
 }
 

@@ -50,7 +50,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(seed.status, seed.retryAfter, seed.body)
 	}
 	f.Fuzz(func(t *testing.T, status int, after, body string) {
-		c := &Client{api.New(token, api.OptionAPIURL("https://slack.example/api/"),
+		c := &Client{api: api.New(token, api.OptionAPIURL("https://slack.example/api/"),
 			api.OptionHTTPClient(caller{&http.Client{Transport: answering{status, after, body}}, env.NewSecret(token)}))}
 		var said struct {
 			OK          bool

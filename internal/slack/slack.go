@@ -25,15 +25,18 @@ const Timeout = 10 * time.Second
 
 // Client posts as one bot. One call is one HTTP request, and each error wraps
 // an *Error. It is safe for concurrent use.
-type Client struct{ api *api.Client }
+type Client struct {
+	api    *api.Client
+	url    string // of the Web API, with a slash at its end
+	caller caller
+}
 
 // New returns a Client of the Web API at apiURL, such as
 // https://slack.com/api/. It asks nobody anything yet.
 func New(apiURL string, token env.Secret) *Client {
-	return &Client{api.New(token.Reveal(),
-		api.OptionAPIURL(strings.TrimRight(apiURL, "/")+"/"),
-		api.OptionHTTPClient(caller{httpclient.New(Timeout), token}),
-	)}
+	apiURL = strings.TrimRight(apiURL, "/") + "/"
+	c := caller{httpclient.New(Timeout), token}
+	return &Client{api.New(token.Reveal(), api.OptionAPIURL(apiURL), api.OptionHTTPClient(c)), apiURL, c}
 }
 
 // Ref names one message as Slack answered it: with the channel's ID.

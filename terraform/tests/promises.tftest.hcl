@@ -577,6 +577,10 @@ run "outputs_say_how_to_go_on" {
     error_message = "Notify expects another audience than the output says."
   }
   assert {
+    condition     = tomap(output.settings.trigger) == google_cloudfunctions2_function.this["trigger"].service_config[0].environment_variables && toset(keys(output.settings)) == toset(["webhook", "trigger", "notify"]) && output.trigger_url == output.webhook_url
+    error_message = "Other settings are checked than those that are deployed."
+  }
+  assert {
     condition     = strcontains(output.commands.logs, "service_name=(\"hubrelay-webhook\" OR \"hubrelay-trigger\" OR \"hubrelay-notify\")")
     error_message = "The logs are those of another hubrelay, too."
   }

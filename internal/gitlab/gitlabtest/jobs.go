@@ -111,12 +111,18 @@ func (s *Server) api(do func(p *Pipeline, r *http.Request) (status int, answer a
 		s.mu.Lock()
 		status, answer := func() (int, any) {
 			defer s.mu.Unlock()
-			token := r.Header.Get("PRIVATE-TOKEN")
+			scopes := []string{"api"}
+			if r.Method == http.MethodGet {
+				scopes = append(scopes, "read_api")
+			}
+			token, refused, why := s.identify(r, scopes...)
 			project, ok := s.find(r.PathValue("id"))
 			switch {
-			case token != "" && token != s.apiToken:
-				return http.StatusUnauthorized, map[string]any{"message": "401 Unauthorized"}
-			case token == "" || !ok:
+			case r.Header.Get("PRIVATE-TOKEN") == "": // nobody sees a private project
+				return http.StatusNotFound, map[string]any{"message": "404 Project Not Found"}
+			case refused != 0:
+				return refused, why
+			case !ok, !token.sees(project):
 				return http.StatusNotFound, map[string]any{"message": "404 Project Not Found"}
 			case project.MovedFrom != "" && project.MovedFrom == r.PathValue("id"):
 				return s.moved(w, r, project)

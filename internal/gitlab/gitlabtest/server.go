@@ -40,14 +40,26 @@ type Project struct {
 	// ForbidPayload refuses calls without variables, too, as affected versions
 	// do: for them the TRIGGER_PAYLOAD that GitLab adds is one.
 	ForbidPayload bool
-	NoJobs        bool     // the rules leave no job
-	InvalidYAML   bool     // a pipeline is stored, and fails to be created
-	Inputs        []string // that are declared; nil accepts any
+	// NoRight takes the right to run pipelines from whoever made the trigger token.
+	NoRight     bool
+	NoJobs      bool     // the rules leave no job
+	InvalidYAML bool     // a pipeline is stored, and fails to be created
+	Inputs      []string // that are declared; nil accepts any
 	// MovedFrom is a path that the project had, where it is still found and
 	// not written to.
 	MovedFrom string
 	// Refuse is the answer to every call with a right token, where it is set.
 	Refuse *Failure
+
+	Archived, EmptyRepo, CIDisabled bool
+	Tags                            []string          // of the repository
+	Unprotected                     []string          // branches and tags; all others are protected
+	CIConfigPath                    string            // .gitlab-ci.yml where it is ""
+	VariablesRole                   string            // that may set pipeline variables: a Role, RoleDeveloper where it is ""
+	Files                           map[string]string // of the repository, the same on every ref; nil: they are not looked at
+	Jobs                            []string          // of the configuration; the template's where it is nil
+	Includes                        []Include         // of the configuration
+	Merged                          string            // the configuration with what it includes
 
 	anyRef bool
 }
@@ -101,7 +113,6 @@ type Server struct {
 	mu         sync.Mutex
 	projects   []Project
 	anyToken   string
-	apiToken   string
 	onPipeline func(Pipeline)
 	pipelines  []Pipeline
 	jobs       []job
@@ -111,7 +122,11 @@ type Server struct {
 	requests   []Request
 	failures   []Failure
 	rateLimit  int
-	attempts   []attempt // of the last minute, while there is a limit
+
+	accessTokens []AccessToken
+	version      string
+	questions    *Failure  // that answers every question
+	attempts     []attempt // of the last minute, while there is a limit
 }
 
 type attempt struct {
@@ -129,6 +144,13 @@ func New(baseURL string) *Server {
 	s.mux.HandleFunc(jobsPattern, s.api(s.listJobs))
 	s.mux.HandleFunc("POST /api/v4/projects/{id}/pipelines/{pipeline}/retry", s.api(s.retry))
 	s.mux.HandleFunc("POST /api/v4/projects/{id}/pipelines/{pipeline}/cancel", s.api(s.cancel))
+	s.mux.HandleFunc("GET /api/v4/version", s.asked(s.showVersion))
+	s.mux.HandleFunc("GET /api/v4/personal_access_tokens/self", s.asked(s.showToken))
+	s.mux.HandleFunc("GET /api/v4/projects/{id}", s.ofProject(s.showProject))
+	s.mux.HandleFunc("GET /api/v4/projects/{id}/repository/branches/{ref}", s.ofProject(s.showBranch))
+	s.mux.HandleFunc("GET /api/v4/projects/{id}/repository/tags/{ref}", s.ofProject(s.showTag))
+	s.mux.HandleFunc("GET /api/v4/projects/{id}/ci/lint", s.ofProject(s.lint))
+	s.mux.HandleFunc("GET /api/v4/projects/{id}/repository/files/{file}/raw", s.ofProject(s.showFile))
 	s.mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
 	s.mux.HandleFunc("GET /oauth/discovery/keys", s.keys)
 	s.mux.HandleFunc("GET /{path...}", s.page)
@@ -175,9 +197,7 @@ func (s *Server) AnyProject(token string) {
 // APIToken makes token one that may read every project, and retry and cancel
 // its pipelines.
 func (s *Server) APIToken(token string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.apiToken = token
+	s.AddAccessToken(AccessToken{Token: token, Maintainer: true})
 }
 
 // OnPipeline has f called, in a goroutine of its own, for every pipeline that
@@ -301,9 +321,13 @@ func (s *Server) create(r *http.Request) (status int, answer any) {
 		return http.StatusMethodNotAllowed, map[string]any{"message": "Non GET methods are not allowed for moved projects"}
 	case project.Refuse != nil:
 		return 0, project.Refuse
+	case project.CIDisabled:
+		return refuse(http.StatusBadRequest, "Pipelines are disabled!")
+	case project.NoRight, project.Archived:
+		return refuse(http.StatusBadRequest, "Insufficient permissions to create a new pipeline")
 	case project.ForbidPayload, project.ForbidVariables && len(p.variables) > 0:
 		return refuse(http.StatusBadRequest, "Insufficient permissions to set pipeline variables")
-	case !project.anyRef && !slices.Contains(project.Refs, p.ref):
+	case !project.hasRef(p.ref), project.EmptyRepo:
 		return refuse(http.StatusBadRequest, "Reference not found")
 	case s.limited(project.ID, p.ref):
 		return refuse(http.StatusBadRequest, "Too many pipelines created in the last minute. Try again later.")

@@ -383,3 +383,35 @@ func TestMessagesAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestScopes(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New("t")
+	s.AddChannel("C1", "images")
+	s.AddChannel("C2", "secret")
+	s.MakePrivate("C2")
+	for _, c := range []struct {
+		scopes          []string
+		method, channel string
+		needed          string // "" where it is answered
+	}{
+		{[]string{"chat:write"}, "auth.test", "", ""},
+		{[]string{"chat:write"}, "chat.postMessage", "C1", ""},
+		{[]string{"chat:write"}, "conversations.info", "C1", "channels:read"},
+		{[]string{"channels:read"}, "conversations.info", "C1", ""},
+		{[]string{"channels:read"}, "conversations.info", "C2", "groups:read"},
+		{[]string{"channels:read", "groups:read"}, "conversations.info", "C2", ""},
+		{[]string{"channels:read"}, "chat.postMessage", "C1", "chat:write"},
+		{[]string{"channels:read"}, "chat.update", "C1", "chat:write"},
+	} {
+		s.SetScopes(c.scopes...)
+		got := call(t, s, "t", c.method, "channel", c.channel, "text", "x")
+		if c.needed == "" && got["ok"] != true || c.needed != "" && (got["error"] != "missing_scope" || got["needed"] != c.needed || got["provided"] != strings.Join(c.scopes, ",")) {
+			t.Errorf("%s of %s with %v: got %v", c.method, c.channel, c.scopes, got)
+		}
+	}
+	res := send(s, "/auth.test", "application/x-www-form-urlencoded", "token=t")
+	if got := res.Header().Get("X-OAuth-Scopes"); got != "channels:read" {
+		t.Errorf("the scopes are %q", got)
+	}
+}

@@ -81,6 +81,9 @@ type Server struct {
 	archived  map[string]bool   // by ID, as are the next two
 	left      map[string]bool   // the bot is not in it
 	deleted   map[string]bool
+	private   map[string]bool
+	scopes    []string // of the token
+	person    bool     // whom the token belongs to is no bot
 	messages  []Message
 	calls     []Call
 	failures  []Failure
@@ -94,7 +97,8 @@ type Server struct {
 func New(token string) *Server {
 	return &Server{
 		token: token, channels: map[string]string{},
-		archived: map[string]bool{}, left: map[string]bool{}, deleted: map[string]bool{},
+		archived: map[string]bool{}, left: map[string]bool{}, deleted: map[string]bool{}, private: map[string]bool{},
+		scopes: []string{writeScope, channelsScope, groupsScope},
 	}
 }
 
@@ -104,6 +108,31 @@ func (s *Server) AddChannel(id, name string) {
 	defer s.mu.Unlock()
 	s.channels[id] = strings.TrimPrefix(name, "#")
 }
+
+// The scopes that what the server answers needs.
+const (
+	writeScope    = "chat:write"
+	channelsScope = "channels:read"
+	groupsScope   = "groups:read"
+)
+
+// SetScopes gives the token these scopes alone. At first it has all that the
+// server knows: chat:write, channels:read and groups:read.
+func (s *Server) SetScopes(scopes ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.scopes = scopes
+}
+
+// BelongToPerson makes the token a user's, and no bot's.
+func (s *Server) BelongToPerson() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.person = true
+}
+
+// MakePrivate makes a channel private, by its ID.
+func (s *Server) MakePrivate(id string) { s.set(s.private, id, true) }
 
 // Archive archives a channel, by its ID: it takes no posts and no updates.
 func (s *Server) Archive(id string) { s.set(s.archived, id, true) }
@@ -214,6 +243,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case token != s.token:
 			code = "invalid_auth"
 		default:
+			s.mu.Lock()
+			scopes := slices.Clone(s.scopes)
+			s.mu.Unlock()
+			// Not documented, but seen.
+			w.Header().Set("X-OAuth-Scopes", strings.Join(scopes, ","))
+			if needed := s.missing(method, values, scopes); needed != "" {
+				if !fails {
+					reply(w, http.StatusOK, map[string]any{"ok": false, "error": "missing_scope", "needed": needed, "provided": strings.Join(scopes, ",")})
+					return
+				}
+				break
+			}
 			answer, code = s.do(method, values)
 		}
 	}
@@ -321,10 +362,16 @@ func token(r *http.Request, values url.Values) string {
 func (s *Server) do(method string, v url.Values) (answer map[string]any, code string) {
 	switch method {
 	case "auth.test":
-		return map[string]any{
+		who := map[string]any{
 			"url": "https://sandbox.slack.com/", "team": "Sandbox", "team_id": "T0SANDBOX",
-			"user": "hubrelay", "user_id": "U0HUBRELAY", "bot_id": "B0HUBRELAY",
-		}, ""
+			"user": "hubrelay", "user_id": "U0HUBRELAY",
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.person {
+			who["bot_id"] = "B0HUBRELAY"
+		}
+		return who, ""
 	case "conversations.info":
 		return s.info(v)
 	case "chat.postMessage":
@@ -335,11 +382,31 @@ func (s *Server) do(method string, v url.Values) (answer map[string]any, code st
 	return nil, "unknown_method"
 }
 
+// missing returns the scope that a call needs and the token lacks, or "".
+func (s *Server) missing(method string, v url.Values, scopes []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	needed := ""
+	switch method {
+	case "chat.postMessage", "chat.update":
+		needed = writeScope
+	case "conversations.info":
+		needed = channelsScope
+		if s.private[v.Get("channel")] {
+			needed = groupsScope
+		}
+	}
+	if needed == "" || slices.Contains(scopes, needed) {
+		return ""
+	}
+	return needed
+}
+
 func (s *Server) info(v url.Values) (map[string]any, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, ok := s.byID(v.Get("channel"))
-	if !ok || s.deleted[id] {
+	if !ok || s.deleted[id] || s.private[id] && s.left[id] {
 		return nil, "channel_not_found"
 	}
 	name := s.channels[id]
@@ -347,7 +414,7 @@ func (s *Server) info(v url.Values) (map[string]any, string) {
 		name = strings.ToLower(id)
 	}
 	return map[string]any{"channel": map[string]any{
-		"id": id, "name": name, "is_channel": true, "is_archived": s.archived[id], "is_member": !s.left[id],
+		"id": id, "name": name, "is_channel": true, "is_private": s.private[id], "is_archived": s.archived[id], "is_member": !s.left[id],
 	}}, ""
 }
 

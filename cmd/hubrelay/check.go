@@ -1,0 +1,219 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/getto-systems/hubrelay/internal/check"
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
+	"github.com/getto-systems/hubrelay/internal/route"
+	"github.com/getto-systems/hubrelay/internal/version"
+)
+
+const checkUsage = `Usage: hubrelay check [FLAGS]
+
+Looks whether a hubrelay is set up right, and says what to mend. It asks GitLab,
+Docker Hub, Slack and the functions what can be asked without side effects, for
+30 seconds at most.
+
+  hubrelay check -pre -terraform terraform/terraform.tfvars
+                                            before the deploy
+  terraform -chdir=terraform output -json | hubrelay check -terraform -
+                                            after it
+  hubrelay check -env hubrelay.env          with settings from lines NAME=VALUE
+  hubrelay check -only gitlab               one section, or one finding by its ID
+  hubrelay check -explain acme/api:1.2.0-rc1
+                                            would this tag be promoted, and if not,
+                                            by which rule not
+
+Settings have the names that the functions read, such as ROUTES and
+GITLAB_TRIGGER_TOKENS. A file counts before the environment. Secrets are in no
+output of Terraform: they come from the environment, also as Terraform gets them
+(TF_VAR_gitlab_trigger_tokens), or from -env. WEBHOOK_URL, NOTIFY_URL and
+TRIGGER_URL are the addresses of the functions. With an access token in
+GITLAB_API_TOKENS much more of GitLab can be looked at, and a wrong trigger token
+be told from a wrong project.
+
+Each finding is pass, warn, fail, skip or unknown. What is skipped was not looked
+at: something it needs is not in order, or nobody gave what it takes to ask.
+What is unknown was asked, and there was no answer that tells.
+
+It ends with 0 where all that was looked at is well, 1 where something failed, 2
+where something is unknown, nothing was looked at, or the flags are wrong.
+
+The sections are %s.
+
+Flags:
+`
+
+// exit is an error that ends the command with a code of its own.
+type exit struct {
+	code int
+	err  error // nil where all was said
+}
+
+func (e exit) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e exit) Unwrap() error { return e.err }
+
+func checkCommand(ctx context.Context, args []string, out io.Writer) error {
+	err := checkSetup(ctx, args, out)
+	var code exit
+	if err == nil || errors.Is(err, flag.ErrHelp) || errors.As(err, &code) {
+		return err
+	}
+	return exit{2, err}
+}
+
+func checkSetup(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("check", flag.ContinueOnError)
+	var (
+		o         check.Options
+		env       = flags.String("env", "", "read settings from this `file` with lines NAME=VALUE, and then from the environment")
+		terraform = flags.String("terraform", "", "read settings from this `file`: what terraform output -json has written, or before the deploy terraform.tfvars; - is standard input")
+		only      = flags.String("only", "", "look at these alone, and at what they need, `SECTION[,ID]`, such as gitlab,slack.channel")
+		asJSON    = flags.Bool("json", false, "as a JSON object, with the version of its form")
+		explain   = flags.String("explain", "", "say whether a push of this image would be promoted, `REPOSITORY:TAG`; it needs ROUTES alone, and with -json is JSON")
+	)
+	flags.BoolVar(&o.Pre, "pre", false, "before the deploy: leave out what it creates")
+	flags.BoolVar(&o.NoTrigger, "no-trigger", false, "leave out the one POST request to GitLab, which asks for a pipeline on a ref that cannot exist, to try the trigger token")
+	flags.BoolVar(&o.Say, "say", false, "post one line to each Slack channel that the bot may not ask about")
+	flags.Func("image", "look at this repository, too, `REPOSITORY[:TAG]`; may be repeated. For routes with globs Docker Hub is asked otherwise", func(text string) error {
+		i, err := check.ParseImage(text)
+		o.Images = append(o.Images, i)
+		return err
+	})
+	if err := parse(flags, fmt.Sprintf(checkUsage, strings.Join(check.Sections, ", ")), args, out); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("check takes flags and no arguments, and %.100q is one", flags.Arg(0))
+	}
+	if *only != "" {
+		o.Only = strings.Split(*only, ",")
+	}
+	if err := readSettings(&o, *env, *terraform); err != nil {
+		return err
+	}
+	if *explain != "" {
+		return explainImage(o.Getenv("ROUTES"), *explain, *asJSON, out)
+	}
+	o.Version = version.Number
+	report, err := check.Run(ctx, o)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case err != nil:
+		return err
+	case *asJSON:
+		err = report.WriteJSON(out)
+	default:
+		err = report.WriteText(out, coloured(out))
+	}
+	if code := report.ExitCode(); err == nil && code != 0 {
+		return exit{code: code}
+	}
+	return err
+}
+
+// readSettings says where settings come from: a file counts before what Terraform
+// has, and that before the environment, where the variables by which Terraform
+// gets its secrets count last.
+func readSettings(o *check.Options, env, terraform string) error {
+	var file, outputs map[string]string
+	if env != "" {
+		text, err := readSource(env)
+		if err != nil {
+			return fmt.Errorf("-env: %w", err)
+		}
+		if file, o.Names, err = check.ParseEnv(string(text)); err != nil {
+			return fmt.Errorf("-env: %s: %w", env, err)
+		}
+	}
+	if terraform != "" {
+		text, err := readSource(terraform)
+		if err != nil {
+			return fmt.Errorf("-terraform: %w", err)
+		}
+		if outputs, o.Deployed, err = check.ParseTerraformFile(text); err != nil {
+			return fmt.Errorf("-terraform: %w", err)
+		}
+	}
+	variables := map[string]string{}
+	for _, name := range check.Names {
+		value, err := check.Variable(name, os.Getenv)
+		if err != nil {
+			return err
+		}
+		variables[name] = value
+	}
+	o.Getenv = func(name string) string { return cmp.Or(file[name], outputs[name], os.Getenv(name), variables[name]) }
+	return nil
+}
+
+// readSource reads a file, or standard input where its name is -.
+func readSource(name string) ([]byte, error) {
+	from := os.Stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		from = file
+	}
+	text, err := io.ReadAll(io.LimitReader(from, check.MaxSource+1))
+	if err == nil && len(text) > check.MaxSource {
+		err = fmt.Errorf("%s is over %d bytes", name, check.MaxSource)
+	}
+	return text, err
+}
+
+// explainImage says what would become of a push.
+func explainImage(routes, image string, asJSON bool, out io.Writer) error {
+	repository, tag, err := dockerhub.SplitImage(image)
+	if err == nil {
+		err = errors.Join(dockerhub.CheckRepository(repository), dockerhub.CheckTag(tag))
+	}
+	if err != nil {
+		return fmt.Errorf("-explain: %w", err)
+	}
+	if routes == "" {
+		return errors.New("-explain: ROUTES is not set")
+	}
+	table, err := route.Parse(routes)
+	if err != nil {
+		return fmt.Errorf("ROUTES: %w", err)
+	}
+	e := table.Explain(repository, tag)
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(e)
+	}
+	_, err = io.WriteString(out, e.String())
+	return err
+}
+
+// coloured tells whether to colour what is written: on a terminal, unless NO_COLOR
+// is set (https://no-color.org) or the terminal is dumb.
+func coloured(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/getto-systems/hubrelay/internal/gcptest"
+	"github.com/getto-systems/hubrelay/internal/ledger"
+	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
+)
+
+// settingsFile writes a file for -env.
+func settingsFile(t *testing.T, lines ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "hubrelay.env")
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+const oneRoute = `ROUTES={"acme/api": {"gitlab": {"project": "acme/images/api"}, "tags": {"include": ["semver:>=1.2"]}, "slack": {"channel": "C1234"}}}`
+
+func TestExplainAPush(t *testing.T) {
+	t.Parallel()
+	file := settingsFile(t, oneRoute)
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"check", "-env", file, "-explain", "acme/api:1.2.0-rc1"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"acme/api:1.2.0-rc1 is not promoted: tag_rules.\n", `tags.include has "semver:>=1.2", which does not match: the tag is a pre-release`, `The route is "acme/api".`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	out.Reset()
+	if err := run(t.Context(), []string{"check", "-env", file, "-explain", "acme/api:1.4.0", "-json"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	var said struct {
+		Promoted   bool
+		IncludedBy string `json:"included_by"`
+	}
+	if err := json.Unmarshal(out.Bytes(), &said); err != nil || !said.Promoted || said.IncludedBy != "semver:>=1.2" {
+		t.Errorf("%v, %s", err, out.String())
+	}
+}
+
+// The code with which a check ends is told by its error.
+func TestHowACheckEnds(t *testing.T) {
+	t.Parallel()
+	const token = "xoxb-canary-0123456789"
+	fake := slacktest.New(token)
+	fake.AddChannel("C1234", "images")
+	server := httptest.NewServer(fake)
+	t.Cleanup(server.Close)
+	slack := []string{oneRoute, "SLACK_API_URL=" + server.URL, "DEFAULT_CHANNEL=C1234"}
+	right := settingsFile(t, append(slack, "SLACK_BOT_TOKEN="+token)...)
+	wrong := settingsFile(t, append(slack, "SLACK_BOT_TOKEN=xoxb-canary-another")...)
+	away := settingsFile(t, oneRoute, "SLACK_API_URL=http://127.0.0.1:1", "SLACK_BOT_TOKEN="+token)
+	for _, c := range []struct {
+		name, args string
+		code       int
+		says       string // what is written, or the error
+	}{
+		{"all is well", "check -only slack -env " + right, 0, "✔ pass slack.channel C1234: the bot is in #images"},
+		{"as JSON", "check -only slack -json -env " + right, 0, `"version": 1`},
+		{"something failed", "check -only slack -env " + wrong, 1, "✗ fail slack.token"},
+		{"something could not be looked at", "check -only slack -env " + away, 2, "? unknown slack.token"},
+		{"nothing was looked at", "check -only deployed.webhook -env " + right, 2, "nothing was looked at"},
+		{"the flags are wrong", "check -oly slack", 2, "not defined: -oly"},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), strings.Fields(c.args), &out)
+		code := 0
+		var end exit
+		switch {
+		case errors.As(err, &end):
+			code = end.code
+		case err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		}
+		text := out.String()
+		if err != nil {
+			text += err.Error()
+		}
+		if code != c.code || !strings.Contains(text, c.says) || strings.Contains(text, "canary") || strings.Contains(text, "\x1b") {
+			t.Errorf("%s: ends with %d and says\n%s", c.name, code, text)
+		}
+	}
+}
+
+func TestSettingsOfACheckComeFromWhatTerraformHas(t *testing.T) {
+	t.Parallel()
+	outputs := filepath.Join(t.TempDir(), "outputs.json")
+	text := `{"settings": {"value": {"trigger": {"ROUTES": "{\"acme/web\": {\"gitlab\": {\"project\": \"acme/x\"}, \"slack\": {\"channel\": \"C1\"}}}"}}}}`
+	if err := os.WriteFile(outputs, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, says string }{
+		{"-terraform " + outputs, "acme/web:1 is promoted."},
+		{"-terraform ../../terraform/terraform.tfvars.example", "acme/web:1 is promoted."},
+		{"-terraform " + outputs + " -env " + settingsFile(t, oneRoute), "acme/web:1 is not promoted: no_route."},
+	} {
+		var out bytes.Buffer
+		if err := run(t.Context(), strings.Fields("check -explain acme/web:1 "+c.args), &out); err != nil || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%s: %v %s", c.args, err, out.String())
+		}
+	}
+}
+
+func TestColoursAreForTerminals(t *testing.T) {
+	t.Parallel()
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if coloured(file) || coloured(&bytes.Buffer{}) {
+		t.Error("a file is coloured")
+	}
+}
+
+// Whether Docker Hub calls, the ledger knows.
+func TestACheckReadsTheLedger(t *testing.T) {
+	t.Setenv("FIRESTORE_EMULATOR_HOST", gcptest.Firestore(t))
+	const name = "firestore:projects/demo/databases/check"
+	l, err := ledger.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := settingsFile(t, oneRoute, "LEDGER="+name, "RECONCILE=off")
+	check := func() string {
+		t.Helper()
+		var out bytes.Buffer
+		_ = run(t.Context(), []string{"check", "-only", "deployed.heard", "-env", file}, &out)
+		return out.String()
+	}
+	contains(t, check(), "- skip deployed.heard acme/api: Docker Hub has never called")
+	if err := l.Found(t.Context(), "acme/api", "acme/api", "paste the URL"); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, check(), "✗ fail deployed.heard acme/api: Docker Hub has never called, and reconcile has found 1 push")
+	if err := l.HeardOf(t.Context(), "acme/api"); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, check(), "✔ pass deployed.heard acme/api: Docker Hub has called")
+}

@@ -1,0 +1,163 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/getto-systems/hubrelay/internal/version"
+)
+
+// maxWebhookURL is how long a URL Docker Hub registers at most, in characters.
+const maxWebhookURL = 255
+
+// deployed looks at the three functions where they run.
+func (c *checker) deployed(s settings, t targets, templates []*templateVersion) {
+	versions := map[string]*string{"Webhook": new(string), "Notify": new(string)}
+	doorWebhook := c.door("deployed.webhook", webhookURL, versions["Webhook"])
+	doorNotify := c.door("deployed.notify", notifyURL, versions["Notify"])
+
+	webhookTokens := c.tokens("WEBHOOK_TOKENS")
+	for i, token := range webhookTokens {
+		c.add("deployed.webhook_token", nth(i, len(webhookTokens)), append(s.need("WEBHOOK_TOKENS"), doorWebhook), func(ctx context.Context) result {
+			base := c.base(webhookURL)
+			if length := len(base) + len("/") + len(token); length > maxWebhookURL {
+				return fail("Make a shorter token.", "the URL that Docker Hub is to call has %d characters", length)
+			}
+			answer, err := ask(ctx, http.MethodPost, base+"/"+token, jsonHeader, []byte("{}"))
+			return judgeToken(answer, err, "Webhook", "Set the token in WEBHOOK_TOKENS of what is deployed, and apply; or take it out of your settings.")
+		})
+	}
+	if len(webhookTokens) == 0 {
+		c.add("deployed.webhook_token", "", s.need("WEBHOOK_TOKENS"), func(context.Context) result { return notAsked("WEBHOOK_TOKENS is not set") })
+	}
+	notifyTokens := c.tokens("NOTIFY_TOKENS")
+	for i, token := range notifyTokens {
+		c.add("deployed.notify_token", nth(i, len(notifyTokens)), append(s.need("NOTIFY_TOKENS"), doorNotify), func(ctx context.Context) result {
+			header := jsonHeader.Clone()
+			header.Set("Authorization", "Bearer "+token)
+			answer, err := ask(ctx, http.MethodPost, c.base(notifyURL)+"/", header, []byte("{}"))
+			return judgeToken(answer, err, "Notify", "Set the token in NOTIFY_TOKENS of what is deployed, and apply; or take it out of your settings.")
+		})
+	}
+	if len(notifyTokens) == 0 {
+		c.known("deployed.notify_token", "", notAsked("NOTIFY_TOKENS is not set: pipelines report by id token alone"))
+	}
+	c.add("deployed.trigger", "", nil, func(ctx context.Context) result {
+		base := c.base(triggerURL)
+		if base == "" {
+			return notAsked("TRIGGER_URL is not set; Terraform's output trigger_url has it")
+		}
+		answer, err := get(ctx, base+"/ready", nil)
+		return judgeShut(answer, err)
+	})
+	c.version(versions, []*probe{doorWebhook, doorNotify}, templates)
+	c.heard(s, t)
+}
+
+var jsonHeader = http.Header{"Content-Type": {"application/json"}}
+
+func nth(i, n int) string { return fmt.Sprintf("token %d of %d", i+1, n) }
+
+// base is the address of a function, without a slash at its end; "" where there is
+// none that can be asked.
+func (c *checker) base(name string) string { return strings.TrimRight(c.get(name), "/") }
+
+// door asks a function whether it is ready, and which version it is.
+func (c *checker) door(id, name string, said *string) *probe {
+	return c.add(id, "", nil, func(ctx context.Context) result {
+		base := c.base(name)
+		u, err := url.Parse(base)
+		switch {
+		case base == "":
+			return notAsked("%s is not set; Terraform's output %s has it", name, strings.ToLower(name))
+		case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", u.User != nil, u.RawQuery != "":
+			return fail("Set "+name+" to the address of the function, such as https://hubrelay.example.", "it is no base URL")
+		case slices.Contains(c.tokens("WEBHOOK_TOKENS"), path.Base(u.Path)):
+			return fail("Set "+name+" to the address of the function alone: the token stands in WEBHOOK_TOKENS.", "it ends in a token")
+		}
+		answer, err := get(ctx, base+"/ready", nil)
+		if err != nil {
+			return unknown("Check the address, and whether this machine reaches it.", "no answer: %v", err)
+		}
+		*said = answer.header.Get(version.Header)
+		switch {
+		case answer.status == http.StatusOK && strings.TrimSpace(string(answer.body)) == "ok":
+			return pass("200 from %s", u.Host)
+		case answer.status == http.StatusOK:
+			return fail("Correct "+name+".", "what answers at %s is not hubrelay", u.Host)
+		case answer.status == http.StatusForbidden, answer.status == http.StatusUnauthorized:
+			return fail("Let everybody call it: the organisation's policy may forbid allUsers the role run.invoker.", "%d from %s: Google lets nobody in", answer.status, u.Host)
+		case answer.status == http.StatusNotFound:
+			return fail("Correct "+name+", or let in traffic from outside.", "404 from %s", u.Host)
+		}
+		return fail("Look at the function's log: it may not start with its settings.", "%d from %s", answer.status, u.Host)
+	})
+}
+
+// judgeToken reads the answer to {}, which is no push and no report. A function
+// says so only to who has a token.
+func judgeToken(answer got, err error, function, mend string) result {
+	switch {
+	case err != nil:
+		return unknown("Run it again.", "no answer: %v", err)
+	case answer.status == http.StatusBadRequest:
+		return pass("%s takes it", function)
+	case answer.status == http.StatusUnauthorized:
+		return fail(mend, "%s answered 401: it does not know the token", function)
+	case answer.status >= 500, answer.status == http.StatusTooManyRequests:
+		return unknown("Run it again, or look at the function's log.", "%s answered %d", function, answer.status)
+	}
+	return fail("Check the address.", "%s answered %d", function, answer.status)
+}
+
+// judgeShut reads Trigger's answer to somebody without credentials. Google keeps
+// them out with 401 or 403, and answers 404 where only internal traffic is let in.
+func judgeShut(answer got, err error) result {
+	switch {
+	case err != nil:
+		return unknown("Check TRIGGER_URL, and whether this machine reaches it.", "no answer: %v", err)
+	case answer.status == http.StatusOK:
+		return fail("Take the role run.invoker on Trigger from allUsers: whoever can call it can start promotions.", "200: everybody may call Trigger")
+	case answer.status == http.StatusUnauthorized, answer.status == http.StatusForbidden, answer.status == http.StatusNotFound:
+		return pass("%d to a stranger", answer.status)
+	}
+	return unknown("Look at the function's log.", "Trigger answered %d", answer.status)
+}
+
+// version compares the versions of all that says one.
+func (c *checker) version(functions map[string]*string, doors []*probe, templates []*templateVersion) {
+	after := doors
+	for _, t := range templates {
+		after = append(after, t.probe)
+	}
+	p := c.add("deployed.version", "", nil, func(context.Context) result {
+		var said []string
+		all := map[string]bool{}
+		add := func(what, version string) {
+			if version != "" {
+				said = append(said, what+" "+version)
+				all[version] = true
+			}
+		}
+		add("hubrelay check", c.Version)
+		for _, name := range []string{"Webhook", "Notify"} {
+			add(name, *functions[name])
+		}
+		for _, t := range templates {
+			add("the template of "+t.project, t.version)
+		}
+		switch {
+		case len(said) < 2:
+			return notAsked("fewer than two say their version")
+		case len(all) > 1:
+			return warn("Deploy the version that the others have, or pin the template to it.", "%s", strings.Join(said, ", "))
+		}
+		return pass("%s", strings.Join(said, ", "))
+	})
+	p.after = after
+}

@@ -1,0 +1,201 @@
+package check_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	diff "github.com/google/go-cmp/cmp"
+
+	"github.com/getto-systems/hubrelay/internal/check"
+	"github.com/getto-systems/hubrelay/internal/route"
+)
+
+func TestLinesOfAFile(t *testing.T) {
+	t.Parallel()
+	got, names, err := check.ParseEnv("\ufeff# settings\r\n\nTOPIC=projects/p/topics/t \nexport LANGUAGE = ja\n" +
+		`ROUTES='{"acme/*": {` + "\n" + `  "x": "\n"}}' # two lines` + "\n" +
+		`WEBHOOK_TOKENS="one\ntwo"` + "\n" + `QUOTED="a \" \\ b"` + "\nEMPTY=\nEQUALS=a=b#c\n")
+	want := map[string]string{
+		"TOPIC": "projects/p/topics/t", "LANGUAGE": "ja", "ROUTES": "{\"acme/*\": {\n  \"x\": \"\\n\"}}", "WEBHOOK_TOKENS": "one\ntwo",
+		"QUOTED": `a " \ b`, "EMPTY": "", "EQUALS": "a=b#c",
+	}
+	if d := diff.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
+	if d := diff.Diff([]string{"TOPIC", "LANGUAGE", "ROUTES", "WEBHOOK_TOKENS", "QUOTED", "EMPTY", "EQUALS"}, names); d != "" {
+		t.Error(d)
+	}
+	for text, want := range map[string]string{
+		"\ncanary":                "line 2 is not NAME=VALUE",
+		"A B=canary":              "line 1 is not NAME=VALUE",
+		"=canary":                 "line 1 is not NAME=VALUE",
+		"A='canary":               "line 1: the value of A has no closing quote",
+		"\nA=\"canary\nx\n":       "line 2: the value of A has no closing quote",
+		"A=\"canary\\\"":          "no closing quote",
+		"A='canary' b":            "line 1: something follows the quoted value of A",
+		"A=1\nB=2\nA=canary":      "line 3: A stands twice",
+		"A=1\nROUTES: {canary}\n": "line 2 is not NAME=VALUE",
+	} {
+		_, _, err := check.ParseEnv(text)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestOutputsOfTerraform(t *testing.T) {
+	t.Parallel()
+	got, err := check.ParseTerraform([]byte(`{
+	  "webhook_url": {"sensitive": false, "type": "string", "value": "https://webhook.example"},
+	  "trigger_url": {"value": "https://trigger.example"},
+	  "pushes_topic": {"value": "projects/p/topics/old"},
+	  "commands": {"value": {"ready": "curl"}},
+	  "settings": {"type": ["object", {}], "value": {
+	    "webhook": {"TOPIC": "projects/p/topics/pushes"},
+	    "notify": {"ROUTES": "{}", "LEDGER": "firestore:projects/p/databases/d"}
+	  }}
+	}`))
+	want := map[string]string{
+		"WEBHOOK_URL": "https://webhook.example", "TRIGGER_URL": "https://trigger.example", "TOPIC": "projects/p/topics/pushes",
+		"ROUTES": "{}", "LEDGER": "firestore:projects/p/databases/d",
+	}
+	if d := diff.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
+	for text, want := range map[string]string{
+		``: "is not what terraform output -json prints", `[]`: "is not what terraform output", `{"a": 1}`: "is not what terraform output",
+		`{}`: "none of hubrelay's outputs", `{"other": {"value": 1}}`: "none of hubrelay's outputs",
+		`{"ledger": {"value": 1}}`: "the output ledger is not a text", `{"settings": {"value": "x"}}`: "the output settings",
+	} {
+		if _, err := check.ParseTerraform([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestInputsOfTerraform(t *testing.T) {
+	t.Parallel()
+	got, deployed, err := check.ParseTerraformFile([]byte(`
+# comment
+project_id = "acme-hubrelay" // another
+gitlab_url = "https://gitlab.example/\u00e9$${x}"
+reconcile  = false
+sizes = { webhook = { cpu = 1, memory = "256Mi" } }
+alert_channels = ["a", "b",]
+kms_key = null
+/* routes
+   follow */
+routes = {
+  "acme/*" = {
+    gitlab = { project = "acme/images/{name}", "ref": "main" }
+    slack  = { channel = "C1" }
+    tags   = { include = ["v*", "semver:>=1.2"] }
+    inputs = { level = 3, strict = true, name = "x" }
+  }
+}
+default_channel = "C1"`))
+	if err != nil || deployed {
+		t.Fatal(err, deployed)
+	}
+	want := map[string]string{
+		"GITLAB_URL": "https://gitlab.example/é${x}", "RECONCILE": "off", "DEFAULT_CHANNEL": "C1",
+		"ROUTES": `{"acme/*":{"gitlab":{"project":"acme/images/{name}","ref":"main"},"inputs":{"level":"3","name":"x","strict":"true"},"slack":{"channel":"C1"},"tags":{"include":["v*","semver:\u003e=1.2"]}}}`,
+	}
+	if d := diff.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if _, err := route.Parse(got["ROUTES"]); err != nil {
+		t.Error(err)
+	}
+	for text, want := range map[string]string{
+		"a = \n":                         "line 2: a value is missing",
+		"a":                              "NAME = VALUE",
+		"1 = 2":                          "NAME = VALUE",
+		"a = file(\"canary\")":           "neither a text",
+		"a = \"canary":                   "no closing quote",
+		"a = \"canary\n\"":               "no closing quote on its line",
+		"a = \"${canary}\"":              "has no meaning here",
+		`a = "\q"`:                       "backslash",
+		`a = "\uZZZZ"`:                   "backslash",
+		`a = "\`:                         "backslash",
+		"\na = \"canary\" b":             "line 2: something follows the value of a",
+		"a = [1 2]":                      "a list wants",
+		"a = [1":                         "a list wants",
+		"a = {b 1}":                      "a map wants =",
+		"a = {b = 1 c = 2}":              "a map wants a comma",
+		"a = {1 = 2}":                    "a map wants a name",
+		"a = {b = 1, b = 2}":             "stands twice",
+		"a = -":                          "a number is not one",
+		"a = <<EOT\nx\nEOT\n":            "neither a text",
+		"gitlab_url = 1":                 "gitlab_url is not a text",
+		"a = /* canary":                  "neither a text",
+		"a = " + strings.Repeat("[", 30): "too deeply",
+	} {
+		if _, err := check.ParseVariables(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// What is deployed by the example is what is checked before the deploy.
+func TestTheExampleOfTerraform(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../terraform/terraform.tfvars.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := check.ParseTerraformFile(text)
+	want := map[string]string{
+		"DEFAULT_CHANNEL": "C0123456789",
+		"ROUTES":          `{"acme/*":{"gitlab":{"project":"acme/images/{name}"},"slack":{"channel":"C0123456789"}}}`,
+	}
+	if d := diff.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
+}
+
+func TestSecretsAsTerraformGetsThem(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, variable, value, want, err string }{
+		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", `["one","two"]`, "one\ntwo", ""},
+		{"NOTIFY_TOKENS", "TF_VAR_notify_tokens", `["one",]`, "one", ""},
+		{"GITLAB_TRIGGER_TOKENS", "TF_VAR_gitlab_trigger_tokens", `{"*" = "one"}`, `{"*":"one"}`, ""},
+		{"GITLAB_API_TOKENS", "TF_VAR_gitlab_api_tokens", `{"*": "one", acme = "two"}`, `{"*":"one","acme":"two"}`, ""},
+		{"SLACK_BOT_TOKEN", "TF_VAR_slack_bot_token", " xoxb-1\n", "xoxb-1", ""},
+		{"REGISTRY_AUTH", "TF_VAR_registry_auth", `{"auths":{}}`, `{"auths":{}}`, ""},
+		{"ROUTES", "TF_VAR_routes", `{}`, "", ""},
+		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", "", "", ""},
+		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", "canary", "", "TF_VAR_webhook_tokens is not a list"},
+		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", `[["canary"]]`, "", "TF_VAR_webhook_tokens is not a list"},
+		{"GITLAB_TRIGGER_TOKENS", "TF_VAR_gitlab_trigger_tokens", `["canary"]`, "", "TF_VAR_gitlab_trigger_tokens is not a map"},
+	} {
+		got, err := check.Variable(c.name, func(name string) string {
+			if name == c.variable {
+				return c.value
+			}
+			return ""
+		})
+		if got != c.want || (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "canary")) {
+			t.Errorf("%s=%s: %q, %v", c.variable, c.value, got, err)
+		}
+	}
+}
+
+func FuzzSources(f *testing.F) {
+	f.Add("A=1\nexport B='x\ny'\nC=\"\\n\"")
+	f.Add(`{"settings": {"value": {"webhook": {"TOPIC": "t"}}}}`)
+	f.Add("routes = {\n \"a/*\" = { gitlab = { project = \"p\" }, inputs = { n = 1 } }\n}\n# x\nreconcile = true")
+	f.Add(`{"*" = "a\u00e9$${"}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if values, names, err := check.ParseEnv(text); err == nil && len(values) != len(names) {
+			t.Errorf("%d values of %d names", len(values), len(names))
+		}
+		if values, _, err := check.ParseTerraformFile([]byte(text)); err == nil && values["ROUTES"] != "" {
+			_, _ = route.Parse(values["ROUTES"])
+		}
+		for _, name := range []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS"} {
+			_, _ = check.Variable(name, func(string) string { return text })
+		}
+	})
+}

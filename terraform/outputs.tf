@@ -1,40 +1,40 @@
 output "webhook_url" {
-  description = "Where Docker Hub's webhook goes: append / and a token, and paste it into the repository's Webhooks. Without a token it is no secret."
+  description = "URL for Docker Hub's webhook: append / and a token, and paste it into the repository's Webhooks. Without a token it is not a secret."
   value       = google_cloudfunctions2_function.this["webhook"].service_config[0].uri
 }
 
 output "notify_url" {
-  description = "Where pipelines report to."
+  description = "URL to which pipelines report."
   value       = google_cloudfunctions2_function.this["notify"].service_config[0].uri
 }
 
 output "notify_audience" {
-  description = "The aud of the id token with which a pipeline reports."
+  description = "The aud of the id tokens of pipelines."
   value       = local.notify_audience
 }
 
 output "dashboard_url" {
-  description = "The dashboard, in Google's console."
+  description = "URL of the dashboard in Google's console."
   value       = "https://console.cloud.google.com/monitoring/dashboards/builder/${element(split("/", google_monitoring_dashboard.this.id), 3)}?project=${var.project_id}"
 }
 
 output "dead_letter_subscription" {
-  description = "Where dead letters wait to be replayed."
+  description = "Subscription that holds the dead letters."
   value       = google_pubsub_subscription.dead_letters.id
 }
 
 output "pushes_topic" {
-  description = "Where pushes are queued, and dead letters are replayed to."
+  description = "Topic of the pushes, also of replayed dead letters."
   value       = google_pubsub_topic.pushes.id
 }
 
 output "ledger" {
-  description = "The record of promotions, as the setting LEDGER names it."
+  description = "The ledger, in the form of the setting LEDGER."
   value       = "firestore:projects/${var.project_id}/databases/${google_firestore_database.ledger.name}"
 }
 
 output "commands" {
-  description = "What to do next, to be pasted into a shell."
+  description = "The next commands, to be pasted into a shell."
   value = {
     ready        = "curl --fail ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/ready ${google_cloudfunctions2_function.this["notify"].service_config[0].uri}/ready"
     smoke_test   = "go run ./cmd/hubrelay push ${google_cloudfunctions2_function.this["webhook"].service_config[0].uri}/TOKEN REPOSITORY:TAG"

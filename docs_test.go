@@ -265,6 +265,22 @@ func TestTheSettingsOfTheReadmeAreThoseOfTheCode(t *testing.T) {
 	}
 }
 
+func TestTheRecipesQuoteWhatHubrelaySays(t *testing.T) {
+	t.Parallel()
+	code, quotes := deployed(t), 0
+	for _, row := range regexp.MustCompile(`(?m)^\| .*`).FindAllString(read(t, "docs/recipes.md"), -1) {
+		for _, quote := range captures(`"([a-z][a-z ]+)"`, strings.SplitN(row, " | ", 2)[0]) {
+			quotes++
+			if !strings.Contains(code, quote) {
+				t.Errorf("docs/recipes.md quotes %q, which nothing says", quote)
+			}
+		}
+	}
+	if quotes < 5 {
+		t.Errorf("%d quotes", quotes)
+	}
+}
+
 // TestTheRecipesWork has Terraform read each block of terraform.tfvars in
 // docs/, and the functions the routes in it. Where a table of tags follows,
 // it is compared with what the route says.

@@ -161,7 +161,7 @@ func outline(page string) []string {
 			continue
 		}
 		bold := strings.Count(line, "**") / 2
-		parts := append(links(line), captures("(`[^`]+`)", line)...)
+		parts := append(links(line), regexp.MustCompile("`[^`]+`").FindAllString(line, -1)...)
 		slices.Sort(parts)
 		found = append(found, fmt.Sprintf("%s%s bold %d", kind, strings.Join(parts, " "), bold))
 	}
@@ -200,6 +200,7 @@ func TestReadmesThatDifferAreFound(t *testing.T) {
 		"a link less":           {"[y](z.md)", "y"},
 		"another link":          {"z.md", "w.md"},
 		"another name":          {"`x`", "`w`"},
+		"a name twice":          {"`x`", "`x` `x`"},
 		"another command":       {"make run", "make test"},
 		"another language":      {"```sh", "```"},
 		"a row less":            {"| `e` | f |\n", ""},

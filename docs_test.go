@@ -162,7 +162,7 @@ func outline(page string) []string {
 			continue
 		}
 		bold := strings.Count(line, "**") / 2
-		parts := append(links(line), captures("(`[^`]+`)", line)...)
+		parts := append(links(line), regexp.MustCompile("`[^`]+`").FindAllString(line, -1)...)
 		slices.Sort(parts)
 		found = append(found, fmt.Sprintf("%s%s bold %d", kind, strings.Join(parts, " "), bold))
 	}
@@ -201,6 +201,7 @@ func TestReadmesThatDifferAreFound(t *testing.T) {
 		"a link less":           {"[y](z.md)", "y"},
 		"another link":          {"z.md", "w.md"},
 		"another name":          {"`x`", "`w`"},
+		"a name twice":          {"`x`", "`x` `x`"},
 		"another command":       {"make run", "make test"},
 		"another language":      {"```sh", "```"},
 		"a row less":            {"| `e` | f |\n", ""},
@@ -263,6 +264,22 @@ func TestTheSettingsOfTheReadmeAreThoseOfTheCode(t *testing.T) {
 	}
 	if len(documented) > 0 {
 		t.Errorf("README.md has settings that nothing reads: %v", documented)
+	}
+}
+
+func TestTheRecipesQuoteWhatHubrelaySays(t *testing.T) {
+	t.Parallel()
+	code, quotes := deployed(t), 0
+	for _, row := range regexp.MustCompile(`(?m)^\| .*`).FindAllString(read(t, "docs/recipes.md"), -1) {
+		for _, quote := range captures(`"([a-z][a-z ]+)"`, strings.SplitN(row, " | ", 2)[0]) {
+			quotes++
+			if !strings.Contains(code, quote) {
+				t.Errorf("docs/recipes.md quotes %q, which nothing says", quote)
+			}
+		}
+	}
+	if quotes < 5 {
+		t.Errorf("%d quotes", quotes)
 	}
 }
 

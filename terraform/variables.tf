@@ -12,7 +12,7 @@ variable "project_id" {
 }
 
 variable "region" {
-  description = "Region of everything: https://cloud.google.com/functions/docs/locations. One of Tier 1 costs less."
+  description = "Region of all resources: https://cloud.google.com/functions/docs/locations. Regions of Tier 1 cost less."
   type        = string
   nullable    = false
 
@@ -23,7 +23,7 @@ variable "region" {
 }
 
 variable "name" {
-  description = "What the names of all resources start with. Give another one to a second hubrelay in the same project."
+  description = "Prefix of the names of all resources. A second hubrelay in the same project needs another one."
   type        = string
   default     = "hubrelay"
   nullable    = false
@@ -35,7 +35,7 @@ variable "name" {
 }
 
 variable "ledger_location" {
-  description = "Location of the Firestore database, where that is to be another than the region, or the region has no Firestore: https://cloud.google.com/firestore/docs/locations. It cannot be changed later."
+  description = "Location of the Firestore database, if it is not the region, or the region has no Firestore: https://cloud.google.com/firestore/docs/locations. It cannot be changed later."
   type        = string
   default     = null
 
@@ -46,7 +46,7 @@ variable "ledger_location" {
 }
 
 variable "secret_locations" {
-  description = "Regions where Secret Manager keeps the secrets, such as `[\"europe-west1\"]`; `null` is wherever Google likes, which an organisation that sets `constraints/gcp.resourceLocations` does not allow. It cannot be changed later."
+  description = "Regions where Secret Manager stores the secrets, such as `[\"europe-west1\"]`; `null` is automatic replication, which an organisation with `constraints/gcp.resourceLocations` does not allow. It cannot be changed later."
   type        = list(string)
   default     = null
 
@@ -57,7 +57,7 @@ variable "secret_locations" {
 }
 
 variable "kms_key" {
-  description = "A key of your own for all that is kept: queue, ledger, secrets, source and images. It has to be in `region`, and Google's accounts must be allowed to use it before the first apply: docs/operations.md names them. It cannot be changed later."
+  description = "A Cloud KMS key that encrypts everything that is stored: queue, ledger, secrets, source and images. It must be in `region`, and Google's service agents must be allowed to use it before the first apply: docs/operations.md names them. It cannot be changed later."
   type        = string
   default     = null
 
@@ -73,7 +73,7 @@ variable "kms_key" {
 }
 
 variable "deletion_protection" {
-  description = "Keeps the ledger, the queue and the dead letters from being deleted. Set it to false and apply before terraform destroy."
+  description = "Protects the ledger, the queue and the dead letters from deletion. Set it to false and apply before terraform destroy."
   type        = bool
   default     = true
   nullable    = false
@@ -83,20 +83,20 @@ variable "deletion_protection" {
 
 variable "routes" {
   description = <<-EOT
-    Who gets which pipeline and channel, by repository (`acme/api`; `nginx` is `library/nginx`) or glob (`acme/*`; `*` alone is every repository). An exact key wins, then the longest glob.
+    Which repository gets which pipeline and channel, by its name (`acme/api`; `nginx` is `library/nginx`) or glob (`acme/*`; `*` alone is every repository). An exact key wins, then the longest glob.
 
     - `gitlab.project`: a path, in which `{namespace}` and `{name}` may stand, or an ID
-    - `gitlab.ref`: the branch that the pipeline runs on, `main` where it is left out
-    - `gitlab.pass`: whether the pipeline is told by `inputs` (left out: these) or `variables`
-    - `slack.channel`: the ID of the channel that hears of it
-    - `slack.mention`: whom bad news pings: the ID of a user (`U…`, `W…`) or of a user group (`S…`), `@here` or `@channel`; left out: nobody
-    - `slack.tell`: `all` (left out: this), or `failures` for a channel that hears no good news
-    - `tags.include`, `tags.exclude`: globs over the whole tag, or `semver:` and a constraint; no `include` is every tag
-    - `latest`: the moving tag, `latest` where it is left out
-    - `once_per`: `digest` (left out: this) starts one pipeline for what a tag points to, `delivery` one for every webhook
-    - `inputs`: what the pipeline is told besides
+    - `gitlab.ref`: the branch that the pipeline runs on, `main` by default
+    - `gitlab.pass`: whether the pipeline gets `inputs` (the default) or `variables`
+    - `slack.channel`: the ID of the channel for its messages
+    - `slack.mention`: who is pinged about failures: the ID of a user (`U…`, `W…`) or of a user group (`S…`), `@here` or `@channel`; nobody by default
+    - `slack.tell`: `all` (the default), or `failures` for a channel without successes
+    - `tags.include`, `tags.exclude`: globs over the whole tag, or `semver:` and a constraint; without `include` every tag
+    - `latest`: the moving tag, `latest` by default
+    - `once_per`: `digest` (the default) starts one pipeline for each image under a tag, `delivery` one for every webhook
+    - `inputs`: additional inputs of the pipeline
 
-    Terraform drops a field that it does not know without a word. So look at `ROUTES` in the plan: a field that is not there was misspelt.
+    Terraform silently drops an unknown field. So look at `ROUTES` in the plan: a field that is missing there was misspelt.
   EOT
   type = map(object({
     gitlab = object({
@@ -239,7 +239,7 @@ variable "gitlab_url" {
 }
 
 variable "gitlab_ca" {
-  description = "Certificates, in PEM, of the CA that signed the certificate of your own GitLab, where the world does not know it: `file(\"ca.pem\")`. They come on top of those that the world knows."
+  description = "PEM certificates of the CA that signed your GitLab's certificate, if it is not publicly trusted: `file(\"ca.pem\")`. They are trusted in addition to the public ones."
   type        = string
   default     = null
 
@@ -256,7 +256,7 @@ variable "gitlab_ca" {
 }
 
 variable "registry" {
-  description = "Base URL of the registry where tags are resolved to digests. It must tell what a tag is now: a cache does not. With another one than Docker Hub's, missed pushes are not looked for."
+  description = "Base URL of the registry where tags are resolved to digests. Its answers must be current: a cache does not work. With another registry than Docker Hub, missed pushes are not looked for."
   type        = string
   default     = "https://registry-1.docker.io"
   nullable    = false
@@ -268,7 +268,7 @@ variable "registry" {
 }
 
 variable "reconcile" {
-  description = "Has Docker Hub asked, every five minutes, which pushes its webhooks did not tell of. Private repositories and long lists need `registry_auth`."
+  description = "Asks Docker Hub every five minutes for pushes whose webhook was lost. Private repositories and long lists need `registry_auth`."
   type        = bool
   default     = true
   nullable    = false
@@ -287,7 +287,7 @@ variable "language" {
 }
 
 variable "default_channel" {
-  description = "ID of the Slack channel that hears what belongs to no route: dead letters of a route that is gone, say."
+  description = "ID of the Slack channel for messages without a route, such as dead letters of a route that was removed."
   type        = string
   nullable    = false
 
@@ -302,7 +302,7 @@ variable "default_channel" {
 # and is kept by neither.
 
 variable "webhook_tokens" {
-  description = "Tokens that Docker Hub's webhook URL may end in, all of them valid, so that one can be rotated. Make one by `openssl rand -hex 24`."
+  description = "Tokens for Docker Hub's webhook URL. All of them are valid, so a token can be rotated. Create one with `openssl rand -hex 24`."
   type        = list(string)
   default     = null
   ephemeral   = true
@@ -328,7 +328,7 @@ variable "webhook_tokens" {
 }
 
 variable "gitlab_trigger_tokens" {
-  description = "Pipeline trigger tokens of GitLab (Settings, CI/CD), by the key of a route; `*` is for all routes that have none of their own."
+  description = "Pipeline trigger tokens of GitLab (Settings, CI/CD), by the key of a route; `*` is for all other routes."
   type        = map(string)
   default     = null
   ephemeral   = true
@@ -354,7 +354,7 @@ variable "gitlab_trigger_tokens" {
 }
 
 variable "gitlab_api_tokens" {
-  description = "Access tokens with the scope `read_api`, by route, or `\"*\"` for the others: by them GitLab is asked what became of a pipeline that does not report. To use them, set `secret_versions.gitlab_api_tokens` to 1."
+  description = "Access tokens with the scope `read_api`, by the key of a route, or `\"*\"` for the others. With them GitLab is asked about pipelines that do not report. To use them, set `secret_versions.gitlab_api_tokens` to 1."
   type        = map(string)
   default     = null
   ephemeral   = true
@@ -374,7 +374,7 @@ variable "gitlab_api_tokens" {
 }
 
 variable "slack_bot_token" {
-  description = "Bot token of the Slack app, with the scope `chat:write`. Where `alert_slack_channel` is set, Google's alerts use it, too."
+  description = "Bot token of the Slack app, with the scope `chat:write`. If `alert_slack_channel` is set, Google's alerts use it, too."
   type        = string
   default     = null
   ephemeral   = true
@@ -392,7 +392,7 @@ variable "slack_bot_token" {
 }
 
 variable "notify_tokens" {
-  description = "Tokens for pipelines that cannot have an id token, all of them valid; each may report for every route. To use them, set `secret_versions.notify_tokens` to 1."
+  description = "Tokens for pipelines that cannot have an id token. All of them are valid, and each may report for every route. To use them, set `secret_versions.notify_tokens` to 1."
   type        = list(string)
   default     = null
   ephemeral   = true
@@ -430,7 +430,7 @@ variable "registry_auth" {
 }
 
 variable "secret_versions" {
-  description = "Counts the values of each secret: add one whenever you change it, or the new value goes nowhere. 0 means that there is no such secret."
+  description = "Version of each secret: add one whenever you change its value, or the new value is not used. 0 means that there is no such secret."
   type = object({
     webhook_tokens        = optional(number, 1)
     gitlab_trigger_tokens = optional(number, 1)
@@ -454,7 +454,7 @@ variable "secret_versions" {
 }
 
 variable "existing_secrets" {
-  description = "Secrets of your own in Secret Manager, in place of those that Terraform makes, each as `projects/P/secrets/S/versions/N`. Their values have the form that the settings of the functions have: one token a line, or JSON. To rotate one, name its next version."
+  description = "Your own secrets in Secret Manager, instead of those that Terraform creates, each as `projects/P/secrets/S/versions/N`. Their values have the form of the functions' settings: one token per line, or JSON. To rotate one, name its next version."
   type = object({
     webhook_tokens        = optional(string)
     gitlab_trigger_tokens = optional(string)
@@ -475,14 +475,14 @@ variable "existing_secrets" {
 # How it is reached, how large it is, and who hears when it fails.
 
 variable "public_access" {
-  description = "Lets everybody call Webhook and Notify, which check tokens themselves. Where Domain Restricted Sharing forbids that, set it to false and see docs/operations.md: until it is done what stands there, only Google gets in."
+  description = "Allows everyone to call Webhook and Notify, which check tokens themselves. If Domain Restricted Sharing forbids this, set it to false and follow docs/operations.md: until then only Google can call them."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "max_delivery_attempts" {
-  description = "How often a push is delivered to Trigger before it becomes a dead letter. With the waits of 10 to 600 s between deliveries, 50 are some seven hours."
+  description = "How often a push is delivered to Trigger before it becomes a dead letter. With waits of 10 to 600 s in between, 50 deliveries take about seven hours."
   type        = number
   default     = 50
   nullable    = false
@@ -494,7 +494,7 @@ variable "max_delivery_attempts" {
 }
 
 variable "silent_after" {
-  description = "How long a pipeline may report nothing until Slack hears of it, such as `1h` or `90m`."
+  description = "How long a pipeline may report nothing before Slack says so, such as `1h` or `90m`."
   type        = string
   default     = "1h"
   nullable    = false
@@ -506,7 +506,7 @@ variable "silent_after" {
 }
 
 variable "sizes" {
-  description = "How large the functions are: cpu, memory, requests at once in an instance, seconds for a request, and instances at most. Few instances of Trigger are easy on GitLab: each creates five pipelines at a time, keeps some pushes waiting, and the queue holds the rest."
+  description = "Size of each function: cpu, memory, concurrent requests per instance, time-out in seconds, and maximum number of instances. Few instances of Trigger limit the load on GitLab: each creates five pipelines at a time and lets some pushes wait, and the queue holds the rest."
   type = object({
     webhook = optional(object({
       cpu         = optional(number, 1)
@@ -581,14 +581,14 @@ variable "sizes" {
 }
 
 variable "alerts" {
-  description = "Raises alerts: dead letters, a backlog, errors, callers turned away, webhooks that are lost, a clock that stands still, Slack that is not told, bursts of bad tokens. Each is explained in docs/operations.md."
+  description = "Creates the alerts: dead letters, backlog, errors, rejected callers, lost webhooks, a stopped clock, refusals by Slack, bursts of invalid tokens. docs/operations.md explains each."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "alert_channels" {
-  description = "Notification channels of Cloud Monitoring that hear of alerts, each as `projects/P/notificationChannels/N`. Without any, incidents are seen in the console only."
+  description = "Notification channels of Cloud Monitoring for the alerts, each as `projects/P/notificationChannels/N`. Without any, incidents are visible in the console only."
   type        = list(string)
   default     = []
   nullable    = false
@@ -600,7 +600,7 @@ variable "alert_channels" {
 }
 
 variable "alert_slack_channel" {
-  description = "Name of a Slack channel that hears of alerts, such as `#ops`, by `slack_bot_token`; the bot has to be invited. The alerts come from Google, so they come also when hubrelay does not work."
+  description = "Name of a Slack channel for the alerts, such as `#ops`. They use `slack_bot_token`; invite the bot. Google sends them, so they also arrive when hubrelay does not work."
   type        = string
   default     = null
 

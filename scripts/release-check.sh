@@ -118,7 +118,7 @@ done
 [ -n "$host" ] || fail "there is no binary for this machine"
 
 echo "== the same bytes: by goreleaser again elsewhere, and by go build from nothing"
-git clone --quiet . "$work/somewhere/else"
+git clone --quiet "$work/clone" "$work/somewhere/else"
 cd "$work/somewhere/else"
 git remote set-url origin https://github.com/getto-systems/hubrelay
 make_release

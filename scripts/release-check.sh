@@ -2,7 +2,8 @@
 # Usage: release-check.sh GORELEASER@VERSION
 # Makes the release that CONTRIBUTING.md describes, in a clone of what is
 # committed, and looks at what comes of it: everything but the upload and the
-# images. Of the platforms it builds Linux; with TARGETS=all, all of them.
+# images. It builds for this machine's processor, for Linux and for Windows, which
+# has the least in common with it; with TARGETS=all, for all platforms.
 set -euo pipefail
 goreleaser=$1
 tools=$PWD/.tools
@@ -41,8 +42,8 @@ config=$work/goreleaser.yaml
 if [ "${TARGETS:-}" = all ]; then
 	cp .goreleaser.yaml "$config"
 else
-	sed 's/^    goos: \[.*/    goos: [linux]/' .goreleaser.yaml > "$config"
-	cmp -s .goreleaser.yaml "$config" && fail ".goreleaser.yaml has no line goos to shorten"
+	sed -e 's/^    goos: \[.*/    goos: [linux, windows]/' -e "s/^    goarch: \[.*/    goarch: [$(go env GOHOSTARCH)]/" .goreleaser.yaml > "$config"
+	! cmp -s .goreleaser.yaml "$config" || fail ".goreleaser.yaml has no platforms to leave out"
 fi
 (
 	cd "$work"
@@ -71,15 +72,21 @@ download() {
 		cp "$built" "$work/download/hubrelay_${version}_$(cut -d _ -f 2,3 <<< "$target")$(grep -o '[.]exe$' <<< "$built" || true)"
 	done
 }
-go run "$goreleaser" check "$config" 2> "$work/log" || { cat "$work/log" >&2; fail ".goreleaser.yaml is refused"; }
+go run "$goreleaser" check "$config" 2> "$work/log" || {
+	cat "$work/log" >&2
+	fail ".goreleaser.yaml is refused"
+}
 make_release
 
 echo "== what is in it"
 download dist
 cd "$work/download"
 sha256sum --check --quiet checksums.txt
-verify() { cosign verify-blob --key "$work/cosign.pub" --trusted-root "$work/root.json" --insecure-ignore-tlog --bundle checksums.txt.sigstore.json "$1" > /dev/null 2>&1; }
-verify checksums.txt || fail "the bundle does not verify"
+verify() { cosign verify-blob --key "$work/cosign.pub" --trusted-root "$work/root.json" --insecure-ignore-tlog --bundle checksums.txt.sigstore.json "$1" > "$work/log" 2>&1; }
+verify checksums.txt || {
+	cat "$work/log" >&2
+	fail "the bundle does not verify"
+}
 { cat checksums.txt; echo; } > "$work/other.txt"
 ! verify "$work/other.txt" || fail "the bundle verifies what was not signed"
 host=
@@ -89,7 +96,7 @@ for binary in hubrelay_"${version}"_*; do
 	for setting in CGO_ENABLED=0 -trimpath=true "vcs.revision=$commit" vcs.modified=false; do
 		grep -Eq "^[[:space:]]build[[:space:]]$setting\$" <<< "$built" || fail "$binary was not built with $setting"
 	done
-	! grep -aFq -e "$work" -e "$HOME" "$binary" || fail "$binary holds a path of this machine"
+	! grep -aFq -e "$work" -e "$(go env GOMODCACHE)" "$binary" || fail "$binary holds a path of this machine"
 	case $binary in
 	*_linux_*)
 		if command -v readelf > /dev/null; then
@@ -111,7 +118,7 @@ done
 [ -n "$host" ] || fail "there is no binary for this machine"
 
 echo "== the same bytes: by goreleaser again elsewhere, and by go build from nothing"
-git clone --quiet . "$work/somewhere/else"
+git clone --quiet "$work/clone" "$work/somewhere/else"
 cd "$work/somewhere/else"
 git remote set-url origin https://github.com/getto-systems/hubrelay
 make_release
@@ -125,7 +132,10 @@ echo "== go install github.com/getto-systems/hubrelay/cmd/hubrelay@v$version"
 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.file://$work/clone/.git.insteadOf" GIT_CONFIG_VALUE_0=https://github.com/getto-systems/hubrelay \
 	GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GONOPROXY=github.com/getto-systems/hubrelay GOSUMDB=off \
 	GOMODCACHE="$work/modules" GOBIN="$work/bin" CGO_ENABLED=0 \
-	go install -trimpath "github.com/getto-systems/hubrelay/cmd/hubrelay@v$version" 2> "$work/log" || { cat "$work/log" >&2; fail "go install fails"; }
+	go install -trimpath "github.com/getto-systems/hubrelay/cmd/hubrelay@v$version" 2> "$work/log" || {
+	cat "$work/log" >&2
+	fail "go install fails"
+}
 "$work/bin/hubrelay" version | grep -F "hubrelay $version (go" || fail "it says $("$work/bin/hubrelay" version)"
 
 echo "*** not tried: the upload, keyless signing and the images; they need GitHub, Sigstore and docker buildx" >&2

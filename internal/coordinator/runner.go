@@ -275,13 +275,13 @@ func (r *Runner) script(ctx context.Context, folder string, commands []string, v
 	cmd.Env = r.Env
 	cmd.Stdin = strings.NewReader(text)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	newGroup(cmd)
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		return 0, "", err
 	}
 	// The runner terminates the whole group, and kills what does not end.
-	signal := func(sig syscall.Signal) { _ = syscall.Kill(-cmd.Process.Pid, sig) }
+	signal := func(sig syscall.Signal) { signalGroup(cmd, sig) }
 	ended := make(chan struct{})
 	stopped := make(chan string, 1)
 	go func() {

@@ -116,6 +116,7 @@ type Sandbox struct {
 	registry  *localRegistry
 	hub       *dockerHub
 	queue     *Queue
+	mux       *http.ServeMux
 	server    *http.Server
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -150,7 +151,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		elsewhere:  c.Registry != "",
 		GitLab:     gitlabtest.New(url + "/gitlab"),
 		google:     gitlabtest.New(url + "/google"),
-		events:     &events{hear: c.Events},
+		events:     newEvents(c.Events, time.Now),
 		stop:       cancel,
 	}
 	s.queue, err = StartQueue(ctx, QueueConfig{
@@ -183,16 +184,17 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	s.Slack.OnMessage(s.heardInSlack)
 	s.GitLab.OnPipeline((&pipelines{Sandbox: s, ctx: ctx, runner: c.Runner, stepTime: c.StepTime}).run)
 
-	mux, err := s.handlers(ctx, c, token, slackToken)
+	s.mux, err = s.handlers(ctx, c, token, slackToken)
 	if err != nil {
 		cancel()
 		s.queue.Close()
 		return nil, err
 	}
+	var handler http.Handler = s.mux
 	if c.PublicURL != "" {
-		mux = onlyWithALock(mux, c)
+		handler = onlyWithALock(handler, c)
 	}
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	s.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	s.running.Go(func() {
 		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.events.add(Event{Who: "sandbox", What: "stopped: " + err.Error(), Bad: true})
@@ -238,7 +240,7 @@ func known(ctx context.Context, name, routes string) error {
 }
 
 // handlers puts everything behind one port.
-func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, slackToken env.Secret) (http.Handler, error) {
+func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, slackToken env.Secret) (*http.ServeMux, error) {
 	settings := map[string]string{
 		"PUBSUB_EMULATOR_HOST":  s.queue.Addr,
 		"TOPIC":                 pushes,
@@ -323,7 +325,6 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 		s.LoseNextPush()
 		_, _ = io.WriteString(w, "the webhooks of the next push will be lost\n")
 	})
-	mux.HandleFunc("GET /{$}", s.page)
 	return mux, nil
 }
 
@@ -346,6 +347,10 @@ func onlyWithALock(h http.Handler, c Config) http.Handler {
 		h.ServeHTTP(w, r)
 	})
 }
+
+// Handle serves a pattern of http.ServeMux as well, such as "/". The sandbox's
+// own paths come first.
+func (s *Sandbox) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
 // Close stops everything and waits for it.
 func (s *Sandbox) Close() {

@@ -315,7 +315,9 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 		}
 	}
 	last := first[len(first)-1].ID
-	success := func(ev sandbox.Event) bool { return ev.What == "report recorded" && strings.HasPrefix(ev.Detail, "success") }
+	success := func(ev sandbox.Event) bool {
+		return ev.What == "report recorded" && strings.HasPrefix(ev.Detail, "success")
+	}
 	resumed, gaps := b.read("/api/events?after=1", fmt.Sprint(last), success) // as a browser that comes back
 	if resumed[0].ID != last+1 || gaps != 0 {
 		t.Errorf("it goes on with %d after %d, and %d gaps", resumed[0].ID, last, gaps)

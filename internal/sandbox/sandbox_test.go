@@ -35,10 +35,16 @@ type box struct {
 	events   []sandbox.Event
 }
 
+// start starts a fast sandbox.
 func start(t *testing.T, c sandbox.Config) *box {
 	t.Helper()
-	b := &box{t: t}
 	c.Backoff = sandbox.Backoff{Min: 10 * time.Millisecond, Max: 100 * time.Millisecond}
+	return startAs(t, c)
+}
+
+func startAs(t *testing.T, c sandbox.Config) *box {
+	t.Helper()
+	b := &box{t: t}
 	c.Events = func(e sandbox.Event) {
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -307,7 +307,9 @@ func (s *Sandbox) identify(x *exchange, r *http.Request, body []byte) {
 		case "messageid":
 			x.message = value
 		case "deliveryattempt":
-			_, _ = fmt.Sscan(value, &x.attempt)
+			if x.stage == Trigger {
+				_, _ = fmt.Sscan(value, &x.attempt)
+			}
 		}
 	}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))

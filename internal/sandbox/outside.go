@@ -341,8 +341,12 @@ func (j job) runReally(ctx context.Context, runner *Runner) error {
 	if err != nil {
 		return err
 	}
+	notify := j.URL + "/notify/"
+	if j.mute {
+		notify = j.URL + "/nothing-is-here/"
+	}
 	return runner.Run(ctx, Run{
-		Registry: j.registry.host, NotifyURL: j.URL + "/notify/", Token: token, PipelineURL: j.pipeline.WebURL,
+		Registry: j.registry.host, NotifyURL: notify, Token: token, PipelineURL: j.pipeline.WebURL,
 		Inputs:     j.inputs(),
 		WithoutKey: j.fails,
 	}, func(line string) {

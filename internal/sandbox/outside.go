@@ -477,6 +477,7 @@ func imageOf(m *pubsubapi.Message) string {
 
 // sawMessage notes a message that Pub/Sub is about to deliver.
 func (s *Sandbox) sawMessage(m *pubsubapi.Message) {
+	s.stages.begin(Topic)
 	attributes := map[string]string{}
 	for name, value := range m.Attributes {
 		attributes[name] = s.keep(value, maxRead)

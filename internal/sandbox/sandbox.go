@@ -184,7 +184,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		Topic: pushes, DeadLetterTopic: deadLetters, Endpoint: url + "/trigger/", Backoff: c.Backoff,
 		DeadLetterEndpoint: url + "/notify/dead-letter", Token: s.googleToken,
 		Again: s.willDeliverAgain, Dead: s.sawDeadLetter,
-		clock: s.clock, taken: s.sawMessage, faults: func(among ...string) (Fault, bool) { return s.faults.take(Topic, among...) },
+		clock: s.clock, taken: s.sawMessage, settled: func() { s.stages.end(Topic, false) }, faults: func(among ...string) (Fault, bool) { return s.faults.take(Topic, among...) },
 	})
 	if err != nil {
 		return nil, err

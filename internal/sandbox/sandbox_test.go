@@ -420,7 +420,7 @@ func TestAFailedPromotionIsStartedAgainByALaterPush(t *testing.T) {
 	digest := b.build("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "failure")
 	b.settle()
-	time.Sleep(time.Minute) // until then it would be a sibling
+	b.forward(time.Minute) // until then it would be a sibling
 	b.tag("acme/api", digest, "2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "success")
 	b.settle()
@@ -437,6 +437,8 @@ func TestAPipelineThatReportsNothing(t *testing.T) {
 	b := start(t, sandbox.Config{})
 	b.goWrong(sandbox.Pipeline, "silent", 1)
 	b.buildOneArch("acme/api:2.0.0")
+	b.wait(1, "trigger", "acme/api:2.0.0", "pipeline created", "")
+	b.forward(time.Minute)
 	silent, replies := b.shows("acme/api:2.0.0", isSilent)
 	if len(replies) > 1 {
 		t.Errorf("Slack shows the replies %+v", replies)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -199,19 +200,19 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 
 // tellSandbox uses the sandbox's HTTP API, and is the only one that does.
 func tellSandbox(ts *testscript.TestScript, neg bool, args []string) {
-	faults := map[string]string{"hub lost": "/lose", "gitlab not_found": "/refuse", "pipeline fails": "/fail"}
 	var path string
+	var form url.Values
 	switch {
 	case len(args) == 2 && args[0] == "push":
-		path = "/build/" + args[1]
+		path, form = "/api/push", url.Values{"image": {args[1]}}
 	case len(args) == 3 && args[0] == "fault":
-		path = faults[args[1]+" "+args[2]]
+		path, form = "/api/faults", url.Values{"stage": {args[1]}, "answer": {args[2]}, "times": {"1"}}
 	}
 	require(ts, !neg && path != "", "sandbox push IMAGE | fault STAGE ANSWER")
-	res, err := http.Post(ts.Getenv("URL")+path, "", nil)
+	res, err := http.PostForm(ts.Getenv("URL")+path, form)
 	ts.Check(err)
 	defer res.Body.Close()
-	if body, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
+	if body, _ := io.ReadAll(res.Body); res.StatusCode/100 != 2 {
 		ts.Fatalf("the sandbox answers %s: %s", res.Status, body)
 	}
 }

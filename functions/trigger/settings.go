@@ -81,7 +81,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	return s, r.Err()
 }
 
-// FromEnv wires Trigger from its settings.
+// FromEnv wires Trigger from its settings. What it opens is closed once ctx ends.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
 	s, err := ReadSettings(getenv)
 	if err != nil {
@@ -97,11 +97,16 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	if s.Hub != nil {
 		t.Hub = s.Hub
 	}
-	if t.Queue, err = pubsub.NewPublisher(ctx, s.Topic, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
-		return nil, err
-	}
-	if t.DeadLetters, err = pubsub.NewPublisher(ctx, s.DeadLetters, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
-		return nil, err
+	for _, p := range []struct {
+		to    *Publisher
+		topic pubsub.Topic
+	}{{&t.Queue, s.Topic}, {&t.DeadLetters, s.DeadLetters}} {
+		publisher, err := pubsub.NewPublisher(ctx, p.topic, getenv("PUBSUB_EMULATOR_HOST"))
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ctx, func() { _ = publisher.Close() })
+		*p.to = publisher
 	}
 	log := gcplog.FromContext(ctx)
 	if keys := t.Routes.Uncovered(); t.Hub != nil && len(keys) > 0 {

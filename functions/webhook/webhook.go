@@ -48,7 +48,8 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	return s, r.Err()
 }
 
-// FromEnv wires the webhook from its settings.
+// FromEnv wires the webhook from its settings. What it opens is closed once ctx
+// ends.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
 	s, err := ReadSettings(getenv)
 	if err != nil {
@@ -58,6 +59,7 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	if err != nil {
 		return nil, err
 	}
+	context.AfterFunc(ctx, func() { _ = queue.Close() })
 	return New(s.Tokens, queue, gcplog.FromContext(ctx)), nil
 }
 

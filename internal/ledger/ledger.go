@@ -65,7 +65,7 @@ func Open(text string) (*Ledger, error) {
 		return nil, err
 	}
 	if name.InMemory() {
-		return New(SharedMemory(text)), nil
+		return New(sharedStore(text)), nil
 	}
 	return openFirestore(strings.TrimPrefix(text, firestorePrefix))
 }

@@ -1,63 +1,167 @@
 package sandbox
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/getto-systems/hubrelay/internal/gcplog"
 )
 
-// Event is one thing that happened, for people to read.
+// Stage is one part of the way of a push.
+type Stage string
+
+// The stages, in the order of the way.
+const (
+	Hub         Stage = "hub"
+	Webhook     Stage = "webhook"
+	Topic       Stage = "topic"
+	Trigger     Stage = "trigger"
+	Registry    Stage = "registry"
+	GitLab      Stage = "gitlab"
+	Pipeline    Stage = "pipeline"
+	Notify      Stage = "notify"
+	Slack       Stage = "slack"
+	DeadLetters Stage = "dead-letters"
+	Reconcile   Stage = "reconcile"
+	Ledger      Stage = "ledger"
+)
+
+// AllStages are all of them, in their order.
+var AllStages = []Stage{Hub, Webhook, Topic, Trigger, Registry, GitLab, Pipeline, Notify, Slack, DeadLetters, Reconcile, Ledger}
+
+// Event is one thing that happened. No secret is in it, and everything else in
+// it may be anything: it comes from outside.
 type Event struct {
-	At     time.Time
-	Who    string // webhook, trigger, notify, docker hub, pub/sub, dead letter, pipeline 1, slack, clock
-	Image  string // REPOSITORY:TAG, or ""
-	What   string
-	Detail string // a reason, a hint, a link
-	Bad    bool   // somebody ought to look
-	Talk   bool   // it is what Slack shows
+	ID          int64           `json:"id"` // rises by one, from 1
+	At          time.Time       `json:"at"` // by the sandbox's clock; of a Call, when it ended
+	Stage       Stage           `json:"stage,omitempty"`
+	Who         string          `json:"who"`                    // webhook, trigger, notify, docker hub, pub/sub, dead letter, pipeline 1, slack, clock …
+	Image       string          `json:"image,omitempty"`        // REPOSITORY:TAG
+	PromotionID string          `json:"promotion_id,omitempty"` // where it is known
+	MessageID   string          `json:"message_id,omitempty"`   // of Pub/Sub
+	What        string          `json:"what"`
+	Detail      string          `json:"detail,omitempty"` // a reason, a hint, a link
+	Bad         bool            `json:"bad,omitempty"`    // somebody ought to look
+	Talk        bool            `json:"talk,omitempty"`   // it is what Slack shows
+	Log         json.RawMessage `json:"log,omitempty"`    // the log line of a function
+	Call        *Call           `json:"call,omitempty"`   // a request and its answer
+
+	digest string // of what was pushed
 }
 
-// maxEvents is how many events are kept for the page.
-const maxEvents = 500
+// Call is one request over HTTP, and its answer. Bodies are cut at 16 KiB, and
+// say so; secrets in them are replaced.
+type Call struct {
+	Took    time.Duration `json:"took_ns"`
+	Attempt int           `json:"attempt,omitempty"` // of Pub/Sub's deliveries of a message
+	Wait    time.Duration `json:"wait_ns,omitempty"` // until the next delivery, where there will be one
+	Method  string        `json:"method"`
+	URL     string        `json:"url"` // path and query
+	Request string        `json:"request,omitempty"`
+	Answer  string        `json:"answer,omitempty"`
+	Status  int           `json:"status,omitempty"` // 0: there was no answer
+	Fault   string        `json:"fault,omitempty"`  // that was put in
+}
 
+// Bounds of what is remembered: events, and the bytes of their bodies and log
+// lines.
+const (
+	maxEvents     = 10_000
+	maxEventBytes = 64 << 20
+)
+
+// events is the history: the newest events, each of which has an ID.
 type events struct {
-	hear func(Event)
+	hear func(Event) // of all but calls; may be nil
+	now  func() time.Time
+	hide *secrets
+	said func(Event)
 
-	mu   sync.Mutex
-	last []Event // newest last
+	mu     sync.Mutex
+	last   []Event // oldest first, without a gap in their IDs
+	newest int64
+	bytes  int
+	wake   chan struct{} // closed with the next event
 }
 
 func (e *events) add(ev Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	ev.At = time.Now()
+	e.newest++
+	ev.ID, ev.At = e.newest, e.now()
+	ev.Image, ev.What, ev.Detail = e.hide.hide(ev.Image), e.hide.hide(ev.What), e.hide.hide(ev.Detail)
 	e.last = append(e.last, ev)
-	if len(e.last) > maxEvents {
-		e.last = append(e.last[:0], e.last[len(e.last)-maxEvents:]...)
+	for e.bytes += ev.size(); len(e.last) > maxEvents || e.bytes > maxEventBytes && len(e.last) > 1; {
+		e.bytes -= e.last[0].size()
+		e.last[0] = Event{}
+		e.last = e.last[1:]
 	}
-	if e.hear != nil {
+	close(e.wake)
+	e.wake = make(chan struct{})
+	e.said(ev)
+	if e.hear != nil && ev.Call == nil {
 		e.hear(ev)
 	}
 }
 
-// newest returns the events, newest first.
-func (e *events) newest() []Event {
+func (ev Event) size() int {
+	n := len(ev.Log) + len(ev.Detail) + len(ev.What)
+	if ev.Call != nil {
+		n += len(ev.Call.URL) + len(ev.Call.Request) + len(ev.Call.Answer)
+	}
+	return n
+}
+
+// after returns the events that are remembered of those after an ID, oldest
+// first, and the IDs of the oldest and newest that are remembered.
+func (e *events) after(id int64) (list []Event, oldest, newest int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out := make([]Event, 0, len(e.last))
-	for i := len(e.last) - 1; i >= 0; i-- {
-		out = append(out, e.last[i])
+	oldest = e.newest - int64(len(e.last)) + 1
+	if from := max(0, id+1-oldest); from < int64(len(e.last)) {
+		list = slices.Clone(e.last[from:])
 	}
-	return out
+	return list, oldest, e.newest
 }
+
+// changed returns a channel that is closed once there is an event after an ID.
+func (e *events) changed(id int64) <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.newest > id {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	return e.wake
+}
+
+// Events returns the events after an ID that are remembered, oldest first, and
+// the IDs of the oldest and of the newest one that are. 10,000 are remembered:
+// where oldest is over after+1, those between are gone.
+func (s *Sandbox) Events(after int64) (list []Event, oldest, newest int64) {
+	return s.events.after(after)
+}
+
+// Changed returns a channel that is closed once there is an event whose ID is
+// higher.
+func (s *Sandbox) Changed(after int64) <-chan struct{} { return s.events.changed(after) }
 
 // eventHandler makes events of a function's log lines, and hands the lines on.
 type eventHandler struct {
-	function string
+	function Stage
 	events   *events
+	hide     *secrets
 	logs     *slog.Logger // may be nil
+	starts   *atomic.Bool // what is said is no news
 	attrs    []slog.Attr
 }
 
@@ -71,11 +175,23 @@ func (h eventHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h eventHandler) WithGroup(string) slog.Handler { return h } // the functions have none
 
 func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
-	ev := Event{Who: h.function, What: r.Message, Bad: r.Level >= slog.LevelWarn}
-	values := map[string]string{}
-	for _, a := range h.attrs {
-		values[a.Key] = a.Value.String()
+	if h.starts.Load() {
+		return nil
 	}
+	r = r.Clone()
+	r.AddAttrs(h.attrs...)
+	h.tell(ctx, r)
+	if h.logs == nil {
+		return nil
+	}
+	r.AddAttrs(slog.String("function", string(h.function)))
+	return h.logs.Handler().Handle(ctx, r)
+}
+
+// tell makes an event of a log line.
+func (h eventHandler) tell(ctx context.Context, r slog.Record) {
+	ev := Event{Stage: h.function, Who: string(h.function), What: r.Message, Bad: r.Level >= slog.LevelWarn}
+	values := map[string]string{}
 	r.Attrs(func(a slog.Attr) bool {
 		values[a.Key] = a.Value.String()
 		return true
@@ -102,13 +218,27 @@ func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
 		ev.Detail += ": " + text
 	}
 	ev.Detail = strings.TrimSpace(ev.Detail + "  " + values["pipeline_url"])
+	ev.PromotionID, ev.MessageID = values["promotion_id"], values["message_id"]
+	if x := exchangeOf(ctx); x != nil {
+		ev.Stage = x.stage
+		if x.clock {
+			ev.Stage = Reconcile
+		} else {
+			x.names(ev.Image, ev.PromotionID, ev.MessageID)
+			ev.PromotionID = cmp.Or(ev.PromotionID, x.about())
+		}
+		ev.MessageID = cmp.Or(ev.MessageID, x.message)
+	}
 	// A clock that had nothing to do is no news.
-	if ev.Bad || values["shown"] != "0" && values["queued"] != "0" {
-		h.events.add(ev)
+	if !ev.Bad && (values["shown"] == "0" || values["queued"] == "0") {
+		return
 	}
-	if h.logs == nil {
-		return nil
+	exchangeOf(ctx).happened()
+	var line bytes.Buffer
+	if gcplog.New(&line, "").Handler().Handle(ctx, r) == nil {
+		if text := h.hide.hide(strings.TrimSpace(line.String())); json.Valid([]byte(text)) {
+			ev.Log = json.RawMessage(text)
+		}
 	}
-	r.AddAttrs(append(h.attrs[:len(h.attrs):len(h.attrs)], slog.String("function", h.function))...)
-	return h.logs.Handler().Handle(ctx, r)
+	h.events.add(ev)
 }

@@ -187,7 +187,8 @@ func (s *Server) AddProject(p Project) {
 }
 
 // AnyProject makes every path (NAMESPACE/NAME) a project that has this token
-// and every ref, besides the projects that were added.
+// and every ref, besides the projects that were added. Once it has a pipeline it
+// is found by its number, too.
 func (s *Server) AnyProject(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,6 +217,23 @@ func (s *Server) SetStatus(projectPath string, id int, status string) {
 	defer s.mu.Unlock()
 	if p := s.pipeline(projectPath, strconv.Itoa(id)); p != nil && p.Status != "canceled" {
 		s.setStatus(p, status)
+	}
+}
+
+// Age makes all that has happened older, as if that time had passed since.
+func (s *Server) Age(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.pipelines {
+		s.pipelines[i].CreatedAt = s.pipelines[i].CreatedAt.Add(-d)
+	}
+	for i := range s.jobs {
+		if at := &s.jobs[i].finished; !at.IsZero() {
+			*at = at.Add(-d)
+		}
+	}
+	for i := range s.attempts {
+		s.attempts[i].at = s.attempts[i].at.Add(-d)
 	}
 }
 
@@ -356,7 +374,15 @@ func (s *Server) find(id string) (Project, bool) {
 			return p, true
 		}
 	}
-	if s.anyToken == "" || !strings.Contains(id, "/") {
+	if s.anyToken == "" {
+		return Project{}, false
+	}
+	if !strings.Contains(id, "/") { // by its number, of which a pipeline is known
+		for _, p := range slices.Backward(s.pipelines) {
+			if strconv.Itoa(p.ProjectID) == id {
+				return Project{ID: p.ProjectID, Path: p.Project, Token: s.anyToken, anyRef: true}, true
+			}
+		}
 		return Project{}, false
 	}
 	return Project{ID: projectID(id), Path: id, Token: s.anyToken, anyRef: true}, true

@@ -253,6 +253,7 @@ func TestPipelinesGoWrong(t *testing.T) {
 				b.bad(409, "no such pipeline", "POST", "/api/retry", "pipeline", "7")
 				b.good("POST", "/api/retry", "pipeline", "1")
 				b.comes("acme/api:2.0.0", ledger.Promoted)
+				eventually(t, "the end", func() bool { return b.GitLab.Pipelines()[0].Status == "success" })
 				b.bad(409, "good end", "POST", "/api/retry", "pipeline", "1")
 			case "stuck":
 				if m, _ := b.shows("acme/api:2.0.0", runs); !strings.Contains(string(m.Blocks), "No runner") {

@@ -1369,8 +1369,8 @@ func BenchmarkDeliver(b *testing.B) {
 }
 
 // The store in memory holds the last 10,000 promotions; its tables take some
-// rounds of that to reach their size. A byte that each push leaves behind is
-// 50 kB, and the garbage collector is as exact as that.
+// rounds of that to reach their size. Ten bytes that a push leaves behind are
+// more than the limit.
 func TestMemoryIsFlat(t *testing.T) {
 	const first, all, limit = 50_000, 100_000, 500_000
 	h := instantTrigger(t)

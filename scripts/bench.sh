@@ -17,6 +17,6 @@ measure() {
 measure functions -count 7 -benchtime 0.3s ./functions/...
 measure processes -benchtime 1x -timeout 15m ./internal/e2e
 
-go run "$1" -filter '.unit:(sec/op OR B/op)' -table .unit -row .name "$dir/functions"
+go run "$1" -filter '.unit:(sec/op OR B/op)' -table goos -row .name "own=$dir/functions"
 echo
 go run "$1" -col /handler -row .name,/connections -ignore /round "$dir/processes"

@@ -126,7 +126,7 @@ func BenchmarkStart(b *testing.B) {
 		var took []time.Duration
 		for range starts {
 			began := time.Now()
-			s := serve(b, h.program, freePort(b), webhookSettings("127.0.0.1:1"))
+			s := serve(b, h.program, webhookSettings("127.0.0.1:1"))
 			took = append(took, time.Since(began))
 			s.stop()
 		}
@@ -142,7 +142,7 @@ func BenchmarkPush(b *testing.B) {
 	for _, connections := range []int{1, 8, 64, 256} {
 		b.Run(fmt.Sprintf("connections=%d", connections), func(b *testing.B) {
 			inTurns(b, func(b *testing.B, h handler) {
-				s := serve(b, h.program, freePort(b), webhookSettings(host))
+				s := serve(b, h.program, webhookSettings(host))
 				defer s.stop()
 				body := documented(b)
 				post(b, s.url+"/"+webhookToken, body, connections, until(turn/5))
@@ -167,7 +167,7 @@ func BenchmarkMemory(b *testing.B) {
 	for _, h := range handlers(b) {
 		b.Run("handler="+strings.ReplaceAll(h.name, "/", "-"), func(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
-			s := serve(b, h.program, freePort(b), webhookSettings(host))
+			s := serve(b, h.program, webhookSettings(host))
 			defer s.stop()
 			body := documented(b)
 			for part := range 10 {
@@ -217,13 +217,16 @@ func BenchmarkEndToEnd(b *testing.B) {
 		delivering.Wait()
 		queue.Close()
 	})
-	trigger := serve(b, binary, port, []string{
+	trigger, ok := serveAt(b, port, binary, []string{
 		"FUNCTION_TARGET=Trigger", "PUBSUB_EMULATOR_HOST=" + queue.Addr, "TOPIC=" + topic, "DEAD_LETTER_TOPIC=" + deadLetterTopic,
 		"ROUTES=" + routes, fmt.Sprintf(`GITLAB_TRIGGER_TOKENS={"*":%q}`, triggerToken), "GITLAB_URL=" + gitlab.URL,
 		"REGISTRY=" + registry.URL, "LEDGER=memory:bench",
 	})
+	if !ok {
+		b.Fatal("Trigger does not answer")
+	}
 	defer trigger.stop()
-	webhook := serve(b, binary, freePort(b), webhookSettings(queue.Addr))
+	webhook := serve(b, binary, webhookSettings(queue.Addr))
 	defer webhook.stop()
 	pushes := 0
 	for round := range rounds {
@@ -270,34 +273,53 @@ func webhookSettings(pubsubHost string) []string {
 
 // served is a program that has answered.
 type served struct {
-	url string
-	cmd *exec.Cmd
+	url   string
+	cmd   *exec.Cmd
+	ended chan struct{}
 }
 
-// serve starts a program and waits for its first answer.
-func serve(b *testing.B, program, port string, settings []string) served {
+// serve starts a program at a free port and waits for its first answer. A port
+// may be taken just before the program listens: then it starts at another one.
+func serve(b *testing.B, program string, settings []string) served {
 	b.Helper()
-	s := served{"http://127.0.0.1:" + port, exec.Command(program)}
+	for range 3 {
+		if s, ok := serveAt(b, freePort(b), program, settings); ok {
+			return s
+		}
+	}
+	b.Fatalf("%s does not answer", program)
+	return served{}
+}
+
+func serveAt(b *testing.B, port, program string, settings []string) (s served, ok bool) {
+	b.Helper()
+	s = served{"http://127.0.0.1:" + port, exec.Command(program), make(chan struct{})}
 	s.cmd.Env = append([]string{"PORT=" + port}, settings...)
 	if err := s.cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Microsecond) {
-		res, err := http.Get(s.url + "/ready")
-		if err == nil {
+	go func() {
+		_ = s.cmd.Wait()
+		close(s.ended)
+	}()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		if res, err := http.Get(s.url + "/ready"); err == nil {
 			_ = res.Body.Close()
-			return s
+			return s, true
 		}
-		if time.Now().After(end) {
-			s.stop()
-			b.Fatalf("%s does not answer: %v", program, err)
+		select {
+		case <-s.ended:
+			return s, false
+		case <-time.After(200 * time.Microsecond):
 		}
 	}
+	s.stop()
+	return s, false
 }
 
 func (s served) stop() {
 	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+	<-s.ended
 }
 
 // cpu is what the process has used, all of its threads together.

@@ -2,9 +2,9 @@
 //
 // Most of what lives in the heap of a function was made by libraries when they
 // were initialised: some 4 MB. At Go's default the collector runs while they
-// are, and every 4 MB of garbage after that. Go initialises packages that import
-// nothing else in the order of their paths, so this one comes before most of
-// those libraries.
+// are, and every 4 MB of garbage after that. Go initialises packages in the
+// order of their import paths, each after what it imports itself: so this one,
+// which imports next to nothing, comes before most of those libraries.
 package gc
 
 import (

@@ -7,6 +7,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GORELEASER := github.com/goreleaser/goreleaser/v2@v2.15.1
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 CRANE := v0.22.1
 COSIGN := v3.1.3
 NOTARY := v0.7.0
@@ -74,5 +75,5 @@ cover: ## test, and say what is covered
 	@go tool cover -func=cover.out | tail -1
 	@echo "go tool cover -html=cover.out shows the lines"
 
-bench: ## measure, side by side with a bare handler
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## measure, side by side with bare handlers (some minutes)
+	@scripts/bench.sh $(BENCHSTAT)

@@ -22,6 +22,7 @@ import (
 	"github.com/getto-systems/hubrelay/functions/notify"
 	"github.com/getto-systems/hubrelay/functions/trigger"
 	"github.com/getto-systems/hubrelay/functions/webhook"
+	_ "github.com/getto-systems/hubrelay/internal/gc"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/httpserver"
 	"github.com/getto-systems/hubrelay/internal/version"

@@ -20,7 +20,7 @@ const module = "github.com/getto-systems/hubrelay"
 // mayImport is the table of docs/architecture.md: which packages of ours each
 // package may import. Tests may import what they like.
 var mayImport = map[string][]string{
-	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gcplog", "internal/httpserver", "internal/version"},
+	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gc", "internal/gcplog", "internal/httpserver", "internal/version"},
 
 	"functions/webhook": {"internal/auth", "internal/dockerhub", "internal/env", "internal/gcplog", "internal/httpserver", "internal/pubsub"},
 	"functions/trigger": {
@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	},
 
 	"internal/env":        nil,
+	"internal/gc":         nil,
 	"internal/gcplog":     nil,
 	"internal/version":    nil,
 	"internal/httpserver": {"internal/gcplog", "internal/version"},

@@ -115,11 +115,11 @@ func ignore(push dockerhub.Push, reason string) httpserver.Answer {
 }
 
 func (h webhook) publish(r *http.Request, push dockerhub.Push) (httpserver.Answer, error) {
-	answer := httpserver.Answer{Attrs: []slog.Attr{
+	answer := httpserver.Answer{Attrs: append(make([]slog.Attr, 0, 8), // with room for what is added later
 		slog.String("id", push.ID),
 		slog.String("repository", push.Repository),
 		slog.String("tag", push.Tag),
-	}}
+	)}
 	data, err := json.Marshal(push)
 	if err != nil {
 		return answer, err

@@ -274,3 +274,19 @@ func eventually(t *testing.T, what string, check func() error) {
 	}
 	t.Fatalf("%s: not within a minute: %v", what, err)
 }
+
+// Libraries fill the heap when they are initialised; to collect garbage then
+// would be a tenth of the time until the first answer.
+func TestNothingIsCollectedBeforeTheFirstAnswer(t *testing.T) {
+	t.Parallel()
+	p := start(t, "Webhook", map[string]string{
+		"WEBHOOK_TOKENS": webhookToken, "TOPIC": topic, "PUBSUB_EMULATOR_HOST": "127.0.0.1:1", "GODEBUG": "gctrace=1,inittrace=1",
+	})
+	out := p.out.String()
+	if !strings.Contains(out, "init github.com/getto-systems/hubrelay @") {
+		t.Fatalf("the runtime traces nothing:\n%s", out)
+	}
+	if strings.Contains(out, "gc 1 @") {
+		t.Error("the collector ran")
+	}
+}

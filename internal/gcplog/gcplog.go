@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strings"
 )
 
@@ -82,16 +81,10 @@ func FromContext(ctx context.Context) *slog.Logger {
 	return slog.Default()
 }
 
-// traceparent is the header of W3C Trace Context; its second field is the ID.
-var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$`)
-
-// cloudTrace is the older header of Google Cloud: TRACE_ID/SPAN_ID;o=OPTIONS.
-var cloudTrace = regexp.MustCompile(`^([0-9a-f]{32})(/|$)`)
-
 // Traceparent returns the request's W3C trace context, or "" if it has none
 // or one that is malformed.
 func Traceparent(h http.Header) string {
-	if v := h.Get("Traceparent"); traceparent.MatchString(v) {
+	if v := h.Get("Traceparent"); traceID(v) != "" {
 		return v
 	}
 	return ""
@@ -99,8 +92,8 @@ func Traceparent(h http.Header) string {
 
 // WithTrace returns a context whose log lines carry the trace of the request.
 func WithTrace(ctx context.Context, h http.Header) context.Context {
-	if m := cloudTrace.FindStringSubmatch(strings.ToLower(h.Get("X-Cloud-Trace-Context"))); m != nil {
-		return context.WithValue(ctx, traceKey{}, m[1])
+	if id := cloudTraceID(h.Get("X-Cloud-Trace-Context")); id != "" {
+		return context.WithValue(ctx, traceKey{}, id)
 	}
 	return WithTraceparent(ctx, h.Get("Traceparent"))
 }
@@ -108,8 +101,38 @@ func WithTrace(ctx context.Context, h http.Header) context.Context {
 // WithTraceparent returns a context whose log lines carry the trace that a W3C
 // trace context names. A malformed one is left out.
 func WithTraceparent(ctx context.Context, value string) context.Context {
-	if m := traceparent.FindStringSubmatch(value); m != nil {
-		return context.WithValue(ctx, traceKey{}, m[1])
+	if id := traceID(value); id != "" {
+		return context.WithValue(ctx, traceKey{}, id)
 	}
 	return ctx
+}
+
+// idLength is that of a trace's ID, in hex digits.
+const idLength = 32
+
+// traceID returns the ID in the header of W3C Trace Context, VERSION-ID-SPAN-FLAGS
+// in lower-case hex, or "" if that is malformed.
+// https://www.w3.org/TR/trace-context/#traceparent-header
+func traceID(traceparent string) string {
+	version, rest, _ := strings.Cut(traceparent, "-")
+	id, rest, _ := strings.Cut(rest, "-")
+	span, flags, _ := strings.Cut(rest, "-")
+	if isHex(version, 2) && isHex(id, idLength) && isHex(span, 16) && isHex(flags, 2) {
+		return id
+	}
+	return ""
+}
+
+// cloudTraceID returns the ID in the older header of Google Cloud,
+// TRACE_ID/SPAN_ID;o=OPTIONS, or "" if that is malformed.
+func cloudTraceID(header string) string {
+	id, _, _ := strings.Cut(header, "/")
+	if id = strings.ToLower(id); isHex(id, idLength) {
+		return id
+	}
+	return ""
+}
+
+func isHex(s string, length int) bool {
+	return len(s) == length && strings.Trim(s, "0123456789abcdef") == ""
 }

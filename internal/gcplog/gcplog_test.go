@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/getto-systems/hubrelay/internal/gcplog"
@@ -23,6 +24,12 @@ func TestLineIsWhatCloudLoggingReads(t *testing.T) {
 		{"the header of Google Cloud", "p", "X-Cloud-Trace-Context", trace + "/123;o=1", "projects/p/traces/" + trace},
 		{"no project", "", "Traceparent", "00-" + trace + "-b7ad6b7169203331-01", trace},
 		{"a malformed header", "p", "Traceparent", "00-" + trace + "\n", nil},
+		{"a header of Google Cloud in upper case, without a span", "p", "X-Cloud-Trace-Context", strings.ToUpper(trace), "projects/p/traces/" + trace},
+		{"upper case, which W3C forbids", "p", "Traceparent", "00-" + strings.ToUpper(trace) + "-b7ad6b7169203331-01", nil},
+		{"no flags", "p", "Traceparent", "00-" + trace + "-b7ad6b7169203331", nil},
+		{"a field too many", "p", "Traceparent", "00-" + trace + "-b7ad6b7169203331-01-x", nil},
+		{"an ID that is no hex", "p", "Traceparent", "00-" + trace[1:] + "g-b7ad6b7169203331-01", nil},
+		{"an ID that is too short", "p", "X-Cloud-Trace-Context", trace[1:] + "/123;o=1", nil},
 		{"no header", "p", "X", "y", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

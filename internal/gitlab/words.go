@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -56,25 +57,32 @@ func (a answer) said(token env.Secret) said {
 	// The token may stand there as it is, as in a URL or in HTML, or with tags
 	// inside: it is taken out before and after.
 	text = html.UnescapeString(redact(text, token))
-	text = inlineTag.ReplaceAllString(learnMore.ReplaceAllString(text, ""), "")
+	tags := htmlMarkup()
+	text = tags.inlineTag.ReplaceAllString(tags.learnMore.ReplaceAllString(text, ""), "")
 	if s.page {
-		text = anyTag.ReplaceAllString(unseen.ReplaceAllString(text, " "), " ")
+		text = tags.anyTag.ReplaceAllString(tags.unseen.ReplaceAllString(text, " "), " ")
 	} else {
-		text = blockTag.ReplaceAllString(text, " ")
+		text = tags.blockTag.ReplaceAllString(text, " ")
 	}
 	s.text = redact(oneLine(text), token)
 	return s
 }
 
-var (
-	learnMore = regexp.MustCompile(`(?i)\s*<a\b[^>]*>\s*(?:learn|read|find out) more\W*</a>`)
-	unseen    = regexp.MustCompile(`(?is)<!--.*?(?:-->|$)|<script\b.*?(?:</script\s*>|$)|<style\b.*?(?:</style\s*>|$)`)
-	anyTag    = regexp.MustCompile(`<[/!?]?[a-zA-Z][^>]*(?:>|$)`)
-	// What GitLab puts into messages. Others, such as <unknown>, are words of its
-	// YAML parser.
-	inlineTag = regexp.MustCompile(`(?i)</?(?:a|abbr|b|code|em|i|small|span|strong)\b[^>]*>`)
-	blockTag  = regexp.MustCompile(`(?i)</?(?:br|div|h[1-6]|hr|img|li|ol|p|pre|script|style|ul)\b[^>]*>`)
-)
+// markup is what is taken out of GitLab's words.
+type markup struct{ learnMore, unseen, anyTag, inlineTag, blockTag *regexp.Regexp }
+
+// htmlMarkup is compiled when GitLab first says something, as outcomes are.
+var htmlMarkup = sync.OnceValue(func() markup {
+	return markup{
+		learnMore: regexp.MustCompile(`(?i)\s*<a\b[^>]*>\s*(?:learn|read|find out) more\W*</a>`),
+		unseen:    regexp.MustCompile(`(?is)<!--.*?(?:-->|$)|<script\b.*?(?:</script\s*>|$)|<style\b.*?(?:</style\s*>|$)`),
+		anyTag:    regexp.MustCompile(`<[/!?]?[a-zA-Z][^>]*(?:>|$)`),
+		// What GitLab puts into messages. Others, such as <unknown>, are words of its
+		// YAML parser.
+		inlineTag: regexp.MustCompile(`(?i)</?(?:a|abbr|b|code|em|i|small|span|strong)\b[^>]*>`),
+		blockTag:  regexp.MustCompile(`(?i)</?(?:br|div|h[1-6]|hr|img|li|ol|p|pre|script|style|ul)\b[^>]*>`),
+	}
+})
 
 // oneLine returns text without line breaks and control characters.
 func oneLine(text string) string {

@@ -192,8 +192,8 @@ func (m Message) call() string {
 }
 
 var (
-	userID  = regexp.MustCompile(`^[UW][A-Z0-9]{1,30}$`)
-	groupID = regexp.MustCompile(`^S[A-Z0-9]{1,30}$`)
+	userID  = regexp.MustCompile(`^[UW][A-Z0-9]+$`)
+	groupID = regexp.MustCompile(`^S[A-Z0-9]+$`)
 )
 
 // mention returns what pings whom bad news is for, "" where nobody is.

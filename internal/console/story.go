@@ -1,0 +1,164 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/sandbox"
+)
+
+// Bounds of what a story shows. It says so where it leaves something out.
+const (
+	maxBars    = 300
+	maxEntries = 400
+)
+
+// storyView is the story of one promotion.
+type storyView struct {
+	sandbox.Story
+	Posts   []post
+	Bars    []barView
+	Left    int      // bars that are left out
+	Axis    []string // the times under the bars
+	Grid    []int    // where they stand, of 1000
+	Span    string
+	Entries []entry // oldest first
+	Cut     int     // entries that are left out
+	Inputs  []pair
+	After   int64 // the newest event that is shown
+	Now     time.Time
+}
+
+type pair struct{ Name, Value string }
+
+// barView is a stretch of time, drawn from X to X+Width of 1000.
+type barView struct {
+	sandbox.Bar
+	X, Width int
+	Mood     string
+	From     string
+	Took     string
+	Open     bool
+}
+
+// entry is an event in a story.
+type entry struct {
+	sandbox.Event
+	Line   string // the log line, indented
+	Reason string // of the log line's decision
+	Hint   string
+	Words  string
+}
+
+func (c *console) storyOf(id string) (*storyView, bool, error) {
+	st, ok, err := c.sandbox.Story(id)
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: time.Now()}
+	for _, ev := range st.Events {
+		v.Entries = append(v.Entries, entryOf(ev))
+		v.After = max(v.After, ev.ID)
+	}
+	if n := len(v.Entries) - maxEntries; n > 0 {
+		v.Entries, v.Cut = v.Entries[n:], n
+	}
+	for name, value := range st.Inputs {
+		v.Inputs = append(v.Inputs, pair{name, value})
+	}
+	slices.SortFunc(v.Inputs, func(a, b pair) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
+	v.draw()
+	return v, true, nil
+}
+
+// draw puts the bars on one scale, from the first beginning to the last end.
+func (v *storyView) draw() {
+	bars := v.Story.Bars
+	if len(bars) > maxBars {
+		bars, v.Left = bars[:maxBars], len(bars)-maxBars
+	}
+	if len(bars) == 0 {
+		return
+	}
+	first, last := bars[0].Start, bars[0].Start
+	for _, b := range bars {
+		if b.Start.Before(first) {
+			first = b.Start
+		}
+		end := b.End
+		if end.IsZero() {
+			end = v.Now
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	span := max(last.Sub(first), time.Millisecond)
+	at := func(t time.Time) int { return int(1000 * t.Sub(first) / span) }
+	for _, b := range bars {
+		end := b.End
+		if end.IsZero() {
+			end = last
+		}
+		const least = 4 // what took no time is seen all the same
+		x := min(at(b.Start), 1000-least)
+		view := barView{
+			Bar: b, X: x, Width: max(at(end)-x, least), From: "+" + took(b.Start.Sub(first)), Took: took(max(0, end.Sub(b.Start))), Open: b.End.IsZero(),
+		}
+		switch {
+		case b.Bad:
+			view.Mood = "bad"
+		case b.Stage == sandbox.Topic:
+			view.Mood = "wait"
+		case b.Stage == sandbox.Slack:
+			view.Mood = "good"
+		}
+		v.Bars = append(v.Bars, view)
+	}
+	for i := range 5 {
+		v.Grid = append(v.Grid, 250*i)
+		v.Axis = append(v.Axis, took(span*time.Duration(i)/4))
+	}
+	v.Span = took(span)
+}
+
+func entryOf(ev sandbox.Event) entry {
+	e := entry{Event: ev}
+	if len(ev.Log) > 0 {
+		e.Line = pretty(string(ev.Log))
+		var line struct {
+			Reason string `json:"reason"`
+			Hint   string `json:"hint"`
+			Words  string `json:"words"`
+		}
+		if json.Unmarshal(ev.Log, &line) == nil {
+			e.Reason, e.Hint, e.Words = line.Reason, line.Hint, line.Words
+		}
+	}
+	return e
+}
+
+// Inside tells whether there is more to an entry than its line.
+func (e entry) Inside() bool { return e.Call != nil || e.Line != "" }
+
+// storyNews answers with what of an open story has changed since an event: its
+// parts anew, and what was added to its log.
+func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
+	st, ok, err := c.storyOf(r.PathValue("id"))
+	if err != nil || !ok {
+		w.WriteHeader(http.StatusNoContent) // what is shown stays
+		return
+	}
+	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
+	n, _ := slices.BinarySearchFunc(st.Entries, after+1, func(e entry, id int64) int { return int(e.ID - id) })
+	st.Entries = st.Entries[n:]
+	c.render(w, http.StatusOK, "story-news", st)
+}
+
+// Poll is where the story's news are.
+func (v *storyView) Poll() string { return fmt.Sprintf("/promotions/%s/news?after=%d", v.ID, v.After) }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -212,7 +213,7 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 		v.Story = st
 	}
 	// The events are read first: what happens meanwhile comes by the stream.
-	v.Feed, v.After = c.feed()
+	v.Feed, v.After = c.feed(math.MaxInt64 - 1)
 	table, err := c.table(v.List)
 	if err != nil {
 		c.broken(w, r, http.StatusInternalServerError, "The ledger cannot be read", err.Error())

@@ -3,6 +3,8 @@ package console
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -35,7 +37,8 @@ type stream struct {
 	rows   []string          // the table's, in their order
 	prints map[string]uint64 // by row
 	total  int
-	known  bool // rows are what the browser has
+	feed   []int64 // the events of the feed, the newest first
+	known  bool    // rows are what the browser has
 	stages map[sandbox.Stage]string
 	faults string
 	states map[string]ledger.State // of rows, to tell when one ends
@@ -115,7 +118,9 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// first brings a browser to where the stream goes on from.
+// first brings a browser to where the stream goes on from. One that returns has
+// the feed as it was by then. One that opens a stream with an address that is no
+// longer new may have gone on since, and gets the feed anew.
 func (s *stream) first(have string, returns bool) (string, error) {
 	table, err := s.c.table(s.list)
 	if err != nil {
@@ -125,21 +130,32 @@ func (s *stream) first(have string, returns bool) (string, error) {
 	if s.known {
 		s.remember(table)
 	}
-	var out bytes.Buffer
-	if _, _, newest := s.c.sandbox.Events(s.after); !returns && newest > s.after {
-		events, _, _ := s.c.sandbox.Events(s.after)
-		feed, upTo := s.c.feed()
-		s.after = upTo
-		if err := s.c.template.ExecuteTemplate(&out, "feed-all", feed); err != nil {
-			return "", err
-		}
-		patch, err := s.patch()
-		if err != nil {
-			return "", err
-		}
-		return s.stories(events, nil) + event(s.after, "patch", append(out.Bytes(), patch...)), nil
+	feed, newest := s.c.feed(s.after)
+	s.keep(feed)
+	_, oldest, _ := s.c.sandbox.Events(math.MaxInt64 - 1)
+	if newest == s.after || returns && (len(feed) == maxFeed || oldest == 1) {
+		return s.next()
 	}
-	return s.next()
+	events, _, _ := s.c.sandbox.Events(s.after)
+	feed, s.after = s.c.feed(math.MaxInt64 - 1)
+	s.keep(feed)
+	var out bytes.Buffer
+	if err := s.c.template.ExecuteTemplate(&out, "feed-all", feed); err != nil {
+		return "", err
+	}
+	patch, err := s.patch()
+	if err != nil {
+		return "", err
+	}
+	return s.stories(events, nil) + event(s.after, "patch", append(out.Bytes(), patch...)), nil
+}
+
+// keep remembers what the browser's feed shows.
+func (s *stream) keep(feed []sandbox.Event) {
+	s.feed = s.feed[:0]
+	for _, ev := range feed {
+		s.feed = append(s.feed, ev.ID)
+	}
 }
 
 // next returns what has changed since the last time, "" where nothing has.
@@ -148,17 +164,12 @@ func (s *stream) next() (string, error) {
 	if s.after+1 < oldest {
 		return event(newest, "reload", []byte("reload")), nil
 	}
-	var out bytes.Buffer
-	if feed := feedOf(events); len(feed) > 0 {
-		if err := s.c.template.ExecuteTemplate(&out, "feed-more", feed); err != nil {
-			return "", err
-		}
-	}
 	s.after = newest
-	before := make(map[string]uint64, len(s.prints))
-	for id, print := range s.prints {
-		before[id] = print
+	var out bytes.Buffer
+	if err := s.patchFeed(feedOf(events), &out); err != nil {
+		return "", err
 	}
+	before := maps.Clone(s.prints)
 	patch, err := s.patch()
 	if err != nil {
 		return "", err
@@ -169,6 +180,37 @@ func (s *stream) next() (string, error) {
 		message += event(s.after, "patch", out.Bytes())
 	}
 	return message, nil
+}
+
+// many is from how many pieces on it is less work to replace the whole.
+const many = 30
+
+// patchFeed renders what is new in the feed, and takes as much from its end.
+func (s *stream) patchFeed(news []sandbox.Event, out *bytes.Buffer) error {
+	if len(news) == 0 {
+		return nil
+	}
+	was := slices.Clone(s.feed)
+	s.feed = s.feed[:0]
+	for _, ev := range news {
+		s.feed = append(s.feed, ev.ID)
+	}
+	room := min(maxFeed-len(news), len(was))
+	s.feed = append(s.feed, was[:room]...)
+	if len(was)-room > many {
+		feed, _ := s.c.feed(s.after)
+		s.keep(feed)
+		return s.c.template.ExecuteTemplate(out, "feed-all", feed)
+	}
+	if err := s.c.template.ExecuteTemplate(out, "feed-more", news); err != nil {
+		return err
+	}
+	for _, id := range was[room:] {
+		if err := s.c.template.ExecuteTemplate(out, "feed-gone", id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stories tells which stories have news: those of the events, and of the rows
@@ -243,7 +285,7 @@ func (s *stream) patchRows(table tableView, render func(string, any) error) erro
 	for _, r := range table.Rows {
 		now = append(now, r.ID)
 	}
-	if !s.known || len(s.rows) == 0 || len(now) == 0 || !inOrder(s.rows, now) {
+	if !s.known || len(s.rows) == 0 || len(now) == 0 || s.differing(table) > many || !inOrder(s.rows, now) {
 		if s.known && slices.Equal(s.rows, now) && s.total == table.Total {
 			return nil
 		}
@@ -276,6 +318,16 @@ func (s *stream) patchRows(table tableView, render func(string, any) error) erro
 		return render("foot-patch", table)
 	}
 	return nil
+}
+
+// differing counts the rows that would have to be patched.
+func (s *stream) differing(table tableView) (n int) {
+	for _, r := range table.Rows {
+		if print, there := s.prints[r.ID]; !there || print != printOf(r.Row) {
+			n++
+		}
+	}
+	return n
 }
 
 // inOrder tells whether the rows that stay keep their order.

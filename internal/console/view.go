@@ -153,12 +153,12 @@ func (s stageView) print() string {
 // maxFeed is how many events the page shows of all that happened.
 const maxFeed = 150
 
-// feed returns what happened of late, the newest first, and the number of the
-// newest event.
-func (c *console) feed() (shown []sandbox.Event, newest int64) {
-	_, _, newest = c.sandbox.Events(math.MaxInt64)
-	events, _, _ := c.sandbox.Events(max(0, newest-10*maxFeed)) // calls are among them
-	return feedOf(events), newest
+// feed returns what had happened by an event, the newest first, and the number
+// of the newest event of all.
+func (c *console) feed(by int64) (shown []sandbox.Event, newest int64) {
+	events, _, newest := c.sandbox.Events(0)
+	n, _ := slices.BinarySearchFunc(events, by+1, func(ev sandbox.Event, id int64) int { return cmp.Compare(ev.ID, id) })
+	return feedOf(events[:n]), newest
 }
 
 // feedOf chooses what people read: not the calls, which stand in the stories.

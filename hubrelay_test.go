@@ -69,8 +69,9 @@ var mayImport = map[string][]string{
 		"internal/gcplog", "internal/gitlab/gitlabtest", "internal/hub", "internal/hub/hubtest", "internal/ledger", "internal/pubsub",
 		"internal/reconcile", "internal/route", "internal/slack/slacktest",
 	},
+	"internal/console": {"internal/ledger", "internal/sandbox", "internal/slack/slacktest"},
 	"cmd/hubrelay": {
-		"internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
+		"internal/console", "internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
 		"internal/reconcile", "internal/registry", "internal/route", "internal/sandbox",
 	},
 }

@@ -38,5 +38,5 @@ func (c *console) faults(w http.ResponseWriter, r *http.Request) {
 
 // routes answers with the table of routes, to be edited.
 func (c *console) routes(w http.ResponseWriter, _ *http.Request) {
-	c.render(w, http.StatusOK, "routes", "")
+	c.render(w, http.StatusOK, "routes", pretty(c.sandbox.Routes()))
 }

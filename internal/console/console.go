@@ -45,6 +45,7 @@ type system interface {
 	Story(id string) (sandbox.Story, bool, error)
 	Stages() []sandbox.StageNow
 	Answers() []sandbox.Answer
+	Routes() string
 }
 
 // hints say how the system is reached from a terminal.

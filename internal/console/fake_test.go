@@ -84,6 +84,8 @@ func (f *fake) Answers() []sandbox.Answer {
 	return []sandbox.Answer{{Stage: sandbox.GitLab, Answer: "500", What: "GitLab answers 500."}}
 }
 
+func (f *fake) Routes() string { return `{"acme/*": {}}` }
+
 // say adds an event.
 func (f *fake) say(ev sandbox.Event) {
 	f.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -60,7 +61,7 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	if err != nil || !ok {
 		return nil, ok, err
 	}
-	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: time.Now()}
+	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: c.now()}
 	for _, ev := range st.Events {
 		v.Entries = append(v.Entries, entryOf(ev))
 		v.After = max(v.After, ev.ID)
@@ -74,6 +75,17 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	slices.SortFunc(v.Inputs, func(a, b pair) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 	v.draw()
 	return v, true, nil
+}
+
+// now is the time of the sandbox, as far as its events tell: its clock may be
+// ahead.
+func (c *console) now() time.Time {
+	now := time.Now()
+	_, _, newest := c.sandbox.Events(math.MaxInt64 - 1)
+	if last, _, _ := c.sandbox.Events(newest - 1); len(last) > 0 && last[0].At.After(now) {
+		return last[0].At
+	}
+	return now
 }
 
 // draw puts the bars on one scale, from the first beginning to the last end.

@@ -29,7 +29,7 @@ await walk(async (page) => {
 	await page.locator("#link[data-state=reconnecting]").waitFor();
 	await shot(page, "reconnecting");
 	await api("POST", "/api/push", {image: "acme/api:1.7.0"});
-	await until("promoted meanwhile", async () => (await api("GET", "/api/promotions")).promotions.some((p) => p.image === "acme/api:1.7.0" && p.state === "promoted"));
+	await until("promoted meanwhile", async () => (await api("GET", "/api/promotions")).rows.some((p) => p.image === "acme/api:1.7.0" && p.state === "promoted"));
 	assert.equal(await row(page, "acme/api:1.7.0").count(), 0);
 	await tell("back");
 	await live(page);
@@ -40,7 +40,7 @@ await walk(async (page) => {
 	await page.getByRole("button", {name: "Pause"}).click();
 	await page.locator("#link[data-state=paused]").waitFor();
 	await api("POST", "/api/push", {image: "acme/api:1.8.0"});
-	await until("promoted meanwhile", async () => (await api("GET", "/api/promotions")).promotions.some((p) => p.image === "acme/api:1.8.0" && p.state === "promoted"));
+	await until("promoted meanwhile", async () => (await api("GET", "/api/promotions")).rows.some((p) => p.image === "acme/api:1.8.0" && p.state === "promoted"));
 	assert.equal(await row(page, "acme/api:1.8.0").count(), 0);
 	await page.getByRole("button", {name: "Pause"}).click();
 	await is(page, "acme/api:1.8.0", "promoted");

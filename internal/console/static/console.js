@@ -115,7 +115,7 @@
   let chart, timer;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const draw = (load) => {
-    const data = [load.series.map((p) => p.second), load.series.map((p) => p.sent), load.series.map((p) => p.promoted), load.series.map((p) => p.p50_ms), load.series.map((p) => p.p95_ms)];
+    const data = ["second", "sent", "promoted", "p50_ms", "p95_ms"].map((name) => load.series[name]);
     const box = $("load-chart");
     if (chart) return chart.setData(data);
     const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line"), width: 1}};
@@ -131,9 +131,10 @@
     const answer = await fetch("/api/load");
     if (!answer.ok) return;
     const load = await answer.json();
-    if (!load.sent) return;
-    $("load-words").textContent = `${load.sent} sent, ${load.promoted} promoted`;
-    if (load.series?.length) draw(load);
+    if (!load.pushes) return;
+    $("load-words").textContent = `${load.sent} of ${load.pushes} sent, ${load.promoted} promoted` + (load.ended ? `, ${load.ended} ended otherwise` : "") +
+      (load.promoted ? `; from push to promotion ${Math.round(load.p50_ms)} ms (p50), ${Math.round(load.p95_ms)} ms (p95)` : "");
+    if (load.series.second?.length) draw(load);
   };
   $("load").addEventListener("toggle", (e) => {
     clearInterval(timer);

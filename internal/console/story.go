@@ -31,6 +31,7 @@ type storyView struct {
 	Entries []entry // oldest first
 	Cut     int     // entries that are left out
 	Inputs  []pair
+	Asides  int   // bars and entries of messages that came to nothing new
 	After   int64 // the newest event that is shown
 	Now     time.Time
 }
@@ -45,6 +46,7 @@ type barView struct {
 	From     string
 	Took     string
 	Open     bool
+	Aside    bool
 }
 
 // entry is an event in a story.
@@ -54,6 +56,7 @@ type entry struct {
 	Reason string // of the log line's decision
 	Hint   string
 	Words  string
+	Aside  bool // it is about a message that came to nothing new
 }
 
 func (c *console) storyOf(id string) (*storyView, bool, error) {
@@ -62,9 +65,16 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 		return nil, ok, err
 	}
 	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: c.now()}
+	idle := asides(st.Hints)
 	for _, ev := range st.Events {
-		v.Entries = append(v.Entries, entryOf(ev))
+		e := entryOf(ev)
+		e.Aside = idle.messages[ev.MessageID]
+		v.Entries = append(v.Entries, e)
 		v.After = max(v.After, ev.ID)
+		if e.Aside {
+			v.Asides++
+			idle.events[ev.ID] = true
+		}
 	}
 	if n := len(v.Entries) - maxEntries; n > 0 {
 		v.Entries, v.Cut = v.Entries[n:], n
@@ -73,7 +83,7 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 		v.Inputs = append(v.Inputs, pair{name, value})
 	}
 	slices.SortFunc(v.Inputs, func(a, b pair) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
-	v.draw()
+	v.draw(idle)
 	return v, true, nil
 }
 
@@ -88,8 +98,26 @@ func (c *console) now() time.Time {
 	return now
 }
 
+// idle is what came to nothing new: a multi-arch push has six webhooks, and the
+// signed image is pushed once more.
+type idle struct {
+	messages map[string]bool
+	events   map[int64]bool
+	queued   map[time.Time]bool // when the messages were
+}
+
+func asides(hints []sandbox.Hint) idle {
+	i := idle{map[string]bool{}, map[int64]bool{}, map[time.Time]bool{}}
+	for _, h := range hints {
+		if h.Outcome == "ignored" && h.MessageID != "" {
+			i.messages[h.MessageID], i.queued[h.QueuedAt] = true, true
+		}
+	}
+	return i
+}
+
 // draw puts the bars on one scale, from the first beginning to the last end.
-func (v *storyView) draw() {
+func (v *storyView) draw(idle idle) {
 	bars := v.Story.Bars
 	if len(bars) > maxBars {
 		bars, v.Left = bars[:maxBars], len(bars)-maxBars
@@ -121,6 +149,10 @@ func (v *storyView) draw() {
 		x := min(at(b.Start), 1000-least)
 		view := barView{
 			Bar: b, X: x, Width: max(at(end)-x, least), From: "+" + took(b.Start.Sub(first)), Took: took(max(0, end.Sub(b.Start))), Open: b.End.IsZero(),
+			Aside: idle.events[b.EventID] || b.EventID == 0 && b.Stage == sandbox.Topic && idle.queued[b.Start],
+		}
+		if view.Aside {
+			v.Asides++
 		}
 		switch {
 		case b.Bad:

@@ -32,7 +32,7 @@ await walk(async (page) => {
 	assert.ok(await hints.count() >= 1);
 
 	// Payload and answer side by side, and log lines of all three functions.
-	const call = story.locator("#story-log details", {hasText: "201"}).first();
+	const call = story.locator("#story-log details", {has: page.locator("summary .time", {hasText: /^201/})}).first();
 	await call.locator("summary").click();
 	await call.getByText("Request", {exact: true}).waitFor();
 	assert.match(await call.locator("pre").first().innerText(), /image_tag/);

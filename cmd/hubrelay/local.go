@@ -207,14 +207,16 @@ See the dead letters (-apply queues them again):
 
 const welcomeFakes = `Push an image of your own to the registry (docker push works, too), or let the next pipeline fail:
 
-  curl -X POST %[1]s/build/acme/api:1.5.0
-  curl -X POST %[1]s/fail
+  curl -d image=acme/api:1.5.0 %[1]s/api/push
+  curl -d stage=pipeline -d answer=fails -d times=1 %[1]s/api/faults
+
+docs/sandbox.md has what else there is to do.
 
 `
 
 const welcomeHub = `Push to %[1]s on Docker Hub, and see what comes of it; or let the next pipeline fail:
 
-  curl -X POST %[2]s/fail
+  curl -d stage=pipeline -d answer=fails -d times=1 %[2]s/api/faults
 
 `
 

@@ -132,7 +132,7 @@ func TestLocalWithARealGitLabAndRegistry(t *testing.T) {
 	out.wait(t, "✅")
 
 	// What has no lock of its own is not reached from outside.
-	for _, path := range []string{"/", "/trigger/", "/fail", "/gitlab/", "/slack/api/auth.test", "/v2/"} {
+	for _, path := range []string{"/", "/trigger/", "/api/", "/api/events", "/gitlab/", "/slack/api/auth.test", "/v2/"} {
 		for _, keepHost := range []string{"", "yes"} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tunnel.URL+path, strings.NewReader("{}"))
 			if err != nil {

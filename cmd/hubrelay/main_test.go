@@ -58,7 +58,7 @@ func TestLocalPrintsACurlThatWorks(t *testing.T) {
 		done = make(chan error)
 	)
 	go func() { done <- run(ctx, []string{"local", "-addr", "127.0.0.1:0", "-language", "ja", "-fast"}, &out) }()
-	out.wait(t, "/fail")
+	out.wait(t, "/api/push")
 	curl := regexp.MustCompile(`(?s)curl -d .*?\n.*?\n`).FindString(out.String())
 	if msg, err := exec.Command("sh", "-c", curl).CombinedOutput(); err != nil || !strings.Contains(string(msg), "message_id") {
 		t.Errorf("%s: %v %s", curl, err, msg)

@@ -91,7 +91,7 @@ func (h handler) tell(ctx context.Context, s ledger.Showing) (ledger.Result, err
 	if to.Tell == route.TellFailures && !s.Bad() && ref.TS == "" {
 		return ledger.Result{Message: true, Reply: true}, nil
 	}
-	m := h.message(s.Promotion)
+	m := h.message(s.Promotion, s.Now)
 	m.Mention = to.Mention
 	result := ledger.Result{Channel: ref.Channel, TS: ref.TS, Message: !s.Message, Reply: !s.Reply}
 	refused := func(err error) (ledger.Result, error) {
@@ -183,8 +183,9 @@ var statuses = map[ledger.State]slack.Status{
 	ledger.Dead:       slack.Dead,
 }
 
-// message is what people read of a promotion.
-func (h handler) message(p ledger.Promotion) slack.Message {
+// message is what people read of a promotion. now is by the clock of its times,
+// the ledger's.
+func (h handler) message(p ledger.Promotion, now time.Time) slack.Message {
 	m := slack.Message{
 		Language: h.Language, Event: slack.Event(p.Event), Status: statuses[p.State],
 		Repository: p.Repository, Tag: p.Tag, Digest: p.Digest, Version: p.Version,
@@ -197,9 +198,9 @@ func (h handler) message(p ledger.Promotion) slack.Message {
 	case p.Silent():
 		m.Status, m.Silence = slack.Silent, h.SilentAfter
 	case p.ToldJob:
-		m.Status, m.Reason, m.Hint, m.Since = slack.Waiting, p.JobWaits, p.Hint, time.Since(p.UpdatedAt).Round(time.Minute)
+		m.Status, m.Reason, m.Hint, m.Since = slack.Waiting, p.JobWaits, p.Hint, now.Sub(p.UpdatedAt).Round(time.Minute)
 	case p.State == ledger.Waiting:
-		m.Since = time.Since(p.WaitsSince).Round(time.Minute)
+		m.Since = now.Sub(p.WaitsSince).Round(time.Minute)
 	case p.State == ledger.Dead:
 		m.Attempts = p.Attempts
 		if p.Subscription != "" && p.Tag != "" {

@@ -23,7 +23,7 @@ import (
 
 // FromEnv wires Trigger from its settings: ROUTES, GITLAB_TRIGGER_TOKENS,
 // GITLAB_API_TOKENS, GITLAB_URL, TOPIC, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH, HUB_URL,
-// RECONCILE and LEDGER.
+// RECONCILE and LEDGER. What it opens is closed once ctx ends.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
 	r := env.New(getenv)
 	t := Trigger{
@@ -75,11 +75,16 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	if t.Queue, err = pubsub.NewPublisher(ctx, topic, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
-		return nil, err
-	}
-	if t.DeadLetters, err = pubsub.NewPublisher(ctx, deadLetters, getenv("PUBSUB_EMULATOR_HOST")); err != nil {
-		return nil, err
+	for _, p := range []struct {
+		to    *Publisher
+		topic pubsub.Topic
+	}{{&t.Queue, topic}, {&t.DeadLetters, deadLetters}} {
+		publisher, err := pubsub.NewPublisher(ctx, p.topic, getenv("PUBSUB_EMULATOR_HOST"))
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ctx, func() { _ = publisher.Close() })
+		*p.to = publisher
 	}
 	log := gcplog.FromContext(ctx)
 	if keys := t.Routes.Uncovered(); t.Hub != nil && len(keys) > 0 {

@@ -31,7 +31,8 @@ type Publisher interface {
 	Publish(ctx context.Context, data []byte, attributes map[string]string) (id string, err error)
 }
 
-// FromEnv wires the webhook from its settings: WEBHOOK_TOKENS and TOPIC.
+// FromEnv wires the webhook from its settings: WEBHOOK_TOKENS and TOPIC. What it
+// opens is closed once ctx ends.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
 	r := env.New(getenv)
 	tokens := env.Parse(r, "WEBHOOK_TOKENS", auth.ParseTokens)
@@ -43,6 +44,7 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	if err != nil {
 		return nil, err
 	}
+	context.AfterFunc(ctx, func() { _ = queue.Close() })
 	return New(tokens, queue, gcplog.FromContext(ctx)), nil
 }
 

@@ -39,7 +39,7 @@ func New(s Store) *Ledger { return &Ledger{s} }
 // anything: a ledger that is away is found out when it is used.
 func Open(name string) (*Ledger, error) {
 	if strings.HasPrefix(name, "memory:") {
-		return New(SharedMemory(name)), nil
+		return New(sharedStore(name)), nil
 	}
 	if rest, ok := strings.CutPrefix(name, "firestore:"); ok {
 		return openFirestore(rest)

@@ -60,19 +60,33 @@ func NewMemory() *Memory { return &Memory{ofPipeline: map[string]string{}} }
 
 var (
 	sharedMu sync.Mutex
-	shared   = map[string]*Memory{}
+	shared   = map[string]Store{}
 )
 
-// SharedMemory returns the one store of that name, memory:NAME, in this process.
-func SharedMemory(name string) *Memory {
+// Share makes s the one store of that name, memory:NAME, in this process, and
+// nil that there is none. So a local system can watch, and disturb, what others
+// open by the name.
+func Share(name string, s Store) {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
-	m, ok := shared[name]
-	if !ok {
-		m = NewMemory()
-		shared[name] = m
+	if s == nil {
+		delete(shared, name)
+		return
 	}
-	return m
+	shared[name] = s
+}
+
+// sharedStore returns the one store of that name, which it makes where there is
+// none.
+func sharedStore(name string) Store {
+	sharedMu.Lock()
+	defer sharedMu.Unlock()
+	s, ok := shared[name]
+	if !ok {
+		s = NewMemory()
+		shared[name] = s
+	}
+	return s
 }
 
 // Tags implements Store.

@@ -21,6 +21,9 @@ type Progress struct {
 	// Rules are those of the table of routes, by the key of a route.
 	Rules map[string]Rules `firestore:"rules"`
 
+	// ReadAt is when it was read, by the store's time.
+	ReadAt time.Time `firestore:"-"`
+
 	version int64
 }
 
@@ -69,6 +72,7 @@ func (l *Ledger) Resume(ctx context.Context, lease time.Duration, rules map[stri
 		if found != nil {
 			p = *found
 		}
+		p.ReadAt = now
 		changed := p.learn(rules, now)
 		leased := now.Before(p.LeaseEnds) || now.Before(p.NotBefore)
 		if !leased {

@@ -11,9 +11,10 @@ import (
 // Showing is the right to show a promotion's newest revision in Slack, until
 // its lease runs out.
 type Showing struct {
-	Promotion      // as it is to be shown
-	Message   bool // the message does not show the revision
-	Reply     bool // nor does the thread
+	Promotion           // as it is to be shown
+	Message   bool      // the message does not show the revision
+	Reply     bool      // nor does the thread
+	Now       time.Time // by the store's time
 }
 
 // Result is what became of a Showing.
@@ -44,7 +45,7 @@ func (s *Snapshot) show(p *Promotion, o Outboxes) *Showing {
 	if !p.Behind() || p.showing(s.now) {
 		return nil
 	}
-	showing := &Showing{Message: p.Revision > p.Shown, Reply: p.Bad() && p.Revision > p.Replied}
+	showing := &Showing{Message: p.Revision > p.Shown, Reply: p.Bad() && p.Revision > p.Replied, Now: s.now}
 	p.ShowToken++
 	p.ShowEnds = s.now.Add(o.Lease)
 	showing.Promotion = *p

@@ -108,9 +108,10 @@ func (f *Finder) Some(ctx context.Context) (found int, err error) {
 	case err != nil:
 		return 0, fmt.Errorf("find out how far Docker Hub was asked: %w", err)
 	}
-	now := time.Now()
+	began, now := time.Now(), p.ReadAt
 	w := &walk{
-		Finder: f, pages: maxPages, heads: maxHeads, troubles: maxTroubles, end: now.Add(someTime),
+		Finder: f, pages: maxPages, heads: maxHeads, troubles: maxTroubles, end: began.Add(someTime),
+		now: func() time.Time { return now.Add(time.Since(began)) },
 		since: func(r route.Route) time.Time {
 			if since := p.Rules[r.Key].Since; since.After(now.Add(-window)) {
 				return since
@@ -142,7 +143,7 @@ func (f *Finder) All(ctx context.Context, since time.Time, waits func(time.Durat
 	const noLimit = 1 << 30
 	newest := map[string]Missed{}
 	w := &walk{
-		Finder: f, pages: noLimit, heads: noLimit, troubles: noLimit, end: time.Now().Add(1e6 * time.Hour),
+		Finder: f, pages: noLimit, heads: noLimit, troubles: noLimit, end: time.Now().Add(1e6 * time.Hour), now: time.Now,
 		since: func(route.Route) time.Time { return since }, oldest: since, dry: true,
 	}
 	w.take = func(_ context.Context, m Missed) error {

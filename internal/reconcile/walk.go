@@ -23,9 +23,10 @@ var errEnough = errors.New("the next call goes on")
 // walk is one way through Docker Hub.
 type walk struct {
 	*Finder
-	pages, heads, troubles int       // that are left
-	end                    time.Time // after which nothing begins
-	oldest                 time.Time // push that counts for any route
+	pages, heads, troubles int              // that are left
+	end                    time.Time        // after which nothing begins
+	now                    func() time.Time // by the ledger's time where it is known, as what the ledger remembers
+	oldest                 time.Time        // push that counts for any route
 	since                  func(route.Route) time.Time
 	take                   func(context.Context, Missed) error
 	// dry has nothing be recorded, and everything that is refused be in
@@ -152,7 +153,7 @@ func (w *walk) auditLog(ctx context.Context, namespace, cursor string) (string, 
 		if err := w.page(); err != nil {
 			return cursor, err
 		}
-		page, err := w.Hub.Pushes(ctx, namespace, w.oldest, time.Now().Add(-grace), cursor)
+		page, err := w.Hub.Pushes(ctx, namespace, w.oldest, w.now().Add(-grace), cursor)
 		if err != nil {
 			return cursor, err
 		}
@@ -295,7 +296,7 @@ func (w *walk) look(ctx context.Context, p pushed) error {
 	if reason != "" || errors.Join(dockerhub.CheckRepository(p.repository), dockerhub.CheckTag(p.tag)) != nil {
 		return nil
 	}
-	now := time.Now()
+	now := w.now()
 	if p.at.After(now.Add(-grace)) || !p.at.After(w.since(r)) {
 		return nil
 	}
@@ -357,7 +358,7 @@ func (w *walk) digest(ctx context.Context, p dockerhub.Push) (string, error) {
 	if refused.Reason != registry.NotInRegistry {
 		return "", err
 	}
-	if time.Since(p.PushedAt) > goneFor { // or so it says: it is asked less often
+	if w.now().Sub(p.PushedAt) > goneFor { // or so it says: it is asked less often
 		w.settled.add(thisHour(p.ID))
 	}
 	return "", nil

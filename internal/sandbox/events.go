@@ -1,13 +1,18 @@
 package sandbox
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/getto-systems/hubrelay/internal/gcplog"
 )
 
 // Stage is one part of the way of a push.
@@ -48,6 +53,8 @@ type Event struct {
 	Talk        bool            `json:"talk,omitempty"`   // it is what Slack shows
 	Log         json.RawMessage `json:"log,omitempty"`    // the log line of a function
 	Call        *Call           `json:"call,omitempty"`   // a request and its answer
+
+	digest string // of what was pushed
 }
 
 // Call is one request over HTTP, and its answer. Bodies are cut at 16 KiB, and
@@ -75,6 +82,8 @@ const (
 type events struct {
 	hear func(Event) // of all but calls; may be nil
 	now  func() time.Time
+	hide *secrets
+	said func(Event)
 
 	mu     sync.Mutex
 	last   []Event // oldest first, without a gap in their IDs
@@ -83,15 +92,12 @@ type events struct {
 	wake   chan struct{} // closed with the next event
 }
 
-func newEvents(hear func(Event), now func() time.Time) *events {
-	return &events{hear: hear, now: now, wake: make(chan struct{})}
-}
-
 func (e *events) add(ev Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.newest++
 	ev.ID, ev.At = e.newest, e.now()
+	ev.What, ev.Detail = e.hide.hide(ev.What), e.hide.hide(ev.Detail)
 	e.last = append(e.last, ev)
 	for e.bytes += ev.size(); len(e.last) > maxEvents || e.bytes > maxEventBytes && len(e.last) > 1; {
 		e.bytes -= e.last[0].size()
@@ -100,13 +106,14 @@ func (e *events) add(ev Event) {
 	}
 	close(e.wake)
 	e.wake = make(chan struct{})
+	e.said(ev)
 	if e.hear != nil && ev.Call == nil {
 		e.hear(ev)
 	}
 }
 
 func (ev Event) size() int {
-	n := len(ev.Log) + len(ev.Detail)
+	n := len(ev.Log) + len(ev.Detail) + len(ev.What)
 	if ev.Call != nil {
 		n += len(ev.Call.URL) + len(ev.Call.Request) + len(ev.Call.Answer)
 	}
@@ -150,9 +157,11 @@ func (s *Sandbox) Changed(after int64) <-chan struct{} { return s.events.changed
 
 // eventHandler makes events of a function's log lines, and hands the lines on.
 type eventHandler struct {
-	function string
+	function Stage
 	events   *events
+	hide     *secrets
 	logs     *slog.Logger // may be nil
+	starts   *atomic.Bool // what is said is no news
 	attrs    []slog.Attr
 }
 
@@ -166,11 +175,23 @@ func (h eventHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h eventHandler) WithGroup(string) slog.Handler { return h } // the functions have none
 
 func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
-	ev := Event{Who: h.function, What: r.Message, Bad: r.Level >= slog.LevelWarn}
-	values := map[string]string{}
-	for _, a := range h.attrs {
-		values[a.Key] = a.Value.String()
+	if h.starts.Load() {
+		return nil
 	}
+	r = r.Clone()
+	r.AddAttrs(h.attrs...)
+	h.tell(ctx, r)
+	if h.logs == nil {
+		return nil
+	}
+	r.AddAttrs(slog.String("function", string(h.function)))
+	return h.logs.Handler().Handle(ctx, r)
+}
+
+// tell makes an event of a log line.
+func (h eventHandler) tell(ctx context.Context, r slog.Record) {
+	ev := Event{Stage: h.function, Who: string(h.function), What: r.Message, Bad: r.Level >= slog.LevelWarn}
+	values := map[string]string{}
 	r.Attrs(func(a slog.Attr) bool {
 		values[a.Key] = a.Value.String()
 		return true
@@ -197,13 +218,27 @@ func (h eventHandler) Handle(ctx context.Context, r slog.Record) error {
 		ev.Detail += ": " + text
 	}
 	ev.Detail = strings.TrimSpace(ev.Detail + "  " + values["pipeline_url"])
+	ev.PromotionID, ev.MessageID = values["promotion_id"], values["message_id"]
+	if x := exchangeOf(ctx); x != nil {
+		ev.Stage = x.stage
+		if x.clock {
+			ev.Stage = Reconcile
+		} else {
+			x.names(ev.Image, ev.PromotionID, ev.MessageID)
+			ev.PromotionID = cmp.Or(ev.PromotionID, x.about())
+		}
+		ev.MessageID = cmp.Or(ev.MessageID, x.message)
+	}
 	// A clock that had nothing to do is no news.
-	if ev.Bad || values["shown"] != "0" && values["queued"] != "0" {
-		h.events.add(ev)
+	if !ev.Bad && (values["shown"] == "0" || values["queued"] == "0") {
+		return
 	}
-	if h.logs == nil {
-		return nil
+	exchangeOf(ctx).happened()
+	var line bytes.Buffer
+	if gcplog.New(&line, "").Handler().Handle(ctx, r) == nil {
+		if text := h.hide.hide(strings.TrimSpace(line.String())); json.Valid([]byte(text)) {
+			ev.Log = json.RawMessage(text)
+		}
 	}
-	r.AddAttrs(append(h.attrs[:len(h.attrs):len(h.attrs)], slog.String("function", h.function))...)
-	return h.logs.Handler().Handle(ctx, r)
+	h.events.add(ev)
 }

@@ -3,7 +3,6 @@ package sandbox_test
 import (
 	"io"
 	"log"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -23,11 +22,7 @@ import (
 func TestAPushWhoseWebhooksAreLostIsFound(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
-	res, err := http.Post(b.URL+"/lose", "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
+	b.goWrong(sandbox.Hub, "lost", 1)
 	digest := b.build("acme/web:1.0.0")
 	b.wait(1, "docker hub", "acme/web:1.0.0", "pushed; its webhooks are lost", "")
 	b.wait(1, "trigger", "acme/web:1.0.0", "missed push found", "")
@@ -38,7 +33,7 @@ func TestAPushWhoseWebhooksAreLostIsFound(t *testing.T) {
 	}
 	b.shows("acme/web:1.0.0", isDone)
 
-	b.LoseNextPush() // of a tag that was looked at just now
+	b.goWrong(sandbox.Hub, "lost", 1) // of a tag that was looked at just now
 	digest = b.build("acme/web:1.0.0")
 	b.wait(2, "trigger", "acme/web:1.0.0", "missed push found", "")
 	b.wait(2, "notify", "acme/web:1.0.0", "report recorded", "success")

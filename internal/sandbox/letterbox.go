@@ -16,6 +16,7 @@ import (
 // calls of one subscription in its place.
 type letterBox struct {
 	subscription string
+	now          func() time.Time
 
 	mu      sync.Mutex
 	letters []*keptLetter // oldest first
@@ -31,7 +32,9 @@ type keptLetter struct {
 // lease is how long a letter is kept from others after it was pulled.
 const lease = time.Minute
 
-func newLetterBox(subscription string) *letterBox { return &letterBox{subscription: subscription} }
+func newLetterBox(subscription string, now func() time.Time) *letterBox {
+	return &letterBox{subscription: subscription, now: now}
+}
 
 // reactors have the embedded Pub/Sub ask the box first.
 func (b *letterBox) reactors() []pstest.ServerReactorOption {
@@ -55,7 +58,7 @@ func (b *letterBox) React(request any) (handled bool, answer any, err error) {
 	switch r := request.(type) {
 	case *pubsubpb.PullRequest:
 		if r.Subscription == b.subscription {
-			return true, &pubsubpb.PullResponse{ReceivedMessages: b.pull(int(r.MaxMessages))}, nil
+			return true, &pubsubpb.PullResponse{ReceivedMessages: b.pull(int(r.MaxMessages), nil)}, nil
 		}
 	case *pubsubpb.AcknowledgeRequest:
 		if r.Subscription == b.subscription {
@@ -64,7 +67,7 @@ func (b *letterBox) React(request any) (handled bool, answer any, err error) {
 		}
 	case *pubsubpb.ModifyAckDeadlineRequest:
 		if r.Subscription == b.subscription {
-			until := time.Now().Add(time.Duration(r.AckDeadlineSeconds) * time.Second)
+			until := b.now().Add(time.Duration(r.AckDeadlineSeconds) * time.Second)
 			b.change(r.AckIds, func(l *keptLetter) (keep bool) {
 				l.until = until
 				return true
@@ -75,14 +78,35 @@ func (b *letterBox) React(request any) (handled bool, answer any, err error) {
 	return false, nil, nil
 }
 
-func (b *letterBox) pull(most int) (pulled []*pubsubpb.ReceivedMessage) {
+func (b *letterBox) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.letters)
+}
+
+// take pulls all letters that match, and that nobody else has pulled.
+func (b *letterBox) take(match func(*pubsubpb.PubsubMessage) bool) []*pubsubpb.ReceivedMessage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pull(len(b.letters), match)
+}
+
+// drop forgets a letter.
+func (b *letterBox) drop(receipt string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.change([]string{receipt}, func(*keptLetter) (keep bool) { return false })
+}
+
+// pull takes letters, all where match is nil.
+func (b *letterBox) pull(most int, match func(*pubsubpb.PubsubMessage) bool) (pulled []*pubsubpb.ReceivedMessage) {
 	b.pulls++
-	now := time.Now()
+	now := b.now()
 	for _, l := range b.letters {
 		if len(pulled) == most {
 			break
 		}
-		if l.until.After(now) {
+		if l.until.After(now) || match != nil && !match(l.message) {
 			continue
 		}
 		l.receipt, l.until = fmt.Sprintf("%s:%d", l.message.MessageId, b.pulls), now.Add(lease)

@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	pubsubapi "cloud.google.com/go/pubsub/v2"
@@ -29,9 +30,11 @@ import (
 type dockerHub struct {
 	webhookURL string
 	events     *events
+	stages     *stages
+	faults     *faults
+	clock      *clock
 	api        *hubtest.Server
-	fast       bool         // what is lost is old enough to be missed
-	losses     atomic.Int64 // pushes of which nobody is told
+	fast       bool // what is lost is old enough to be missed
 
 	mu   sync.Mutex
 	last time.Time // of the last push
@@ -42,7 +45,7 @@ type dockerHub struct {
 func (d *dockerHub) tick() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now().Truncate(time.Second)
+	now := d.clock.now().Truncate(time.Second)
 	if !now.After(d.last) {
 		now = d.last.Add(time.Second)
 	}
@@ -52,43 +55,73 @@ func (d *dockerHub) tick() time.Time {
 
 // pushed calls the webhook, several times for a multi-arch image, each time with
 // another moment. As Docker Hub it never calls again.
-func (d *dockerHub) pushed(repository, tag, digest string, webhooks int) {
-	image := repository + ":" + tag
-	push := hubtest.Push{Repository: repository, Tag: tag, Digest: digest, At: time.Now()}
-	lost := take(&d.losses)
-	if lost && d.fast {
-		d.api.DeleteTag(repository, tag)
+func (d *dockerHub) pushed(m pushedManifest) {
+	ev := Event{Stage: Hub, Who: "docker hub", Image: m.repository + ":" + m.tag, digest: m.digest}
+	push := hubtest.Push{Repository: m.repository, Tag: m.tag, Digest: m.digest, At: d.clock.now()}
+	if m.artifact != "" {
+		push.MediaType, push.ContentType = m.artifact, "artifact"
+	}
+	_, loses := d.faults.take(Hub, lost)
+	if loses && d.fast {
+		d.api.DeleteTag(m.repository, m.tag)
 		push.At = push.At.Add(-ledger.RegistryLag)
 	}
 	d.api.Push(push)
-	if lost {
-		d.events.add(Event{Who: "docker hub", Image: image, What: "pushed; its webhooks are lost", Bad: true})
+	d.stages.begin(Hub)
+	defer d.stages.end(Hub, loses)
+	if loses {
+		ev.What, ev.Bad = "pushed; its webhooks are lost", true
+		d.events.add(ev)
 		return
 	}
-	what := "pushed; calls the webhook"
-	if webhooks > 1 {
-		what = fmt.Sprintf("pushed, multi-arch; calls the webhook %d times", webhooks)
+	ev.What = "pushed; calls the webhook"
+	if m.webhooks > 1 {
+		ev.What = fmt.Sprintf("pushed, multi-arch; calls the webhook %d times", m.webhooks)
 	}
-	d.events.add(Event{Who: "docker hub", Image: image, What: what})
-	for range webhooks {
-		body, err := dockerhub.Webhook(repository, tag, d.tick())
+	d.events.add(ev)
+	for range m.webhooks {
+		body, err := webhookBody(m, d.tick())
 		if err != nil {
-			d.events.add(Event{Who: "docker hub", Image: image, What: err.Error(), Bad: true})
+			ev.What, ev.Bad = err.Error(), true
+			d.events.add(ev)
 			return
 		}
-		go d.call(image, body)
+		go d.clock.work(func() { d.call(ev.Image, body) })
 	}
+}
+
+// webhookBody is what Docker Hub tells of a push. Of what is no image it tells
+// the media type.
+func webhookBody(m pushedManifest, at time.Time) ([]byte, error) {
+	body, err := dockerhub.Webhook(m.repository, m.tag, at)
+	if err != nil || m.artifact == "" {
+		return body, err
+	}
+	var fields, data map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(fields["push_data"], &data); err != nil {
+		return nil, err
+	}
+	if data["media_type"], err = json.Marshal(m.artifact); err != nil {
+		return nil, err
+	}
+	if fields["push_data"], err = json.Marshal(data); err != nil {
+		return nil, err
+	}
+	return json.Marshal(fields)
 }
 
 func (d *dockerHub) call(image string, body []byte) {
 	res, err := http.Post(d.webhookURL, "application/json", bytes.NewReader(body))
 	if err != nil {
-		d.events.add(Event{Who: "docker hub", Image: image, What: "the webhook does not answer", Bad: true})
+		d.events.add(Event{Stage: Hub, Who: "docker hub", Image: image, What: "the webhook does not answer", Bad: true})
 		return
 	}
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusAccepted {
-		d.events.add(Event{Who: "docker hub", Image: image, What: "the webhook answers " + res.Status, Bad: true})
+		d.events.add(Event{Stage: Hub, Who: "docker hub", Image: image, What: "the webhook answers " + res.Status, Bad: true})
 	}
 }
 
@@ -104,21 +137,46 @@ type pipelines struct {
 }
 
 func (p *pipelines) run(created gitlabtest.Pipeline) {
+	p.clock.work(func() {
+		p.stages.begin(Pipeline)
+		began := p.clock.now()
+		good := p.play(created)
+		p.stages.end(Pipeline, !good)
+		p.runs.add(created.ID, run{began, p.clock.now(), !good})
+	})
+}
+
+// play does what a pipeline does, and tells whether it came to a good end.
+func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 	job := job{
 		Sandbox:    p.Sandbox,
+		ctx:        p.ctx,
 		pipeline:   created,
 		repository: value(created, "image_repository"),
 		tag:        value(created, "image_tag"),
 		digest:     value(created, "image_digest"),
 	}
-	if take(&p.silences) {
+	fault, _ := p.faults.take(Pipeline)
+	if fault.Answer == silent {
 		job.event("says nothing, as it was told to", "", true)
-		return
+		return false
 	}
 	turn, _ := p.turns.LoadOrStore(job.repository, &sync.Mutex{})
+	p.clock.count(-1) // it is another's turn
 	turn.(*sync.Mutex).Lock()
+	p.clock.count(1)
 	defer turn.(*sync.Mutex).Unlock()
 	p.GitLab.SetStatus(created.Project, created.ID, "running")
+	switch fault.Answer {
+	case slow:
+		job.event("takes longer, as it was told to", "", false)
+		p.clock.sleep(p.ctx, fault.Latency)
+	case canceled:
+		p.GitLab.Cancel(created.Project, created.ID)
+		job.event("was canceled in GitLab", "", true)
+		return false
+	}
+	job.fails = fault.Answer == fails
 	if p.runner != nil {
 		status := "success"
 		if err := job.runReally(p.ctx, p.runner); err != nil {
@@ -126,7 +184,7 @@ func (p *pipelines) run(created gitlabtest.Pipeline) {
 			status = "failed"
 		}
 		p.GitLab.SetStatus(created.Project, created.ID, status)
-		return
+		return status == "success"
 	}
 	status, message := job.run(p.stepTime)
 	if err := job.report(status, message); err != nil {
@@ -134,9 +192,46 @@ func (p *pipelines) run(created gitlabtest.Pipeline) {
 	}
 	if status == "failure" {
 		p.GitLab.SetStatus(created.Project, created.ID, "failed")
-		return
+		return false
 	}
 	p.GitLab.SetStatus(created.Project, created.ID, "success")
+	return true
+}
+
+// run is the time that a pipeline took, the last one where its job was retried.
+type run struct {
+	began, ended time.Time
+	bad          bool
+}
+
+// runs are those of the newest pipelines, by ID.
+type runs struct {
+	mu    sync.Mutex
+	all   map[int]run
+	order []int
+}
+
+func (r *runs) add(id int, took run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		r.all = map[int]run{}
+	}
+	if _, again := r.all[id]; !again {
+		r.order = append(r.order, id)
+	}
+	r.all[id] = took
+	if len(r.order) > maxRows {
+		delete(r.all, r.order[0])
+		r.order = r.order[1:]
+	}
+}
+
+func (r *runs) get(id int) (run, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	took, ok := r.all[id]
+	return took, ok
 }
 
 // value reads an input or a variable of a pipeline.
@@ -149,13 +244,16 @@ func value(p gitlabtest.Pipeline, name string) string {
 
 type job struct {
 	*Sandbox
+	ctx                     context.Context
+	fails                   bool
 	pipeline                gitlabtest.Pipeline
 	repository, tag, digest string
 }
 
 func (j job) event(what, detail string, bad bool) {
 	j.events.add(Event{
-		Who: fmt.Sprintf("pipeline %d", j.pipeline.ID), Image: j.repository + ":" + j.tag, What: what, Detail: detail, Bad: bad,
+		Stage: Pipeline, Who: fmt.Sprintf("pipeline %d", j.pipeline.ID), Image: j.repository + ":" + j.tag, PromotionID: value(j.pipeline, "promotion_id"),
+		What: what, Detail: detail, Bad: bad,
 	})
 }
 
@@ -164,13 +262,13 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	if err := j.report("running", ""); err != nil {
 		j.event("could not report that it runs", err.Error(), true)
 	}
-	time.Sleep(stepTime)
+	j.clock.sleep(j.ctx, stepTime)
 	if j.elsewhere {
 		return j.pretend(stepTime)
 	}
 	now, err := j.registry.digest(j.repository, j.tag)
 	switch {
-	case take(&j.failures):
+	case j.fails:
 		j.event("fails, as it was told to", "", true)
 		return "failure", "It was told to fail."
 	case isNotFound(err):
@@ -204,20 +302,20 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 			j.event("failed", err.Error(), true)
 			return "failure", "The registry refused a push."
 		}
-		time.Sleep(stepTime)
+		j.clock.sleep(j.ctx, stepTime)
 	}
 	return "success", ""
 }
 
 // pretend does nothing to an image that is in a registry elsewhere.
 func (j job) pretend(stepTime time.Duration) (status, message string) {
-	if take(&j.failures) {
+	if j.fails {
 		j.event("fails, as it was told to", "", true)
 		return "failure", "It was told to fail."
 	}
 	for _, what := range []string{"would sign the image", "would move latest"} {
 		j.event(what, "", false)
-		time.Sleep(stepTime)
+		j.clock.sleep(j.ctx, stepTime)
 	}
 	return "success", "Nothing was signed: this pipeline is pretended."
 }
@@ -239,7 +337,7 @@ func (j job) runReally(ctx context.Context, runner *Runner) error {
 	return runner.Run(ctx, Run{
 		Registry: j.registry.host, NotifyURL: j.URL + "/notify/", Token: token, PipelineURL: j.pipeline.WebURL,
 		Inputs:     j.inputs(),
-		WithoutKey: take(&j.failures),
+		WithoutKey: j.fails,
 	}, func(line string) {
 		if _, said, ok := strings.Cut(line, "hubrelay: "); ok {
 			j.event(said, "", false)
@@ -247,10 +345,12 @@ func (j job) runReally(ctx context.Context, runner *Runner) error {
 	})
 }
 
+var inputNames = []string{"image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"}
+
 // inputs are what Trigger gave to the pipeline.
 func (j job) inputs() map[string]string {
 	inputs := map[string]string{}
-	for _, name := range []string{"image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"} {
+	for _, name := range inputNames {
 		inputs[name] = value(j.pipeline, name)
 	}
 	return inputs
@@ -278,7 +378,7 @@ func (j job) report(status, message string) error {
 		if err == nil || wait == 0 || attempt == reportAttempts {
 			return err
 		}
-		time.Sleep(wait)
+		j.clock.sleep(j.ctx, wait)
 	}
 }
 
@@ -297,7 +397,7 @@ func (j job) send(form string) (wait time.Duration, err error) {
 	client := http.Client{Timeout: time.Minute}
 	res, err := client.Do(req)
 	if err != nil {
-		return 0, err
+		return time.Second, err // Google answers 503 for an instance that has gone
 	}
 	defer res.Body.Close()
 	switch res.StatusCode {
@@ -312,19 +412,6 @@ func (j job) send(form string) (wait time.Duration, err error) {
 	return wait, errors.New(res.Status + ": " + string(body))
 }
 
-// take takes one of what was asked for, if any is left.
-func take(n *atomic.Int64) bool {
-	for {
-		left := n.Load()
-		if left == 0 {
-			return false
-		}
-		if n.CompareAndSwap(left, left-1) {
-			return true
-		}
-	}
-}
-
 // heardInSlack tells of a message that was posted, updated or replied.
 func (s *Sandbox) heardInSlack(m slacktest.Message) {
 	what := "hears"
@@ -334,7 +421,8 @@ func (s *Sandbox) heardInSlack(m slacktest.Message) {
 	case m.Edits > 0:
 		what = "sees the message change"
 	}
-	s.events.add(Event{Who: "slack", What: what, Detail: emoji.Replace(m.Text), Talk: true})
+	promotion, _ := s.index.mentioned(string(m.Blocks))
+	s.events.add(Event{Stage: Slack, Who: "slack", PromotionID: promotion, What: what, Detail: emoji.Replace(m.Text), Talk: true})
 }
 
 // emoji are those that hubrelay uses, as Slack shows them.
@@ -345,12 +433,13 @@ var emoji = strings.NewReplacer(
 
 // willDeliverAgain tells that Pub/Sub waits.
 func (s *Sandbox) willDeliverAgain(m *pubsubapi.Message, wait time.Duration) {
-	s.events.add(Event{Who: "pub/sub", Image: imageOf(m), What: fmt.Sprintf("delivers again in %s", wait)})
+	s.events.add(Event{Stage: Topic, Who: "pub/sub", Image: imageOf(m), MessageID: m.ID, What: fmt.Sprintf("delivers again in %s", wait)})
 }
 
 // sawDeadLetter tells of a message that was given up.
 func (s *Sandbox) sawDeadLetter(m *pubsubapi.Message) {
-	death := pubsub.Message{Attributes: m.Attributes}.Death()
+	letter := pubsub.Message{Attributes: m.Attributes}
+	death := letter.Death()
 	what := death.Reason
 	if what == "" {
 		what = fmt.Sprintf("gave up after %d attempts", death.Attempts)
@@ -359,18 +448,26 @@ func (s *Sandbox) sawDeadLetter(m *pubsubapi.Message) {
 	if death.Words != "" {
 		detail += " GitLab says: " + death.Words
 	}
-	s.events.add(Event{Who: "dead letter", Image: imageOf(m), What: what, Detail: strings.TrimSpace(detail), Bad: true})
+	message, promotion := s.hints.of(letter)
+	s.stages.begin(DeadLetters)
+	s.stages.end(DeadLetters, true)
+	s.events.add(Event{
+		Stage: DeadLetters, Who: "dead letter", Image: imageOf(m), PromotionID: cmp.Or(death.PromotionID, promotion), MessageID: cmp.Or(message, m.ID),
+		What: what, Detail: strings.TrimSpace(detail), Bad: true,
+	})
 }
 
 func imageOf(m *pubsubapi.Message) string {
 	return m.Attributes["repository"] + ":" + m.Attributes["tag"]
 }
 
-// anyProject makes every project of the fake GitLab exist, with one token.
-func (s *Sandbox) anyProject() string {
-	token := secret("glptt")
-	s.GitLab.AnyProject(token)
-	return token
+// sawMessage notes a message that Pub/Sub is about to deliver.
+func (s *Sandbox) sawMessage(m *pubsubapi.Message) {
+	attributes := map[string]string{}
+	for name, value := range m.Attributes {
+		attributes[name] = s.keep(value, maxRead)
+	}
+	s.hints.taken(m, imageOf(m), s.keep(string(m.Data), maxRead), attributes)
 }
 
 // googleToken makes the token with which Google calls Notify.
@@ -380,24 +477,51 @@ func (s *Sandbox) googleToken() (string, error) {
 	})
 }
 
-// clock is one job of Cloud Scheduler: it calls a path now and again.
-func (s *Sandbox) clock(ctx context.Context, every time.Duration, path string) {
-	for {
-		if pause(ctx, every); ctx.Err() != nil {
-			return
+// schedule is one job of Cloud Scheduler: it calls a path now and again.
+func (s *Sandbox) schedule(ctx context.Context, every time.Duration, path string) {
+	s.clock.work(func() {
+		for {
+			if s.clock.sleep(ctx, every); ctx.Err() != nil {
+				return
+			}
+			_, _ = s.ring(ctx, path) // the functions say what is wrong
 		}
-		token, err := s.googleToken()
-		if err != nil {
-			s.events.add(Event{Who: "clock", What: "has no token: " + err.Error(), Bad: true})
-			continue
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, nil)
-		if err != nil {
-			continue
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-		if res, err := s.queue.http.Do(req); err == nil {
-			_ = res.Body.Close()
-		}
+	})
+}
+
+// ring calls a path as Cloud Scheduler does, and returns the answer.
+func (s *Sandbox) ring(ctx context.Context, path string) (json.RawMessage, error) {
+	token, err := s.googleToken()
+	if err != nil {
+		return nil, err
 	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	status, answer, err := s.ask(req)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s answered %d: %s", path, status, answer)
+	}
+	return answer, err
+}
+
+// ask sends a request of the sandbox's own, and returns the answer, which is
+// JSON.
+func (s *Sandbox) ask(req *http.Request) (status int, answer json.RawMessage, err error) {
+	res, err := s.queue.http.Do(req)
+	if err != nil {
+		var unanswered *url.Error
+		if errors.As(err, &unanswered) {
+			err = unanswered.Err // the URL may have a token
+		}
+		return 0, nil, fmt.Errorf("%s gave no answer: %w", strings.Split(req.URL.Path, "/")[1], err)
+	}
+	defer res.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(res.Body, maxKept))
+	if err == nil && !json.Valid(answer) {
+		answer, err = json.Marshal(string(answer))
+	}
+	return res.StatusCode, bytes.TrimSpace(answer), err
 }

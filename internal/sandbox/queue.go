@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pubsubapi "cloud.google.com/go/pubsub/v2"
@@ -58,6 +59,11 @@ type QueueConfig struct {
 
 	Again func(m *pubsubapi.Message, wait time.Duration) // hears that a message will be delivered again; may be nil
 	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
+
+	// Of a sandbox:
+	clock  *clock                              // this machine's where it is nil
+	taken  func(m *pubsubapi.Message)          // hears of every message before it is delivered; may be nil
+	faults func(among ...string) (Fault, bool) // that meet a message; may be nil
 }
 
 // pushesAtOnce bounds the pushes that wait for an answer.
@@ -81,7 +87,11 @@ type Queue struct {
 	http    *http.Client
 	kept    *letterBox    // of the embedded Pub/Sub
 	pushing chan struct{} // has room for pushesAtOnce
-	taken   sync.Map      // IDs of the messages that were taken, for Pub/Sub may deliver one again
+	known   sync.Map      // IDs of the messages that were taken, for Pub/Sub may deliver one again
+
+	published atomic.Int64 // messages to the embedded Pub/Sub
+	received  atomic.Int64 // of them, those that were taken
+	latest    atomic.Int64 // when the last one was queued of those that were delivered, in nanoseconds since 1970
 }
 
 // StartQueue makes the topics and their subscriptions. Nothing is delivered
@@ -93,6 +103,9 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 	if c.MaxDeliveryAttempts == 0 {
 		c.MaxDeliveryAttempts = MaxDeliveryAttempts
 	}
+	if c.clock == nil {
+		c.clock = newClock()
+	}
 	topic, err := pubsub.ParseTopic(c.Topic)
 	if err != nil {
 		return nil, err
@@ -101,7 +114,7 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 	q := &Queue{
 		QueueConfig: c, Addr: c.Host, DeadLetterSubscription: dead,
 		trigger: "projects/" + topic.Project + "/subscriptions/trigger", notify: dead + "-notify",
-		http: &http.Client{Timeout: time.Minute}, kept: newLetterBox(dead), pushing: make(chan struct{}, pushesAtOnce),
+		http: &http.Client{Timeout: time.Minute}, kept: newLetterBox(dead, c.clock.now), pushing: make(chan struct{}, pushesAtOnce),
 	}
 	defer func() {
 		if err != nil {
@@ -111,7 +124,8 @@ func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 	}()
 	notifies := &pubsubpb.PushConfig{} // the emulator would push by itself
 	if c.Host == "" {
-		q.server = pstest.NewServer(q.kept.reactors()...)
+		q.server = pstest.NewServer(append(q.kept.reactors(), pstest.ServerReactorOption{FuncName: "Publish", Reactor: counter{&q.published}})...)
+		q.server.SetTimeNowFunc(c.clock.now)
 		q.Addr = q.server.Addr
 		notifies.PushEndpoint = c.DeadLetterEndpoint
 	}
@@ -154,9 +168,15 @@ func (q *Queue) Deliver(ctx context.Context) {
 		running.Go(func() {
 			_ = q.client.Subscriber(subscription).Receive(ctx, func(_ context.Context, m *pubsubapi.Message) {
 				m.Ack()
-				if _, again := q.taken.LoadOrStore(m.ID, true); !again {
-					running.Go(func() { deliver(ctx, m) })
+				if _, again := q.known.LoadOrStore(m.ID, true); again {
+					return
 				}
+				q.clock.count(1)
+				q.received.Add(1)
+				running.Go(func() {
+					defer q.clock.count(-1)
+					deliver(ctx, m)
+				})
 			})
 		})
 	}
@@ -166,7 +186,11 @@ func (q *Queue) Deliver(ctx context.Context) {
 // deliver pushes a message until the answer acknowledges it, with waits between,
 // and makes a dead letter of it after the last attempt.
 func (q *Queue) deliver(ctx context.Context, m *pubsubapi.Message) {
-	for attempt := 1; !q.post(ctx, q.Endpoint, "", q.trigger, m, attempt); attempt++ {
+	if q.QueueConfig.taken != nil {
+		q.QueueConfig.taken(m)
+	}
+	q.hold(ctx, m)
+	for attempt := 1; !q.push(ctx, m, attempt); attempt++ {
 		if attempt == q.MaxDeliveryAttempts {
 			q.giveUp(ctx, m)
 			return
@@ -175,10 +199,88 @@ func (q *Queue) deliver(ctx context.Context, m *pubsubapi.Message) {
 		if q.Again != nil {
 			q.Again(m, wait)
 		}
-		if pause(ctx, wait); ctx.Err() != nil {
+		if q.clock.sleep(ctx, wait); ctx.Err() != nil {
 			return
 		}
 	}
+	if _, again := q.meets(twice); again {
+		q.push(ctx, m, 1)
+	}
+}
+
+func (q *Queue) push(ctx context.Context, m *pubsubapi.Message, attempt int) (acknowledged bool) {
+	acknowledged = q.post(ctx, q.Endpoint, "", q.trigger, m, attempt)
+	for queued := m.PublishTime.UnixNano(); ; {
+		if latest := q.latest.Load(); latest >= queued || q.latest.CompareAndSwap(latest, queued) {
+			return acknowledged
+		}
+	}
+}
+
+// hold keeps a message back, if it is to be late or out of order.
+func (q *Queue) hold(ctx context.Context, m *pubsubapi.Message) {
+	const step = 50 * time.Millisecond
+	fault, held := q.meets(late, unordered)
+	switch {
+	case !held:
+	case fault.Answer == late:
+		q.clock.sleep(ctx, fault.Latency)
+	default:
+		for end := q.clock.now().Add(fault.Latency); ctx.Err() == nil && q.clock.now().Before(end) && q.latest.Load() <= m.PublishTime.UnixNano(); {
+			q.clock.sleep(ctx, step)
+		}
+	}
+}
+
+func (q *Queue) meets(among ...string) (Fault, bool) {
+	if q.QueueConfig.faults == nil {
+		return Fault{}, false
+	}
+	return q.QueueConfig.faults(among...)
+}
+
+// waitAfter is how long a message waits for its next delivery, 0 where there is
+// none.
+func (q *Queue) waitAfter(attempt int, acknowledged bool) time.Duration {
+	if acknowledged || attempt >= q.MaxDeliveryAttempts {
+		return 0
+	}
+	return q.Backoff.after(attempt)
+}
+
+// letters is how many dead letters wait to be replayed.
+func (q *Queue) letters() int { return q.kept.count() }
+
+// replay queues the dead letters that match again, as the command does, and
+// returns how many those are. What others have taken is left to them.
+func (q *Queue) replay(ctx context.Context, match func(*pubsubpb.PubsubMessage) bool) (n int, err error) {
+	for _, letter := range q.kept.take(match) {
+		attributes := maps.Clone(letter.Message.Attributes)
+		attributes[pubsub.ReplayedAttribute] = q.clock.now().UTC().Format(time.RFC3339Nano)
+		_, err := q.client.TopicAdminClient.Publish(ctx, &pubsubpb.PublishRequest{
+			Topic: q.Topic, Messages: []*pubsubpb.PubsubMessage{{Data: letter.Message.Data, Attributes: attributes}},
+		})
+		if err != nil {
+			return n, fmt.Errorf("queue a dead letter again: %w", err) // those that are left come back after their lease
+		}
+		q.kept.drop(letter.AckId)
+		n++
+	}
+	return n, nil
+}
+
+// untaken is how many messages are on their way to be taken.
+func (q *Queue) untaken() int64 { return q.published.Load() - q.received.Load() }
+
+// counter counts the messages that are published.
+type counter struct{ n *atomic.Int64 }
+
+// React implements pstest.Reactor.
+func (c counter) React(request any) (handled bool, answer any, err error) {
+	if r, ok := request.(*pubsubpb.PublishRequest); ok {
+		c.n.Add(int64(len(r.Messages)))
+	}
+	return false, nil, nil
 }
 
 // giveUp publishes a dead letter with the attributes that Google adds to one:
@@ -201,7 +303,7 @@ func (q *Queue) giveUp(ctx context.Context, m *pubsubapi.Message) {
 		if _, err := q.client.TopicAdminClient.Publish(ctx, letter); err == nil {
 			return
 		}
-		pause(ctx, q.Backoff.after(attempt))
+		q.clock.sleep(ctx, q.Backoff.after(attempt))
 	}
 }
 
@@ -225,14 +327,7 @@ func (q *Queue) bury(ctx context.Context, m *pubsubapi.Message) {
 		if err == nil && q.post(ctx, q.DeadLetterEndpoint, token, q.notify, m, 0) {
 			return
 		}
-		pause(ctx, q.Backoff.after(attempt))
-	}
-}
-
-func pause(ctx context.Context, wait time.Duration) {
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
+		q.clock.sleep(ctx, q.Backoff.after(attempt))
 	}
 }
 

@@ -14,7 +14,7 @@ func TestALetterWaitsUntilItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const name = "projects/demo/subscriptions/dead-letters"
-		b := newLetterBox(name)
+		b := newLetterBox(name, time.Now)
 		ask := func(request any) any {
 			t.Helper()
 			handled, answer, err := b.React(request)

@@ -1,12 +1,15 @@
 package sandbox
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"regexp"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -27,38 +30,112 @@ import (
 type localRegistry struct {
 	host    string
 	handler http.Handler
-	pushed  func(repository, tag, digest string, webhooks int)
+	pushed  func(pushedManifest)
 	quiet   atomic.Bool
+
+	mu      sync.Mutex
+	history map[string][]string // by image: the digests that it had, the newest last
 }
 
-func newRegistry(host string, pushed func(repository, tag, digest string, webhooks int)) *localRegistry {
+// pushedManifest is what a tag points to by now.
+type pushedManifest struct {
+	repository, tag, digest string
+	webhooks                int    // that Docker Hub calls
+	artifact                string // its media type, "" of an image
+}
+
+func newRegistry(host string, pushed func(pushedManifest)) *localRegistry {
 	return &localRegistry{
 		host: host,
 		handler: registry.New(
 			registry.WithReferrersSupport(true),
 			registry.Logger(log.New(io.Discard, "", 0)),
 		),
-		pushed: pushed,
+		pushed: pushed, history: map[string][]string{},
 	}
 }
 
-var tagPut = regexp.MustCompile(`^/v2/(.+)/manifests/([A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
+var tagPath = regexp.MustCompile(`^/v2/(.+)/manifests/([A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
 
 // multiArchWebhooks is how often Docker Hub calls for one push of an index.
 const multiArchWebhooks = 6
 
+// maxManifest bounds what is looked at of a manifest, in bytes.
+const maxManifest = 1 << 20
+
 func (l *localRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	status := &statusWriter{ResponseWriter: w}
-	l.handler.ServeHTTP(status, r)
-	m := tagPut.FindStringSubmatch(r.URL.Path)
-	if m == nil || r.Method != http.MethodPut || status.code != http.StatusCreated || l.quiet.Load() {
+	m := tagPath.FindStringSubmatch(r.URL.Path)
+	if m == nil || r.Method != http.MethodPut {
+		l.handler.ServeHTTP(w, r)
 		return
 	}
-	webhooks := 1
-	if types.MediaType(r.Header.Get("Content-Type")).IsIndex() {
-		webhooks = multiArchWebhooks
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxManifest))
+	if err != nil {
+		http.Error(w, "the manifest could not be read, or is too large", http.StatusRequestEntityTooLarge)
+		return
 	}
-	l.pushed(m[1], m[2], w.Header().Get("Docker-Content-Digest"), webhooks)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	status := &statusWriter{ResponseWriter: w}
+	l.handler.ServeHTTP(status, r)
+	if status.code != http.StatusCreated {
+		return
+	}
+	pushed := pushedManifest{repository: m[1], tag: m[2], digest: w.Header().Get("Docker-Content-Digest"), webhooks: 1, artifact: artifact(body)}
+	if types.MediaType(r.Header.Get("Content-Type")).IsIndex() {
+		pushed.webhooks = multiArchWebhooks
+	}
+	l.remember(pushed)
+	if !l.quiet.Load() {
+		l.pushed(pushed)
+	}
+}
+
+// artifact returns the media type of a manifest that is of no image, else "".
+func artifact(manifest []byte) string {
+	var m struct {
+		Config struct {
+			MediaType string `json:"mediaType"`
+		} `json:"config"`
+	}
+	if json.Unmarshal(manifest, &m) != nil || dockerhub.MayBeImage(m.Config.MediaType) {
+		return ""
+	}
+	return m.Config.MediaType
+}
+
+// Bounds of what is remembered: images, and digests of each.
+const (
+	maxImages  = 20_000
+	maxDigests = 20
+)
+
+// remember notes what a tag is by now.
+func (l *localRegistry) remember(m pushedManifest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	image := m.repository + ":" + m.tag
+	digests := l.history[image]
+	if len(digests) > 0 && digests[len(digests)-1] == m.digest {
+		return
+	}
+	if digests = append(digests, m.digest); len(digests) > maxDigests {
+		digests = digests[1:]
+	}
+	if len(l.history) >= maxImages {
+		clear(l.history)
+	}
+	l.history[image] = digests
+}
+
+// before returns what a tag was before it became what it is.
+func (l *localRegistry) before(image string) (digest string, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	digests := l.history[image]
+	if len(digests) < 2 {
+		return "", false
+	}
+	return digests[len(digests)-2], true
 }
 
 type statusWriter struct {

@@ -128,7 +128,7 @@ func TestTheRealPipelineHasNothingToDoOrFails(t *testing.T) {
 	b := start(t, sandbox.Config{Runner: runner(t), Routes: `{"*": {
 		"gitlab": {"project": "{namespace}/images/{name}", "pass": "variables"}, "once_per": "delivery", "slack": {"channel": "C0IMAGES"}
 	}}`})
-	b.FailNextPipeline()
+	b.goWrong(sandbox.Pipeline, "fails", 1)
 	b.buildOneArch("acme/api:1.5.0")
 	b.wait(1, "notify", "acme/api:1.5.0", "report recorded", "failure")
 	digest := fmt.Sprint(b.GitLab.Pipelines()[0].Variables["IMAGE_DIGEST"])

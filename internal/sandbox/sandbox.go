@@ -12,21 +12,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/getto-systems/hubrelay/functions/notify"
-	"github.com/getto-systems/hubrelay/functions/trigger"
-	"github.com/getto-systems/hubrelay/functions/webhook"
 	"github.com/getto-systems/hubrelay/internal/env"
-	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 	"github.com/getto-systems/hubrelay/internal/hub/hubtest"
 	"github.com/getto-systems/hubrelay/internal/ledger"
@@ -95,7 +89,7 @@ type Config struct {
 	HubURL string
 }
 
-// Sandbox is a running system. Its fakes may be told to fail.
+// Sandbox is a running system. Its stages may be told to go wrong.
 type Sandbox struct {
 	URL        string // of the one port, without a trailing slash
 	WebhookURL string // what would be pasted into Docker Hub
@@ -106,20 +100,36 @@ type Sandbox struct {
 	// ReplayCommand shows the dead letters that wait.
 	ReplayCommand string
 
-	fakes     bool               // there is no real GitLab
 	elsewhere bool               // the images are in a registry that is no fake
 	google    *gitlabtest.Server // of which only the issuer of tokens is used: the protocol is the same
-	events    *events
-	failures  atomic.Int64 // of pipelines to come
-	silences  atomic.Int64 // likewise
-	ledger    *ledger.Ledger
 	registry  *localRegistry
 	hub       *dockerHub
 	queue     *Queue
 	mux       *http.ServeMux
 	server    *http.Server
+	logs      *slog.Logger
+	ctx       context.Context
 	stop      context.CancelFunc
 	running   sync.WaitGroup
+
+	// What is known, and what is told to go wrong.
+	clock   *clock
+	events  *events
+	secrets *secrets
+	index   *index
+	hints   *hints
+	stages  *stages
+	faults  *faults
+	runs    runs
+	load    load
+	streams atomic.Int64
+
+	starting  sync.Mutex // held while functions start
+	settings  map[string]string
+	functions map[Stage]*function
+
+	forwarding sync.Mutex    // held while the clock goes forward
+	passed     time.Duration // since the functions started anew
 }
 
 // Start runs a sandbox until Close.
@@ -134,11 +144,6 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = listener.Close()
-		}
-	}()
 	ctx, cancel := context.WithCancel(ctx)
 	url := "http://" + listener.Addr().String()
 	public := cmp.Or(c.PublicURL, url)
@@ -147,61 +152,67 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		URL:        url,
 		WebhookURL: public + "/webhook/" + token,
 		NotifyURL:  public + "/notify/",
-		fakes:      c.GitLabURL == "",
 		elsewhere:  c.Registry != "",
 		GitLab:     gitlabtest.New(url + "/gitlab"),
 		google:     gitlabtest.New(url + "/google"),
-		events:     newEvents(c.Events, time.Now),
+		logs:       c.Logs,
+		ctx:        ctx,
 		stop:       cancel,
+
+		clock: newClock(), index: newIndex(), hints: newHints(), stages: newStages(),
+		faults: &faults{real: map[Stage]bool{
+			GitLab: c.GitLabURL != "", Pipeline: c.GitLabURL != "", Slack: !c.SlackBotToken.IsZero(), Registry: c.Registry != "", Hub: c.Registry != "",
+		}},
+		functions: map[Stage]*function{Webhook: {}, Trigger: {}, Notify: {}},
 	}
+	defer func() {
+		if err != nil {
+			_ = listener.Close()
+			s.Close()
+		}
+	}()
+	slackToken, settings, err := s.settingsOf(c, token)
+	if err != nil {
+		return nil, err
+	}
+	s.secrets = newSecrets(token, slackToken, settings["GITLAB_TRIGGER_TOKENS"], settings["GITLAB_API_TOKENS"], settings["REGISTRY_AUTH"])
+	s.events = &events{hear: c.Events, now: s.clock.now, hide: s.secrets, said: s.stages.said, wake: make(chan struct{})}
 	s.queue, err = StartQueue(ctx, QueueConfig{
 		Topic: pushes, DeadLetterTopic: deadLetters, Endpoint: url + "/trigger/", Backoff: c.Backoff,
 		DeadLetterEndpoint: url + "/notify/dead-letter", Token: s.googleToken,
 		Again: s.willDeliverAgain, Dead: s.sawDeadLetter,
+		clock: s.clock, taken: s.sawMessage, faults: func(among ...string) (Fault, bool) { return s.faults.take(Topic, among...) },
 	})
 	if err != nil {
-		cancel()
 		return nil, err
 	}
+	settings["PUBSUB_EMULATOR_HOST"] = s.queue.Addr
 	s.ReplayCommand = fmt.Sprintf("PUBSUB_EMULATOR_HOST=%s go run ./cmd/hubrelay replay -subscription %s", s.queue.Addr, s.queue.DeadLetterSubscription)
 	fast := c.Backoff != (Backoff{})
-	s.hub = &dockerHub{webhookURL: url + "/webhook/" + token, events: s.events, api: hubtest.New(), fast: fast}
+	s.hub = &dockerHub{
+		webhookURL: url + "/webhook/" + token, events: s.events, stages: s.stages, faults: s.faults, clock: s.clock, api: hubtest.New(), fast: fast,
+	}
 	s.registry = newRegistry(listener.Addr().String(), s.hub.pushed)
-	if s.ledger, err = ledger.Open(memory(url)); err == nil && fast {
-		err = known(ctx, memory(url), c.Routes)
+	store := &record{Store: ledger.NewMemory(), clock: s.clock, faults: s.faults, stages: s.stages, index: s.index}
+	ledger.Share(settings["LEDGER"], store)
+	if fast {
+		if err := store.known(ctx, c.Routes); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		cancel()
-		s.queue.Close()
-		return nil, err
-	}
-
-	slackToken := c.SlackBotToken
-	if slackToken.IsZero() {
-		slackToken = env.NewSecret(secret("xoxb"))
-	}
-	s.Slack = slacktest.New(slackToken.Reveal())
+	s.Slack = slacktest.New(slackToken)
 	s.Slack.OnMessage(s.heardInSlack)
 	s.GitLab.OnPipeline((&pipelines{Sandbox: s, ctx: ctx, runner: c.Runner, stepTime: c.StepTime}).run)
-
-	s.mux, err = s.handlers(ctx, c, token, slackToken)
-	if err != nil {
-		cancel()
-		s.queue.Close()
+	if err := s.restart(settings); err != nil {
 		return nil, err
 	}
-	var handler http.Handler = s.mux
-	if c.PublicURL != "" {
-		handler = onlyWithALock(handler, c)
-	}
-	s.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	s.server = &http.Server{Handler: s.handler(c), ReadHeaderTimeout: 10 * time.Second}
 	s.running.Go(func() {
 		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.events.add(Event{Who: "sandbox", What: "stopped: " + err.Error(), Bad: true})
 		}
 	})
 	if err := s.registry.seed(Seed); err != nil {
-		s.Close()
 		return nil, err
 	}
 	s.running.Go(func() { s.queue.Deliver(ctx) })
@@ -209,12 +220,11 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	if fast {
 		ticks, reconciles = time.Second, time.Second
 	}
-	s.running.Go(func() { s.clock(ctx, ticks, "/notify/tick") })
-	s.running.Go(func() { s.clock(ctx, reconciles, "/trigger/reconcile") })
+	s.running.Go(func() { s.schedule(ctx, ticks, tickPath) })
+	s.running.Go(func() { s.schedule(ctx, reconciles, reconcilePath) })
 	if len(c.Hub) > 0 {
 		p, err := newPoller(s.hub, c)
 		if err != nil {
-			s.Close()
 			return nil, err
 		}
 		s.running.Go(func() { p.run(ctx) })
@@ -227,7 +237,7 @@ func memory(url string) string { return "memory:" + url }
 
 // known has the routes been known for a day: what is lost in a fast sandbox is
 // ten minutes old, which would be before its start.
-func known(ctx context.Context, name, routes string) error {
+func (r *record) known(ctx context.Context, routes string) error {
 	table, err := route.Parse(routes)
 	if err != nil {
 		return nil // the functions say what is wrong
@@ -236,13 +246,13 @@ func known(ctx context.Context, name, routes string) error {
 	for key, text := range reconcile.Rules(table) {
 		p.Rules[key] = ledger.Rules{Text: text, Since: time.Now().Add(-24 * time.Hour)}
 	}
-	return ledger.SharedMemory(name).Commit(ctx, ledger.Batch{Progress: &p})
+	return r.commit(ctx, ledger.Batch{Progress: &p})
 }
 
-// handlers puts everything behind one port.
-func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, slackToken env.Secret) (*http.ServeMux, error) {
-	settings := map[string]string{
-		"PUBSUB_EMULATOR_HOST":  s.queue.Addr,
+// settingsOf are those of all functions.
+func (s *Sandbox) settingsOf(c Config, webhookToken string) (slackToken string, settings map[string]string, err error) {
+	slackToken = cmp.Or(c.SlackBotToken.Reveal(), secret("xoxb"))
+	settings = map[string]string{
 		"TOPIC":                 pushes,
 		"DEAD_LETTER_TOPIC":     deadLetters,
 		"WEBHOOK_TOKENS":        webhookToken,
@@ -255,7 +265,7 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 		"REGISTRY_AUTH":         c.RegistryAuth.Reveal(),
 		"LEDGER":                memory(s.URL),
 		"SLACK_API_URL":         s.URL + "/slack/api/",
-		"SLACK_BOT_TOKEN":       slackToken.Reveal(),
+		"SLACK_BOT_TOKEN":       slackToken,
 		"LANGUAGE":              c.Language,
 		"OIDC_ISSUER":           s.URL + "/gitlab",
 		"OIDC_AUDIENCE":         audience,
@@ -270,120 +280,92 @@ func (s *Sandbox) handlers(ctx context.Context, c Config, webhookToken string, s
 	if !c.SlackBotToken.IsZero() {
 		settings["SLACK_API_URL"] = ""
 	}
-	if c.GitLabURL != "" {
-		settings["GITLAB_URL"], settings["OIDC_ISSUER"] = c.GitLabURL, c.GitLabURL
-		settings["GITLAB_TRIGGER_TOKENS"] = c.GitLabTriggerTokens.Reveal()
-	} else {
-		tokens, err := json.Marshal(map[string]string{"*": s.anyProject()})
-		if err != nil {
-			return nil, err
-		}
-		settings["GITLAB_TRIGGER_TOKENS"] = string(tokens)
-		reads := secret("glpat")
-		s.GitLab.APIToken(reads)
-		if tokens, err = json.Marshal(map[string]string{"*": reads}); err != nil {
-			return nil, err
-		}
-		settings["GITLAB_API_TOKENS"] = string(tokens)
-	}
 	if c.Registry == "" {
 		settings["HUB_URL"] = s.URL + "/hub"
 	}
-	getenv := func(name string) string { return settings[name] }
-
-	mux := http.NewServeMux()
-	for _, f := range []struct {
-		name  string
-		build func(context.Context, func(string) string) (http.Handler, error)
-	}{
-		{"webhook", webhook.FromEnv}, {"trigger", trigger.FromEnv}, {"notify", notify.FromEnv},
-	} {
-		log := slog.New(eventHandler{f.name, s.events, c.Logs, nil})
-		h, err := f.build(gcplog.NewContext(ctx, log), getenv)
+	if c.GitLabURL != "" {
+		settings["GITLAB_URL"], settings["OIDC_ISSUER"] = c.GitLabURL, c.GitLabURL
+		settings["GITLAB_TRIGGER_TOKENS"] = c.GitLabTriggerTokens.Reveal()
+		return slackToken, settings, nil
+	}
+	for setting, learn := range map[string]struct {
+		prefix string
+		knows  func(token string)
+	}{"GITLAB_TRIGGER_TOKENS": {"glptt", s.GitLab.AnyProject}, "GITLAB_API_TOKENS": {"glpat", s.GitLab.APIToken}} {
+		token := secret(learn.prefix)
+		learn.knows(token)
+		tokens, err := json.Marshal(map[string]string{route.Everything: token})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.name, err)
+			return "", nil, err
 		}
-		mux.Handle("/"+f.name+"/", http.StripPrefix("/"+f.name, h))
+		settings[setting] = string(tokens)
 	}
-	mux.Handle("/gitlab/", http.StripPrefix("/gitlab", s.GitLab))
-	mux.Handle("/google/", http.StripPrefix("/google", s.google))
-	mux.Handle("/hub/", http.StripPrefix("/hub", s.hub.api))
-	mux.Handle("/slack/", http.StripPrefix("/slack", s.Slack))
-	mux.Handle("/v2/", s.registry)
-	if c.Registry == "" {
-		mux.HandleFunc("POST /build/{image...}", s.build)
-	}
-	mux.HandleFunc("POST /fail", func(w http.ResponseWriter, _ *http.Request) {
-		s.FailNextPipeline()
-		_, _ = io.WriteString(w, "the next pipeline will fail\n")
-	})
-	mux.HandleFunc("POST /silence", func(w http.ResponseWriter, _ *http.Request) {
-		s.SilenceNextPipeline()
-		_, _ = io.WriteString(w, "the next pipeline will report nothing\n")
-	})
-	mux.HandleFunc("POST /lose", func(w http.ResponseWriter, _ *http.Request) {
-		s.LoseNextPush()
-		_, _ = io.WriteString(w, "the webhooks of the next push will be lost\n")
-	})
-	return mux, nil
+	return slackToken, settings, nil
 }
 
-// onlyWithALock keeps from the outside what asks for no token, such as Trigger:
-// in Google Cloud, the platform does. Only the registry is open, where the
-// pipelines need it.
-func onlyWithALock(h http.Handler, c Config) http.Handler {
-	public := strings.TrimPrefix(strings.TrimPrefix(c.PublicURL, "https://"), "http://")
-	open := []string{"webhook", "notify"}
-	if c.Registry == "" {
-		open = append(open, "v2")
+// handler puts everything behind one port.
+func (s *Sandbox) handler(c Config) http.Handler {
+	s.mux = http.NewServeMux()
+	mount := func(path string, stageOf func(*http.Request) Stage, h http.Handler) {
+		s.mux.Handle(path, s.recorded(stageOf, h))
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		outside := r.Host == public || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("X-Forwarded-Host") != "" || r.Header.Get("Forwarded") != ""
-		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		if outside && !slices.Contains(open, first) {
-			http.NotFound(w, r)
-			return
+	post := func(r *http.Request) bool { return r.Method == http.MethodPost }
+	for stage, f := range s.functions {
+		path := "/" + string(stage)
+		mount(path+"/", func(r *http.Request) Stage {
+			if !post(r) {
+				return ""
+			}
+			if r.URL.Path == reconcilePath {
+				return Reconcile
+			}
+			return stage
+		}, s.faulty(stage, post, http.StripPrefix(path, f)))
+	}
+	mount("/gitlab/", func(r *http.Request) Stage {
+		if strings.HasPrefix(r.URL.Path, "/gitlab/api/") {
+			return GitLab
 		}
-		h.ServeHTTP(w, r)
-	})
+		return ""
+	}, s.faulty(GitLab, post, http.StripPrefix("/gitlab", s.GitLab)))
+	any := func(*http.Request) bool { return true }
+	mount("/hub/", func(*http.Request) Stage { return Hub }, s.faulty(Hub, any, http.StripPrefix("/hub", s.hub.api)))
+	mount("/slack/", func(*http.Request) Stage { return Slack }, s.faulty(Slack, any, http.StripPrefix("/slack", s.Slack)))
+	mount("/v2/", func(r *http.Request) Stage {
+		if strings.HasPrefix(r.UserAgent(), "hubrelay") && tagPath.MatchString(r.URL.Path) {
+			return Registry
+		}
+		return ""
+	}, s.faulty(Registry, any, s.registry))
+	s.mux.Handle("/google/", http.StripPrefix("/google", s.google))
+	s.routeAPI()
+	return s.guard(c, http.HandlerFunc(s.root))
 }
 
 // Handle serves a pattern of http.ServeMux as well, such as "/". The sandbox's
-// own paths come first.
+// own paths come first, and what keeps others from them keeps others from h.
 func (s *Sandbox) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
+
+// root answers where nobody has taken the root.
+func (s *Sandbox) root(w http.ResponseWriter, r *http.Request) {
+	if _, pattern := s.mux.Handler(r); pattern == "" && r.URL.Path == "/" {
+		fmt.Fprintf(w, "hubrelay runs here, and has no page. %s/api/ says what there is to ask and to do.\n", s.URL)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
 // Close stops everything and waits for it.
 func (s *Sandbox) Close() {
 	s.stop()
-	_ = s.server.Close()
-	s.running.Wait()
-	s.queue.Close()
-}
-
-// Build pushes a new image of two architectures, as docker buildx would, and
-// returns its digest.
-func (s *Sandbox) Build(image string) (digest string, err error) {
-	return s.registry.build(image)
-}
-
-// FailNextPipeline makes one more pipeline fail before it has done anything.
-func (s *Sandbox) FailNextPipeline() { s.failures.Add(1) }
-
-// SilenceNextPipeline makes one more pipeline do nothing, and report nothing,
-// until its job is canceled and retried.
-func (s *Sandbox) SilenceNextPipeline() { s.silences.Add(1) }
-
-// LoseNextPush makes Docker Hub call nobody for one more push.
-func (s *Sandbox) LoseNextPush() { s.hub.losses.Add(1) }
-
-// build answers POST /build/REPOSITORY:TAG.
-func (s *Sandbox) build(w http.ResponseWriter, r *http.Request) {
-	digest, err := s.Build(r.PathValue("image"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+	if s.server != nil {
+		_ = s.server.Close()
 	}
-	fmt.Fprintf(w, "pushed %s, which is %s\n", r.PathValue("image"), digest)
+	s.running.Wait()
+	if s.queue != nil {
+		s.queue.Close()
+	}
+	ledger.Share(memory(s.URL), nil)
 }
 
 // secret makes a secret that tells what it is for.

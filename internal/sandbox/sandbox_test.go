@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
+	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
@@ -58,6 +58,16 @@ func start(t *testing.T, c sandbox.Config) *box {
 		}
 	})
 	return b
+}
+
+// goWrong sets a fault.
+func (b *box) goWrong(stage sandbox.Stage, answer string, times int) sandbox.Fault {
+	b.t.Helper()
+	f, err := b.SetFault(sandbox.Fault{Stage: stage, Answer: answer, Times: times})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return f
 }
 
 // count returns how many events there were of that kind.
@@ -332,7 +342,7 @@ func TestASupersededTagIsLookedAtAgain(t *testing.T) {
 	b := start(t, sandbox.Config{StepTime: 500 * time.Millisecond})
 	b.buildOneArch("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "running")
-	b.LoseNextPush()
+	b.goWrong(sandbox.Hub, "lost", 1)
 	b.buildOneArch("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "superseded")
 	b.wait(1, "trigger", "", "tags reconciled", "1 queued")
@@ -371,7 +381,7 @@ func TestATagThatIsDeletedIsLeftAlone(t *testing.T) {
 func TestAFailedPromotionIsMendedByRetryingItsJob(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{Language: "ja"})
-	b.FailNextPipeline()
+	b.goWrong(sandbox.Pipeline, "fails", 1)
 	digest := b.build("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "failure")
 	b.settle()
@@ -400,7 +410,7 @@ func TestAFailedPromotionIsMendedByRetryingItsJob(t *testing.T) {
 func TestAFailedPromotionIsStartedAgainByALaterPush(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
-	b.FailNextPipeline()
+	b.goWrong(sandbox.Pipeline, "fails", 1)
 	digest := b.build("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "failure")
 	b.settle()
@@ -419,7 +429,7 @@ func TestAFailedPromotionIsStartedAgainByALaterPush(t *testing.T) {
 func TestAPipelineThatReportsNothing(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
-	b.SilenceNextPipeline()
+	b.goWrong(sandbox.Pipeline, "silent", 1)
 	b.buildOneArch("acme/api:2.0.0")
 	silent, replies := b.shows("acme/api:2.0.0", isSilent)
 	if len(replies) > 1 {
@@ -566,8 +576,8 @@ func TestSlackIsAwayAndComesBack(t *testing.T) {
 	if now, _ := b.shows("acme/api:2.0.0", runs); now.Edits != running.Edits {
 		t.Errorf("Slack shows %+v", now)
 	}
-	if page := b.page(); !strings.Contains(page, "promoted, not shown in Slack") {
-		t.Errorf("the page does not say that Slack is behind:\n%s", page)
+	if rows, _, _ := b.Rows(sandbox.Query{Text: "acme/api:2.0.0"}); len(rows) != 1 || rows[0].State != ledger.Promoted || rows[0].Shown {
+		t.Errorf("the rows do not say that Slack is behind: %+v", rows)
 	}
 	b.Slack.Back()
 	if done, _ := b.shows("acme/api:2.0.0", isDone); done.TS != running.TS {
@@ -591,47 +601,6 @@ func TestAnImageThatNeverComes(t *testing.T) {
 	if n := b.count("trigger", "acme/api:9.9.9", "push put off", "not_in_registry"); n != sandbox.MaxDeliveryAttempts {
 		t.Errorf("it was delivered %d times", n)
 	}
-}
-
-func TestPageAndBuild(t *testing.T) {
-	t.Parallel()
-	b := start(t, sandbox.Config{})
-	res, err := http.Post(b.URL+"/build/acme/api:2.0.0", "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "success")
-	page := b.page()
-	for _, want := range []string{"acme/api:2.0.0", "✅", "acme/images/api", "/build/acme/api:1.5.0"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page does not show %s", want)
-		}
-	}
-	for _, bad := range []string{"/build/acme", "/build/A:1", "/build/acme/api:b@d"} {
-		res, err := http.Post(b.URL+bad, "", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusBadRequest {
-			t.Errorf("%s: %s", bad, res.Status)
-		}
-	}
-}
-
-func (b *box) page() string {
-	b.t.Helper()
-	res, err := http.Get(b.URL)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	page, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK {
-		b.t.Fatalf("the page: %s, %v", res.Status, err)
-	}
-	return string(page)
 }
 
 func TestBadSettingsAreTold(t *testing.T) {

@@ -1,19 +1,86 @@
 package sandbox
 
-import "time"
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/ledger"
+)
 
 // StageNow is how a stage is now.
 type StageNow struct {
 	Stage   Stage     `json:"stage"`
-	InHand  int       `json:"in_hand"` // being dealt with at the moment
+	InHand  int       `json:"in_hand"` // that it deals with at the moment
 	Waiting int       `json:"waiting"`
 	Done    int64     `json:"done"`
-	Bad     int64     `json:"bad"`
-	Faults  []Fault   `json:"faults,omitempty"` // that are set
-	Last    string    `json:"last,omitempty"`   // what it said last
+	Bad     int64     `json:"bad"` // of those done: that went wrong, or had no answer
+	Faults  []Fault   `json:"faults,omitempty"`
+	Last    string    `json:"last,omitempty"` // what it said last
 	LastAt  time.Time `json:"last_at,omitzero"`
 	Real    bool      `json:"real,omitempty"` // it is no fake, and takes no faults
 }
 
+// stages counts what the stages do.
+type stages struct {
+	mu  sync.Mutex
+	all map[Stage]*StageNow
+}
+
+func newStages() *stages {
+	s := &stages{all: map[Stage]*StageNow{}}
+	for _, stage := range AllStages {
+		s.all[stage] = &StageNow{Stage: stage}
+	}
+	return s
+}
+
+func (s *stages) begin(stage Stage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[stage].InHand++
+}
+
+func (s *stages) end(stage Stage, bad bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.all[stage]
+	now.InHand--
+	now.Done++
+	if bad {
+		now.Bad++
+	}
+}
+
+// said notes the last word of a stage.
+func (s *stages) said(ev Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now, ok := s.all[ev.Stage]; ok && ev.Call == nil {
+		now.Last, now.LastAt = ev.What, ev.At
+		if ev.Image != "" {
+			now.Last = ev.Image + " " + ev.What
+		}
+	}
+}
+
 // Stages returns all stages, in their order.
-func (s *Sandbox) Stages() []StageNow { return nil }
+func (s *Sandbox) Stages() []StageNow {
+	var all []StageNow
+	s.stages.mu.Lock()
+	for _, stage := range AllStages {
+		all = append(all, *s.stages.all[stage])
+	}
+	s.stages.mu.Unlock()
+	at := func(stage Stage) *StageNow { return &all[slices.Index(AllStages, stage)] }
+	for i := range all {
+		all[i].Faults, all[i].Real = s.faults.of(all[i].Stage), s.faults.real[all[i].Stage]
+	}
+	at(Topic).Waiting = s.hints.waiting()
+	at(DeadLetters).Waiting = s.queue.letters()
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	at(Trigger).Waiting = s.index.states[ledger.Waiting] + s.index.states[ledger.Starting]
+	at(Slack).Waiting = s.index.behind
+	return all
+}

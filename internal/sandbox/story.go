@@ -1,9 +1,13 @@
 package sandbox
 
 import (
-	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
@@ -51,14 +55,17 @@ type Story struct {
 type Hint struct {
 	MessageID  string            `json:"message_id"` // of Pub/Sub
 	ID         string            `json:"id"`         // of the push
-	Source     string            `json:"source"`     // webhook, reconcile or replay
-	Data       json.RawMessage   `json:"data"`
+	Image      string            `json:"image"`
+	Source     string            `json:"source"` // webhook, reconcile or replay
+	Data       string            `json:"data"`
 	Attributes map[string]string `json:"attributes"`
 	QueuedAt   time.Time         `json:"queued_at"`
 	Attempts   int               `json:"attempts"`
 	Outcome    string            `json:"outcome,omitempty"` // of the last attempt: triggered, ignored, retry or dead
 	Reason     string            `json:"reason,omitempty"`
 	NextAt     time.Time         `json:"next_at,omitzero"` // of the next attempt, where it waits for one
+
+	promotion string // that it was about
 }
 
 // Bar is a stretch of time in a story.
@@ -71,12 +78,131 @@ type Bar struct {
 	EventID int64     `json:"event_id,omitempty"`
 }
 
-// Rows returns promotions, the newest first, and how many there are of the kind
-// that is asked for.
-func (s *Sandbox) Rows(q Query) (rows []Row, total int, err error) { return nil, 0, nil }
-
-// Revision is the highest one of any row.
-func (s *Sandbox) Revision() int64 { return 0 }
-
 // Story returns all that is known of a promotion, false where it is not known.
-func (s *Sandbox) Story(id string) (Story, bool, error) { return Story{}, false, nil }
+// Its events are those of the history; what is older is gone.
+func (s *Sandbox) Story(id string) (Story, bool, error) {
+	s.index.mu.Lock()
+	e, ok := s.index.rows[id]
+	if !ok {
+		s.index.mu.Unlock()
+		return Story{}, false, nil
+	}
+	story := Story{Row: e.row(), Promotion: e.Promotion, Inputs: map[string]string{}}
+	ids := slices.Clone(e.messages)
+	s.index.mu.Unlock()
+
+	known := map[string]bool{}
+	for _, message := range ids {
+		known[message] = true
+		if h, ok := s.hints.get(message); ok {
+			story.Hints = append(story.Hints, h)
+		}
+	}
+	slices.SortStableFunc(story.Hints, func(a, b Hint) int { return a.QueuedAt.Compare(b.QueuedAt) })
+	all, _, _ := s.Events(0)
+	for _, ev := range all {
+		pushed := ev.digest != "" && ev.Image == story.Image && (ev.digest == story.Digest || story.Digest == "" && !ev.At.After(story.CreatedAt))
+		if pushed || ev.PromotionID == id || ev.PromotionID == "" && known[ev.MessageID] {
+			story.Events = append(story.Events, ev)
+		}
+	}
+	for _, p := range s.GitLab.Pipelines() {
+		if value(p, "promotion_id") == id {
+			for _, name := range inputNames {
+				story.Inputs[name] = value(p, name)
+			}
+		}
+	}
+	if p := story.Promotion; p.TS != "" {
+		for _, m := range s.Slack.Messages() {
+			if m.Channel == p.Channel && (m.TS == p.TS || m.ThreadTS == p.TS) {
+				story.Messages = append(story.Messages, m)
+			}
+		}
+	}
+	story.Bars = s.bars(story)
+	story.Curl = s.curl(story)
+	return story, true, nil
+}
+
+// maxBars bounds the bars of a story.
+const maxBars = 500
+
+// bars are the stretches of time that a story is made of.
+func (s *Sandbox) bars(story Story) []Bar {
+	var bars []Bar
+	now := s.clock.now()
+	first := map[string]time.Time{} // by message: when it was delivered first
+	last := map[string]int{}        // by message: the bar of its last wait
+	for _, ev := range story.Events {
+		c := ev.Call
+		if c == nil {
+			continue
+		}
+		bar := Bar{Stage: ev.Stage, Label: ev.What, Start: ev.At.Add(-c.Took), End: ev.At, Bad: ev.Bad, EventID: ev.ID}
+		if ev.Detail != "" {
+			bar.Label = ev.Detail
+		}
+		if ev.Stage == Trigger && c.Attempt > 0 {
+			bar.Label = fmt.Sprintf("attempt %d: %s", c.Attempt, bar.Label)
+			if at, ok := first[ev.MessageID]; !ok || bar.Start.Before(at) {
+				first[ev.MessageID] = bar.Start
+			}
+			if i, waits := last[ev.MessageID]; waits && bars[i].End.After(bar.Start) {
+				bars[i].End = bar.Start
+			} else if waits && bars[i].End.IsZero() {
+				bars[i].End = bar.Start
+			}
+		}
+		bars = append(bars, bar)
+		if c.Wait > 0 {
+			wait := Bar{Stage: Topic, Label: "waits " + c.Wait.String(), Start: ev.At, End: ev.At.Add(c.Wait), EventID: ev.ID}
+			if wait.End.After(now) {
+				wait.End = time.Time{}
+			}
+			last[ev.MessageID] = len(bars)
+			bars = append(bars, wait)
+		}
+	}
+	for _, h := range story.Hints {
+		if at, ok := first[h.MessageID]; ok {
+			bars = append(bars, Bar{Stage: Topic, Label: "queued by " + h.Source, Start: h.QueuedAt, End: at})
+		}
+	}
+	bars = append(bars, s.pipelineBars(story.Promotion)...)
+	slices.SortStableFunc(bars, func(a, b Bar) int { return a.Start.Compare(b.Start) })
+	return bars[:min(len(bars), maxBars)]
+}
+
+// pipelineBars are those of the pipelines of a promotion that are played here.
+func (s *Sandbox) pipelineBars(p ledger.Promotion) (bars []Bar) {
+	for _, name := range p.Pipelines {
+		_, text, _ := strings.Cut(name, "/")
+		id, err := strconv.Atoi(text)
+		if err != nil {
+			continue
+		}
+		if took, ok := s.runs.get(id); ok {
+			bars = append(bars, Bar{Stage: Pipeline, Label: fmt.Sprintf("pipeline %d", id), Start: took.began, End: took.ended, Bad: took.bad})
+		}
+	}
+	return bars
+}
+
+// curl are commands by which to do the like again.
+func (s *Sandbox) curl(story Story) []string {
+	commands := []string{fmt.Sprintf("curl %s/api/promotions/%s", s.URL, story.ID)}
+	if !s.elsewhere {
+		commands = append(commands, fmt.Sprintf("curl -d image=%s %s/api/push", quote(story.Image), s.URL))
+	}
+	if body, err := dockerhub.Webhook(story.Promotion.Repository, story.Promotion.Tag, story.CreatedAt); err == nil {
+		commands = append(commands, fmt.Sprintf("curl -H 'Content-Type: application/json' -d %s %s/api/webhook", quote(string(body)), s.URL))
+	}
+	if story.State == ledger.Dead {
+		commands = append(commands, fmt.Sprintf("curl -d match=%s %s/api/replay", quote(story.Image), s.URL))
+	}
+	return commands
+}
+
+// quote makes one word of a text, for a shell.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

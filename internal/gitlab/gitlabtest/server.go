@@ -199,6 +199,23 @@ func (s *Server) SetStatus(projectPath string, id int, status string) {
 	}
 }
 
+// Age makes all that has happened older, as if that time had passed since.
+func (s *Server) Age(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.pipelines {
+		s.pipelines[i].CreatedAt = s.pipelines[i].CreatedAt.Add(-d)
+	}
+	for i := range s.jobs {
+		if at := &s.jobs[i].finished; !at.IsZero() {
+			*at = at.Add(-d)
+		}
+	}
+	for i := range s.attempts {
+		s.attempts[i].at = s.attempts[i].at.Add(-d)
+	}
+}
+
 // RateLimit lets n pipelines a minute be asked for of each project and ref. 0
 // sets no limit.
 func (s *Server) RateLimit(n int) {

@@ -1,0 +1,121 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// heartbeat is how often a stream says something, so that either side notices
+	// that the other has gone.
+	heartbeat = 15 * time.Second
+	// writeTime bounds how long a client may take to read.
+	writeTime = 10 * time.Second
+	// maxStreams bounds the streams at a time.
+	maxStreams = 100
+	// atMost bounds the events of one answer in JSON.
+	atMost = 1000
+)
+
+// apiEvents answers GET /api/events: a stream of server-sent events, or the
+// history as JSON where that is asked for.
+func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
+	f, err := queryOf(r, "after", "limit")
+	if err != nil {
+		refuse(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
+	asked := f["after"]
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		asked = last // a browser that comes back keeps its URL
+	}
+	after := int64(0)
+	if asked != "" {
+		if after, err = strconv.ParseInt(asked, 10, 64); err != nil || after < 0 {
+			refuse(w, r, http.StatusBadRequest, "after is the ID of an event, a number")
+			return
+		}
+	}
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+		limit, err := number(f, "limit", atMost)
+		if err != nil || limit < 1 {
+			refuse(w, r, http.StatusBadRequest, "limit is a number over 0")
+			return
+		}
+		list, oldest, newest := s.Events(after)
+		list = append([]Event{}, list[:min(len(list), limit, atMost)]...)
+		answerCall(w, r, done{value: map[string]any{"events": list, "oldest": oldest, "newest": newest}, sentence: fmt.Sprintf("There are %d events.", len(list))})
+		return
+	}
+	if s.streams.Add(1) > maxStreams {
+		s.streams.Add(-1)
+		refuse(w, r, http.StatusServiceUnavailable, "too many streams are open: close some")
+		return
+	}
+	defer s.streams.Add(-1)
+	s.stream(w, r, after)
+}
+
+// stream sends events until the client goes away. Where some are gone that the
+// client has not seen, it hears of a gap first: it has to ask for the rest.
+func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64) {
+	out := http.NewResponseController(w)
+	send := func(text string) bool {
+		_ = out.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := w.Write([]byte(text)); err != nil {
+			return false
+		}
+		return out.Flush() == nil
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if !send("retry: 1000\n\n") {
+		return
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		list, oldest, newest := s.Events(after)
+		if after > newest { // of another life of the sandbox
+			after = 0
+			list, oldest, newest = s.Events(after)
+			if !send(gap(oldest)) {
+				return
+			}
+		} else if oldest > after+1 && !send(gap(oldest)) {
+			return
+		}
+		var text strings.Builder
+		for _, ev := range list {
+			data, err := json.Marshal(ev)
+			if err != nil {
+				continue // there is nothing in it that cannot be written
+			}
+			fmt.Fprintf(&text, "id: %d\ndata: %s\n\n", ev.ID, data)
+		}
+		if text.Len() > 0 && !send(text.String()) {
+			return
+		}
+		after = newest
+		select {
+		case <-s.Changed(after):
+		case <-beat.C:
+			if !send(": still here\n\n") {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+func gap(oldest int64) string {
+	return fmt.Sprintf("event: gap\ndata: {\"oldest\":%d}\n\n", oldest)
+}

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import {mkdirSync, readFileSync} from "node:fs";
 import {createRequire} from "node:module";
-import {join} from "node:path";
+import {basename, join} from "node:path";
 
 const need = (name) => {
 	const value = process.env[name];
@@ -77,7 +77,7 @@ export async function walk(steps, {scheme = "light", width = 1440, height = 900,
 			await live(page);
 			await steps(page);
 		} catch (e) {
-			if (shots) await page.screenshot({path: join(shots, "failed.png"), fullPage: true}).catch(() => {});
+			if (shots) await page.screenshot({path: join(shots, `failed-${basename(process.argv[1], ".mjs")}.png`), fullPage: true}).catch(() => {});
 			throw e;
 		}
 		assert.deepEqual(wrong, []);

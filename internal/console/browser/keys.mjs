@@ -1,5 +1,5 @@
 // All of it by the keyboard alone.
-import {assert, api, is, shot, url, walk} from "./harness.mjs";
+import {assert, api, is, shot, until, walk} from "./harness.mjs";
 
 const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.textContent.trim());
 
@@ -44,7 +44,7 @@ await walk(async (page) => {
 		assert.ok(seen, `${await focused(page)} has the focus, and cannot be seen`);
 	}
 	await page.keyboard.press("Escape");
-	assert.equal(await focused(page), second);
+	await until("the row has the focus again", async () => await focused(page) === second);
 
 	// Filter, and back.
 	await page.keyboard.press("/");

@@ -31,7 +31,7 @@ for (const [scheme, width, height] of [["light", 1440, 900], ["dark", 1440, 900]
 		for (const [what, image] of [["promoted", "acme/api:1.6.0"], ["failed", "acme/web:2.0.0"], ["dead", "acme/worker:0.9.0"]]) {
 			await page.goto(url + of(image));
 			await live(page);
-			await page.locator("#story-log summary").nth(1).click();
+			await page.locator("#story-log > li:not(.is-aside) summary").nth(1).click();
 			await accessible(page, `${name}: ${what}`);
 			await fits(page, `${name}: ${what}`);
 			await shot(page, `story-${what}-${name}`, {fullPage: true});

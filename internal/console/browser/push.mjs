@@ -37,7 +37,7 @@ await walk(async (page) => {
 	await call.getByText("Request", {exact: true}).waitFor();
 	assert.match(await call.locator("pre").first().innerText(), /image_tag/);
 	for (const who of ["webhook", "trigger", "notify"]) {
-		const line = story.locator("#story-log details", {has: page.locator(".who", {hasText: new RegExp(`^${who}$`, "i")})}).filter({has: page.getByText("Log line")}).first();
+		const line = story.locator("#story-log > li:not(.is-aside) details", {has: page.locator(".who", {hasText: new RegExp(`^${who}$`, "i")})}).filter({has: page.getByText("Log line")}).first();
 		await line.locator("summary").click();
 		assert.match(await line.locator("pre").last().innerText(), /"message"/);
 	}

@@ -51,25 +51,28 @@
   });
   document.addEventListener("htmx:oobAfterSwap", mark);
 
-  // What came of the last thing done stands for a while.
+  // What came of the last thing done stands above all else for a while.
   let fade;
-  document.addEventListener("htmx:beforeSwap", (e) => {
-    if (e.detail.target.id !== "news") return;
-    e.detail.target.dataset.bad = String(e.detail.xhr.status >= 400);
+  const news = $("news");
+  const rise = (bad) => {
+    news.dataset.bad = String(bad);
+    news.hidePopover();
+    news.showPopover();
     clearTimeout(fade);
-    fade = setTimeout(() => $("news").replaceChildren(), 12000);
+    fade = setTimeout(() => news.replaceChildren(), 12000);
+  };
+  news.showPopover();
+  document.addEventListener("htmx:beforeSwap", (e) => e.detail.target === news && rise(e.detail.xhr.status >= 400));
+  document.addEventListener("htmx:sendError", () => {
+    rise(true);
+    news.textContent = "The sandbox does not answer: was it stopped?";
   });
-  document.addEventListener("htmx:sendError", (e) => {
-    $("news").dataset.bad = "true";
-    $("news").textContent = "The sandbox does not answer: was it stopped?";
-  });
-
   document.addEventListener("click", async (e) => {
     const button = e.target.closest("[data-copy]");
     if (!button) return;
     await navigator.clipboard.writeText($(button.dataset.copy).textContent);
-    $("news").dataset.bad = "false";
-    $("news").textContent = "Copied.";
+    rise(false);
+    news.textContent = "Copied.";
   });
 
   // Keys. Those of buttons and fields stand on them, as data-key.
@@ -77,14 +80,14 @@
     if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
     const here = document.activeElement;
     if (e.key === "Escape") {
-      if (document.querySelector("[popover]:popover-open")) return; // the browser closes it
+      if (document.querySelector("[role=dialog]:popover-open")) return; // the browser closes it
       if (typing(here)) here.blur();
       else $("close")?.click();
       return;
     }
     if (typing(here)) return;
     if (e.key === " ") {
-      if (here.closest("button, a, summary, [popover]")) return;
+      if (here.closest("button, a, summary, [role=dialog]")) return;
       e.preventDefault();
       return follow(paused);
     }
@@ -102,7 +105,7 @@
     const what = document.querySelector(`[data-key="${CSS.escape(e.key)}"]`);
     if (!what) return;
     e.preventDefault();
-    for (const open of document.querySelectorAll("[popover]:popover-open")) open.hidePopover();
+    for (const open of document.querySelectorAll("[role=dialog]:popover-open")) open.hidePopover();
     if (typing(what)) {
       what.focus();
       what.select?.();
@@ -114,17 +117,20 @@
   // The chart of a burst, drawn while its dialog is open.
   let chart, timer;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const draw = (load) => {
-    const data = ["second", "sent", "promoted", "p50_ms", "p95_ms"].map((name) => load.series[name]);
+  const draw = (series) => {
+    const none = (value) => value || null; // of a second in which nothing was promoted
+    const data = [series.second, series.sent, series.promoted, series.p50_ms.map(none), series.p95_ms.map(none)];
     const box = $("load-chart");
     if (chart) return chart.setData(data);
-    const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line"), width: 1}};
+    const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line"), width: 1}, size: 56};
+    const line = (label, name, more) => ({label, stroke: colour(name), width: 2, points: {show: false}, ...more});
+    const fromZero = (least) => ({range: (_, min, max) => [0, Math.max(max, least)]});
     chart = new uPlot({
-      width: box.clientWidth, height: 260,
-      scales: {x: {time: false}, ms: {range: (u, min, max) => [0, Math.max(max, 10)]}, y: {range: (u, min, max) => [0, Math.max(max, 5)]}},
-      axes: [{...axis, label: "seconds"}, {...axis, label: "a second"}, {...axis, label: "ms", scale: "ms", side: 1, grid: {show: false}}],
-      series: [{label: "second"}, {label: "sent", stroke: colour("--soft"), dash: [4, 4], width: 2}, {label: "promoted", stroke: colour("--good"), width: 2},
-        {label: "p50 ms", scale: "ms", stroke: colour("--accent"), width: 2}, {label: "p95 ms", scale: "ms", stroke: colour("--wait"), width: 2}],
+      width: box.clientWidth, height: 280,
+      scales: {x: {time: false}, y: fromZero(5), ms: fromZero(10)},
+      axes: [{...axis, label: "seconds", size: 40}, {...axis, label: "a second"}, {...axis, label: "ms", scale: "ms", side: 1, grid: {show: false}, size: 70}],
+      series: [{label: "second"}, line("sent", "--soft", {dash: [4, 4]}), line("promoted", "--good"),
+        line("p50 ms", "--accent", {scale: "ms", spanGaps: true}), line("p95 ms", "--wait", {scale: "ms", spanGaps: true})],
     }, data, box);
   };
   const measure = async () => {
@@ -134,7 +140,7 @@
     if (!load.pushes) return;
     $("load-words").textContent = `${load.sent} of ${load.pushes} sent, ${load.promoted} promoted` + (load.ended ? `, ${load.ended} ended otherwise` : "") +
       (load.promoted ? `; from push to promotion ${Math.round(load.p50_ms)} ms (p50), ${Math.round(load.p95_ms)} ms (p95)` : "");
-    if (load.series.second?.length) draw(load);
+    if (load.series.second?.length) draw(load.series);
   };
   $("load").addEventListener("toggle", (e) => {
     clearInterval(timer);

@@ -276,7 +276,8 @@ func (s *Sandbox) identify(x *exchange, r *http.Request, body []byte) {
 		case "tag", "image_tag":
 			tag = value
 		case "promotion_id":
-			if wholeID.MatchString(value) {
+			// In a message it is of a dead letter: of what died before the replay.
+			if wholeID.MatchString(value) && x.stage != Trigger {
 				x.promotion = value
 			}
 		case "messageid":

@@ -215,6 +215,8 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	if err := s.registry.seed(Seed); err != nil {
 		return nil, err
 	}
+	seeded, _, _ := strings.Cut(Seed, ":")
+	s.hub.api.AddRepository(seeded, false)
 	s.running.Go(func() { s.queue.Deliver(ctx) })
 	ticks, reconciles := time.Minute, 5*time.Minute
 	if fast {

@@ -43,14 +43,14 @@ const (
 
 // Message is what a channel shows now.
 type Message struct {
-	Channel   string // its ID
-	TS        string
-	ThreadTS  string // of the message that it replies to, or ""
-	Broadcast bool   // a reply that the channel shows, too
-	Text      string
-	Blocks    json.RawMessage // nil where there are none
-	Edits     int
-	PostedAt  time.Time
+	Channel   string          `json:"channel"` // its ID
+	TS        string          `json:"ts"`
+	ThreadTS  string          `json:"thread_ts,omitempty"` // of the message that it replies to, or ""
+	Broadcast bool            `json:"broadcast,omitempty"` // a reply that the channel shows, too
+	Text      string          `json:"text"`
+	Blocks    json.RawMessage `json:"blocks,omitempty"` // nil where there are none
+	Edits     int             `json:"edits"`
+	PostedAt  time.Time       `json:"posted_at"`
 }
 
 // Call is what the server was asked.

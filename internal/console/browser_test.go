@@ -45,8 +45,12 @@ func TestInABrowser(t *testing.T) {
 			switch name {
 			case "many":
 				address = d.showMany(t)
+			case "record":
+				address = d.showHostile(t)
+			case "looks":
+				address = d.showSandbox(t, time.Minute) // what waits goes on waiting
 			default:
-				address = d.showSandbox(t)
+				address = d.showSandbox(t, 2*time.Second)
 			}
 			control := httptest.NewServer(http.HandlerFunc(d.control))
 			defer control.Close()
@@ -156,6 +160,13 @@ func (d *door) control(w http.ResponseWriter, r *http.Request) {
 		row := rowOf(9990, ledger.Failed)
 		d.fake.put(row)
 		d.fake.say(sandbox.Event{Who: "notify", What: "failed", Image: row.Image, PromotionID: row.ID})
+	case "/hostile":
+		for n, text := range hostile {
+			row := hostileRow(n, text)
+			row.Hint, row.State = text+text, ledger.Failed
+			d.fake.put(row)
+			d.fake.say(sandbox.Event{Who: text, Image: text, What: text, Detail: text + " a second time", PromotionID: row.ID})
+		}
 	case "/burst":
 		go func() {
 			for n := range 2000 {
@@ -168,6 +179,28 @@ func (d *door) control(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// showHostile shows promotions whose every text is hostile.
+func (d *door) showHostile(t *testing.T) (address string) {
+	t.Helper()
+	d.fake = newFake()
+	for n, text := range hostile {
+		row := hostileRow(n, text)
+		d.fake.put(row)
+		d.fake.story[row.ID] = sample(row, text)
+		d.fake.say(sandbox.Event{Who: text, Image: text, What: text, Detail: text})
+		d.fake.stages = append(d.fake.stages, sandbox.StageNow{
+			Stage: sandbox.AllStages[n], Last: text, Faults: []sandbox.Fault{{ID: 1, Answer: text, Stage: sandbox.Stage(text)}},
+		})
+	}
+	for _, s := range sandbox.AllStages[len(hostile):] {
+		d.fake.stages = append(d.fake.stages, sandbox.StageNow{Stage: s})
+	}
+	d.console = serve(d.fake, hints{webhookURL: hostile[0], replayCommand: hostile[1]})
+	server := httptest.NewServer(d)
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // showMany shows ten thousand promotions.
@@ -189,11 +222,12 @@ func (d *door) showMany(t *testing.T) (address string) {
 	return server.URL
 }
 
-// showSandbox shows a sandbox of its own.
-func (d *door) showSandbox(t *testing.T) (address string) {
+// showSandbox shows a sandbox of its own, in which a delivery is waited for that
+// long at most.
+func (d *door) showSandbox(t *testing.T, wait time.Duration) (address string) {
 	t.Helper()
 	s, err := sandbox.Start(t.Context(), sandbox.Config{
-		Backoff: sandbox.Backoff{Min: 100 * time.Millisecond, Max: 2 * time.Second}, StepTime: 100 * time.Millisecond,
+		Backoff: sandbox.Backoff{Min: 100 * time.Millisecond, Max: wait}, StepTime: 100 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

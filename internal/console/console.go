@@ -190,6 +190,10 @@ func (c *console) story(w http.ResponseWriter, r *http.Request) {
 	case !ok:
 		c.broken(w, r, http.StatusNotFound, "This promotion is not known", forgotten)
 	default:
+		if here, err := url.Parse(r.Header.Get("HX-Current-URL")); err == nil { // which rows are shown beside it
+			st.List = listOf(here.Query())
+		}
+		w.Header().Set("HX-Push-Url", st.Address())
 		c.render(w, http.StatusOK, "side-story", st)
 	}
 }
@@ -211,7 +215,7 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 			c.broken(w, r, http.StatusNotFound, "This promotion is not known", forgotten)
 			return
 		}
-		v.Story = st
+		v.Story, st.List = st, v.List
 	}
 	// The events are read first: what happens meanwhile comes by the stream.
 	v.Feed, v.After = c.feed(math.MaxInt64 - 1)

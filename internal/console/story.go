@@ -3,11 +3,12 @@ package console
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/sandbox"
@@ -22,6 +23,7 @@ const (
 // storyView is the story of one promotion.
 type storyView struct {
 	sandbox.Story
+	List    list // of the table beside it
 	Posts   []post
 	Bars    []barView
 	Left    int      // bars that are left out
@@ -198,11 +200,21 @@ func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent) // what is shown stays
 		return
 	}
+	st.List = listOf(r.URL.Query())
 	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 	n, _ := slices.BinarySearchFunc(st.Entries, after+1, func(e entry, id int64) int { return int(e.ID - id) })
 	st.Entries = st.Entries[n:]
 	c.render(w, http.StatusOK, "story-news", st)
 }
 
+// Address is that of the story, with the table beside it as it is.
+func (v *storyView) Address() string {
+	return "/promotions/" + url.PathEscape(v.ID) + strings.TrimPrefix(v.List.At(v.List.Page), "/")
+}
+
 // Poll is where the story's news are.
-func (v *storyView) Poll() string { return fmt.Sprintf("/promotions/%s/news?after=%d", v.ID, v.After) }
+func (v *storyView) Poll() string {
+	q := v.List.values()
+	q.Set("after", strconv.FormatInt(v.After, 10))
+	return "/promotions/" + url.PathEscape(v.ID) + "/news?" + q.Encode()
+}

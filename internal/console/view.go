@@ -43,11 +43,10 @@ func (v *pageView) Live() string {
 
 // Here is the address of the page as it stands.
 func (v *pageView) Here() string {
-	here := v.List.At(v.List.Page)
 	if v.Story != nil {
-		return "/promotions/" + url.PathEscape(v.Story.ID) + strings.TrimPrefix(here, "/")
+		return v.Story.Address()
 	}
-	return here
+	return v.List.At(v.List.Page)
 }
 
 type tableView struct {

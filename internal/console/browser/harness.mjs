@@ -76,6 +76,7 @@ export async function walk(steps, {scheme = "light", width = 1440, height = 900,
 			await page.goto(url + path);
 			await live(page);
 			await steps(page);
+			await page.waitForTimeout(200); // what went wrong last is told a moment later
 		} catch (e) {
 			if (shots) await page.screenshot({path: join(shots, `failed-${basename(process.argv[1], ".mjs")}.png`), fullPage: true}).catch(() => {});
 			throw e;

@@ -4,7 +4,10 @@ import {accessible, api, assert, is, live, shot, until, url, walk} from "./harne
 
 // Some of everything.
 const ended = async (image, state) => until(`${image} is ${state}`, async () => (await api("GET", "/api/promotions")).rows.some((p) => p.image === image && p.state === state));
-for (const tag of ["1.5.0", "1.5.1", "1.6.0"]) await api("POST", "/api/push", {image: `acme/api:${tag}`});
+for (const tag of ["1.5.0", "1.5.1"]) await api("POST", "/api/push", {image: `acme/api:${tag}`});
+await ended("acme/api:1.5.1", "promoted");
+await api("POST", "/api/faults", {stage: "gitlab", answer: "away", times: 3});
+await api("POST", "/api/push", {image: "acme/api:1.6.0", kind: "single"});
 await ended("acme/api:1.6.0", "promoted");
 await api("POST", "/api/faults", {stage: "pipeline", answer: "fails", times: 1});
 await api("POST", "/api/push", {image: "acme/web:2.0.0"});
@@ -15,6 +18,13 @@ await ended("acme/worker:0.9.0", "dead");
 await api("POST", "/api/faults", {stage: "gitlab", answer: "away"});
 await api("POST", "/api/push", {image: "acme/mail:3.1.0"});
 await ended("acme/mail:3.1.0", "waiting");
+// The README's picture.
+const picture = (await api("GET", "/api/promotions")).rows.find((p) => p.image === "acme/api:1.6.0");
+await walk(async (page) => {
+	await page.locator("#story .slack", {hasText: "✅"}).waitFor();
+	await page.locator("#story-bars .bar.bad").first().waitFor({state: "attached"});
+	await shot(page, "console");
+}, {width: 1280, height: 960, path: `/promotions/${picture.id}`});
 const {rows} = await api("GET", "/api/promotions");
 const of = (image) => `/promotions/${rows.find((p) => p.image === image).id}`;
 
@@ -46,6 +56,10 @@ for (const [scheme, width, height] of [["light", 1440, 900], ["dark", 1440, 900]
 		await page.goto(`${url}/?q=nothing`);
 		await live(page);
 		await accessible(page, `${name}: nothing matches`);
+		if (name === "wide-light") { // what is wrong is found
+			await page.evaluate(() => document.documentElement.removeAttribute("lang"));
+			await assert.rejects(accessible(page, "without a language"), /html-has-lang/);
+		}
 		await page.goto(`${url}/promotions/none`);
 		await accessible(page, `${name}: not known`);
 		await shot(page, `unknown-${name}`);

@@ -53,6 +53,15 @@ await walk(async (page) => {
 	assert.match(await page.evaluate(() => document.activeElement.id), /^open-/);
 	assert.equal(page.url(), url + "/");
 
+	// Opened once more, the browser's way back leads to the list, too.
+	await page.getByRole("link", {name: "acme/api:1.5.0", exact: true}).click();
+	await story.waitFor();
+	await page.goBack();
+	await story.waitFor({state: "detached"});
+	await live(page);
+	await page.goForward();
+	await story.waitFor();
+
 	// The address of a story is a page.
 	const [{id}] = (await api("GET", "/api/promotions")).rows;
 	await page.goto(`${url}/promotions/${id}`);
@@ -62,6 +71,18 @@ await walk(async (page) => {
 	await page.getByRole("heading", {name: "Promotions"}).waitFor();
 	await live(page);
 	assert.equal(await page.locator("#story").count(), 0);
+
+	// A filter keeps the story, and the address tells of both.
+	await page.goto(`${url}/promotions/${id}`);
+	await live(page);
+	await page.locator("#q").fill("1.5");
+	await page.waitForURL(/\/promotions\/[0-9a-f]{32}\?q=1\.5$/);
+	await story.waitFor();
+	await live(page);
+	await page.locator("#close").click();
+	await page.waitForURL(url + "/?q=1.5");
+	await page.goto(url);
+	await live(page);
 
 	// A story that is open goes on being told.
 	await page.locator("#push-image").fill("acme/web:2.0.0");

@@ -559,3 +559,38 @@ func TestTheClockTellsOfAWebhookThatNobodyRegistered(t *testing.T) {
 		}
 	})
 }
+
+// ahead is a store whose time is not that of this instance.
+type ahead struct {
+	ledger.Store
+	by time.Duration
+}
+
+func (a ahead) Tags(ctx context.Context, ids ...string) ([]*ledger.Tag, time.Time, error) {
+	found, now, err := a.Store.Tags(ctx, ids...)
+	return found, now.Add(a.by), err
+}
+
+func (a ahead) Promotions(ctx context.Context, ids ...string) ([]*ledger.Promotion, time.Time, error) {
+	found, now, err := a.Store.Promotions(ctx, ids...)
+	return found, now.Add(a.by), err
+}
+
+func (a ahead) Progress(ctx context.Context) (*ledger.Progress, time.Time, error) {
+	found, now, err := a.Store.Progress(ctx)
+	return found, now.Add(a.by), err
+}
+
+// How long something has waited is between two times of the ledger.
+func TestTheLedgersClockSaysForHowLongItWaits(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.ledger = ledger.New(ahead{ledger.NewMemory(), -5 * time.Hour})
+		w.settings.Promotions = w.ledger
+		w.routes(routes)
+		w.waits(key("acme/api", "1.4.0"), push("d1"), "not_in_registry")
+		w.ticks(62 * time.Minute)
+		if top, _ := w.shows(1, 1); top[0].Since < 59*time.Minute || top[0].Since > 62*time.Minute {
+			w.t.Errorf("Slack shows %+v", top[0])
+		}
+	})
+}

@@ -340,3 +340,21 @@ func TestNamesOfDocuments(t *testing.T) {
 		t.Errorf("IDs are %q and %q", a, b)
 	}
 }
+
+func TestASharedStoreIsTheOneThatIsOpened(t *testing.T) {
+	t.Parallel()
+	name, store := "memory:"+ledger.NewID(), ledger.NewMemory()
+	ledger.Share(name, store)
+	opened, err := ledger.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fixture{opened, t, tagKey, time.Now, time.Sleep}.webhook("one")
+	fixture{opened, t, tagKey, time.Now, time.Sleep}.comes(saw(m, digestA), ledger.Start)
+	fixture{ledger.New(store), t, tagKey, time.Now, time.Sleep}.comes(saw(m, digestA), ledger.InProgress)
+	ledger.Share(name, nil)
+	if opened, err = ledger.Open(name); err != nil {
+		t.Fatal(err)
+	}
+	fixture{opened, t, tagKey, time.Now, time.Sleep}.comes(saw(m, digestA), ledger.Start)
+}

@@ -467,3 +467,39 @@ func TestWhatTheRegistryDoesNotHaveIsAskedForLessOften(t *testing.T) {
 		}
 	})
 }
+
+// ahead is a store whose time is not that of this instance.
+type ahead struct {
+	ledger.Store
+	by time.Duration
+}
+
+func (a ahead) Tags(ctx context.Context, ids ...string) ([]*ledger.Tag, time.Time, error) {
+	found, now, err := a.Store.Tags(ctx, ids...)
+	return found, now.Add(a.by), err
+}
+
+func (a ahead) Promotions(ctx context.Context, ids ...string) ([]*ledger.Promotion, time.Time, error) {
+	found, now, err := a.Store.Promotions(ctx, ids...)
+	return found, now.Add(a.by), err
+}
+
+func (a ahead) Progress(ctx context.Context) (*ledger.Progress, time.Time, error) {
+	found, now, err := a.Store.Progress(ctx)
+	return found, now.Add(a.by), err
+}
+
+// What a push is compared with is of the ledger's time: so is what is late.
+func TestTheLedgersClockCounts(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		const by = 5 * time.Hour
+		w.Finder.Promotions = ledger.New(ahead{ledger.NewMemory(), by})
+		w.some(0) // the routes are known from now on
+		time.Sleep(time.Second)
+		w.fake.Push(hubtest.Push{Repository: "beta/api", Tag: "1", Digest: digestA, At: time.Now().Add(by)})
+		time.Sleep(9 * time.Minute)
+		w.some(0)
+		time.Sleep(2 * time.Minute)
+		w.some(1)
+	})
+}

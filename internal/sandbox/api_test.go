@@ -163,6 +163,9 @@ func TestAStory(t *testing.T) {
 	row := b.comes("acme/web:1.0.0", ledger.Promoted)
 	b.shows("acme/web:1.0.0", isDone)
 	b.settle()
+	eventually(t, "nothing is left to do", func() bool {
+		return !slices.ContainsFunc(b.Stages(), func(now sandbox.StageNow) bool { return now.InHand+now.Waiting > 0 })
+	})
 	answer := b.good("GET", "/api/promotions/"+row.ID)
 	raw, _ := json.Marshal(answer)
 	var story sandbox.Story
@@ -210,12 +213,25 @@ func TestAStory(t *testing.T) {
 		}
 	}
 	waited := slices.ContainsFunc(bars[sandbox.Topic], func(b sandbox.Bar) bool { return strings.HasPrefix(b.Label, "waits ") })
-	tried := slices.ContainsFunc(bars[sandbox.Trigger], func(b sandbox.Bar) bool { return b.Label == "attempt 1: retry, gitlab_unavailable" && b.Bad })
+	tried := slices.ContainsFunc(bars[sandbox.Trigger], func(b sandbox.Bar) bool { return strings.HasSuffix(b.Label, ": retry, gitlab_unavailable") && b.Bad })
 	if !waited || !tried || len(bars[sandbox.Pipeline]) != 1 || len(bars[sandbox.GitLab]) != 2 || len(bars[sandbox.Slack]) == 0 {
 		t.Errorf("the bars are %+v", story.Bars)
 	}
 	if len(story.Messages) != 1 || !strings.Contains(string(story.Messages[0].Blocks), "acme/web") {
 		t.Errorf("Slack shows %+v", story.Messages)
+	}
+	for _, now := range b.Stages() {
+		switch now.Stage {
+		case sandbox.Reconcile: // it may have been called by now
+		case sandbox.DeadLetters:
+			if now.Done != 0 || now.Last != "" {
+				t.Errorf("%s did %+v", now.Stage, now)
+			}
+		default:
+			if now.Done == 0 || now.Last == "" && now.Stage != sandbox.Ledger && now.Stage != sandbox.Topic {
+				t.Errorf("%s did %+v", now.Stage, now)
+			}
+		}
 	}
 	for _, command := range story.Curl {
 		if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil || strings.Contains(string(out), "{\n  \"error\"") {
@@ -315,7 +331,9 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 		}
 	}
 	last := first[len(first)-1].ID
-	success := func(ev sandbox.Event) bool { return ev.What == "report recorded" && strings.HasPrefix(ev.Detail, "success") }
+	success := func(ev sandbox.Event) bool {
+		return ev.What == "report recorded" && strings.HasPrefix(ev.Detail, "success")
+	}
 	resumed, gaps := b.read("/api/events?after=1", fmt.Sprint(last), success) // as a browser that comes back
 	if resumed[0].ID != last+1 || gaps != 0 {
 		t.Errorf("it goes on with %d after %d, and %d gaps", resumed[0].ID, last, gaps)

@@ -183,7 +183,7 @@ func (s *Sandbox) took(x *exchange, r *http.Request, body []byte, seen *seenWrit
 		Stage: x.stage, Who: string(x.stage), Image: x.image, PromotionID: promotion, MessageID: x.message, Bad: bad,
 		Call: &Call{
 			Took: took, Attempt: x.attempt, Method: r.Method, URL: s.secrets.hide(r.URL.RequestURI()),
-			Request: s.keep(string(body), maxRead), Answer: s.keep(answer, maxAnswer), Status: seen.status, Fault: x.fault,
+			Request: s.keep(readable(body), maxRead), Answer: s.keep(answer, maxAnswer), Status: seen.status, Fault: x.fault,
 		},
 	}
 	ev.What = fmt.Sprintf("answered %d", seen.status)
@@ -199,6 +199,30 @@ func (s *Sandbox) took(x *exchange, r *http.Request, body []byte, seen *seenWrit
 		s.index.link(promotion, x.message)
 	}
 	s.events.add(ev)
+}
+
+// readable has the data of a message that Pub/Sub delivers stand there as it was
+// published, not in base64. Any other body stays as it is.
+func readable(body []byte) string {
+	var push, message map[string]json.RawMessage
+	var data []byte
+	if json.Unmarshal(body, &push) != nil || json.Unmarshal(push["message"], &message) != nil || json.Unmarshal(message["data"], &data) != nil {
+		return string(body)
+	}
+	if !json.Valid(data) {
+		data, _ = json.Marshal(string(data)) // a text always can be
+	}
+	message["data"] = data
+	inner, err := json.Marshal(message)
+	if err != nil {
+		return string(body)
+	}
+	push["message"] = inner
+	whole, err := json.Marshal(push)
+	if err != nil {
+		return string(body)
+	}
+	return string(whole)
 }
 
 // keep makes of a body what is kept of it: without secrets, and not too long.
@@ -283,7 +307,9 @@ func (s *Sandbox) identify(x *exchange, r *http.Request, body []byte) {
 		case "messageid":
 			x.message = value
 		case "deliveryattempt":
-			_, _ = fmt.Sscan(value, &x.attempt)
+			if x.stage == Trigger {
+				_, _ = fmt.Sscan(value, &x.attempt)
+			}
 		}
 	}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -97,7 +97,7 @@ func (e *events) add(ev Event) {
 	defer e.mu.Unlock()
 	e.newest++
 	ev.ID, ev.At = e.newest, e.now()
-	ev.What, ev.Detail = e.hide.hide(ev.What), e.hide.hide(ev.Detail)
+	ev.Image, ev.What, ev.Detail = e.hide.hide(ev.Image), e.hide.hide(ev.What), e.hide.hide(ev.Detail)
 	e.last = append(e.last, ev)
 	for e.bytes += ev.size(); len(e.last) > maxEvents || e.bytes > maxEventBytes && len(e.last) > 1; {
 		e.bytes -= e.last[0].size()

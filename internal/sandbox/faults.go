@@ -49,15 +49,17 @@ const (
 
 // Names of answers that are asked for by name.
 const (
-	away      = "away"
-	lost      = "lost"
-	slow      = "slow"
-	fails     = "fails"
-	silent    = "silent"
-	canceled  = "canceled"
-	late      = "late"
-	twice     = "twice"
-	unordered = "out_of_order"
+	away       = "away"
+	lost       = "lost"
+	slow       = "slow"
+	fails      = "fails"
+	silent     = "silent"
+	canceled   = "canceled"
+	stuck      = "stuck"
+	unreported = "unreported"
+	late       = "late"
+	twice      = "twice"
+	unordered  = "out_of_order"
 )
 
 // answer is an Answer, and how it is done to a request over HTTP.
@@ -159,7 +161,9 @@ var answers = map[Stage][]answer{
 	},
 	Pipeline: {
 		{name: fails, what: "The pipeline fails, and reports it."},
-		{name: silent, what: "The pipeline does nothing and says nothing, until its job is canceled and retried in GitLab."},
+		{name: silent, what: "The pipeline does nothing and says nothing, until its job is canceled and retried in GitLab, which cannot be asked about it: silent after an hour."},
+		{name: stuck, what: "No runner takes the pipeline's job, until it is canceled and retried in GitLab. Reconcile asks, and people hear after an hour."},
+		{name: unreported, what: "The pipeline does all it is to do, and reports nothing. Reconcile asks: unreported."},
 		{name: slow, what: "The pipeline takes ten minutes longer, by the sandbox's clock.", latency: 10 * time.Minute},
 		{name: canceled, what: "Somebody cancels the pipeline in GitLab, and it reports nothing. Reconcile asks."},
 	},

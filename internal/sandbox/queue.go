@@ -61,9 +61,10 @@ type QueueConfig struct {
 	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
 
 	// Of a sandbox:
-	clock  *clock                              // this machine's where it is nil
-	taken  func(m *pubsubapi.Message)          // hears of every message before it is delivered; may be nil
-	faults func(among ...string) (Fault, bool) // that meet a message; may be nil
+	clock   *clock                                   // this machine's where it is nil
+	taken   func(m *pubsubapi.Message)               // hears of every message before it is delivered; may be nil
+	settled func()                                   // hears that a message was acknowledged, or became a dead letter; may be nil
+	faults  func(among ...string) (f Fault, ok bool) // that meet a message; may be nil
 }
 
 // pushesAtOnce bounds the pushes that wait for an answer.
@@ -186,8 +187,11 @@ func (q *Queue) Deliver(ctx context.Context) {
 // deliver pushes a message until the answer acknowledges it, with waits between,
 // and makes a dead letter of it after the last attempt.
 func (q *Queue) deliver(ctx context.Context, m *pubsubapi.Message) {
-	if q.QueueConfig.taken != nil {
-		q.QueueConfig.taken(m)
+	if q.taken != nil {
+		q.taken(m)
+	}
+	if q.settled != nil {
+		defer q.settled()
 	}
 	q.hold(ctx, m)
 	for attempt := 1; !q.push(ctx, m, attempt); attempt++ {
@@ -233,10 +237,10 @@ func (q *Queue) hold(ctx context.Context, m *pubsubapi.Message) {
 }
 
 func (q *Queue) meets(among ...string) (Fault, bool) {
-	if q.QueueConfig.faults == nil {
+	if q.faults == nil {
 		return Fault{}, false
 	}
-	return q.QueueConfig.faults(among...)
+	return q.faults(among...)
 }
 
 // waitAfter is how long a message waits for its next delivery, 0 where there is

@@ -301,7 +301,7 @@ func (q Query) fits(e *entry) bool {
 		return true
 	}
 	for _, field := range []string{e.Repository + ":" + e.Tag, e.ID, e.Route, e.Reason, e.Digest} {
-		if strings.Contains(field, q.Text) {
+		if strings.Contains(strings.ToLower(field), q.Text) {
 			return true
 		}
 	}
@@ -312,6 +312,7 @@ func (q Query) fits(e *entry) bool {
 // that is asked for. Those since a revision come in the order in which they
 // changed, the last change first.
 func (s *Sandbox) Rows(q Query) (rows []Row, total int, err error) {
+	q.Text = strings.ToLower(q.Text)
 	q.Limit = min(max(q.Limit, 0), mostRows)
 	if q.Limit == 0 {
 		q.Limit = defaultRows

@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,6 +123,7 @@ type Sandbox struct {
 	stages  *stages
 	faults  *faults
 	runs    runs
+	mute    sync.Map // IDs of pipelines that GitLab cannot be asked about
 	load    load
 	streams atomic.Int64
 
@@ -181,7 +184,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		Topic: pushes, DeadLetterTopic: deadLetters, Endpoint: url + "/trigger/", Backoff: c.Backoff,
 		DeadLetterEndpoint: url + "/notify/dead-letter", Token: s.googleToken,
 		Again: s.willDeliverAgain, Dead: s.sawDeadLetter,
-		clock: s.clock, taken: s.sawMessage, faults: func(among ...string) (Fault, bool) { return s.faults.take(Topic, among...) },
+		clock: s.clock, taken: s.sawMessage, settled: func() { s.stages.end(Topic, false) }, faults: func(among ...string) (Fault, bool) { return s.faults.take(Topic, among...) },
 	})
 	if err != nil {
 		return nil, err
@@ -305,6 +308,13 @@ func (s *Sandbox) settingsOf(c Config, webhookToken string) (slackToken string, 
 	return slackToken, settings, nil
 }
 
+var pipelinePath = regexp.MustCompile(`^/api/v4/projects/.+/pipelines/([0-9]+)(?:/jobs)?$`)
+
+func (s *Sandbox) muted(pipeline int) bool {
+	_, is := s.mute.Load(pipeline)
+	return is
+}
+
 // handler puts everything behind one port.
 func (s *Sandbox) handler(c Config) http.Handler {
 	s.mux = http.NewServeMux()
@@ -329,7 +339,15 @@ func (s *Sandbox) handler(c Config) http.Handler {
 			return GitLab
 		}
 		return ""
-	}, s.faulty(GitLab, post, http.StripPrefix("/gitlab", s.GitLab)))
+	}, s.faulty(GitLab, post, http.StripPrefix("/gitlab", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m := pipelinePath.FindStringSubmatch(r.URL.Path); m != nil && r.Method == http.MethodGet {
+			if id, _ := strconv.Atoi(m[1]); s.muted(id) {
+				http.Error(w, "503 Service Unavailable", http.StatusServiceUnavailable)
+				return
+			}
+		}
+		s.GitLab.ServeHTTP(w, r)
+	}))))
 	any := func(*http.Request) bool { return true }
 	mount("/hub/", func(*http.Request) Stage { return Hub }, s.faulty(Hub, any, http.StripPrefix("/hub", s.hub.api)))
 	mount("/slack/", func(*http.Request) Stage { return Slack }, s.faulty(Slack, any, http.StripPrefix("/slack", s.Slack)))

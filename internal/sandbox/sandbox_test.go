@@ -35,10 +35,16 @@ type box struct {
 	events   []sandbox.Event
 }
 
+// start starts a fast sandbox.
 func start(t *testing.T, c sandbox.Config) *box {
 	t.Helper()
-	b := &box{t: t}
 	c.Backoff = sandbox.Backoff{Min: 10 * time.Millisecond, Max: 100 * time.Millisecond}
+	return startAs(t, c)
+}
+
+func startAs(t *testing.T, c sandbox.Config) *box {
+	t.Helper()
+	b := &box{t: t}
 	c.Events = func(e sandbox.Event) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -414,7 +420,7 @@ func TestAFailedPromotionIsStartedAgainByALaterPush(t *testing.T) {
 	digest := b.build("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "failure")
 	b.settle()
-	time.Sleep(time.Minute) // until then it would be a sibling
+	b.forward(time.Minute) // until then it would be a sibling
 	b.tag("acme/api", digest, "2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "success")
 	b.settle()
@@ -431,6 +437,8 @@ func TestAPipelineThatReportsNothing(t *testing.T) {
 	b := start(t, sandbox.Config{})
 	b.goWrong(sandbox.Pipeline, "silent", 1)
 	b.buildOneArch("acme/api:2.0.0")
+	b.wait(1, "trigger", "acme/api:2.0.0", "pipeline created", "")
+	b.forward(time.Minute)
 	silent, replies := b.shows("acme/api:2.0.0", isSilent)
 	if len(replies) > 1 {
 		t.Errorf("Slack shows the replies %+v", replies)

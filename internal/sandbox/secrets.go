@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/url"
 	"regexp"
@@ -30,11 +31,19 @@ func newSecrets(values ...string) *secrets {
 			pairs = append(pairs, form, hidden)
 		}
 	}
+	addAccount := func(v string) { // of a Docker config.json: user and password
+		add(v)
+		if raw, err := base64.StdEncoding.DecodeString(v); err == nil {
+			if _, password, ok := strings.Cut(string(raw), ":"); ok {
+				add(password)
+			}
+		}
+	}
 	for _, v := range values {
 		add(v)
 		var tree any
 		if json.Unmarshal([]byte(v), &tree) == nil {
-			leaves(tree, add)
+			leaves(tree, addAccount)
 		}
 	}
 	return &secrets{strings.NewReplacer(pairs...)}

@@ -56,7 +56,8 @@ func (s *stages) end(stage Stage, bad bool) {
 func (s *stages) said(ev Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now, ok := s.all[ev.Stage]; ok && ev.Call == nil {
+	// Most say in words what an exchange was about; the others are only called.
+	if now, ok := s.all[ev.Stage]; ok && (ev.Call == nil || ev.Stage == Registry || ev.Stage == GitLab) {
 		now.Last, now.LastAt = ev.What, ev.At
 		if ev.Image != "" {
 			now.Last = ev.Image + " " + ev.What
@@ -77,6 +78,7 @@ func (s *Sandbox) Stages() []StageNow {
 		all[i].Faults, all[i].Real = s.faults.of(all[i].Stage), s.faults.real[all[i].Stage]
 	}
 	at(Topic).Waiting = s.hints.waiting()
+	at(Topic).InHand = max(0, at(Topic).InHand-at(Topic).Waiting)
 	at(DeadLetters).Waiting = s.queue.letters()
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()

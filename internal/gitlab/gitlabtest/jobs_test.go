@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -149,5 +150,41 @@ func TestWhoMayAskAboutAPipeline(t *testing.T) {
 				t.Error(fmt.Sprint(status, " ", body, " ", leads))
 			}
 		})
+	}
+}
+
+func TestTimePasses(t *testing.T) {
+	t.Parallel()
+	fake, api, _ := started(t)
+	fake.RateLimit(1)
+	fake.SetStatus(project, 1, "success")
+	fake.Age(time.Hour)
+	var list []struct {
+		FinishedAt time.Time `json:"finished_at"`
+	}
+	status, body, _ := call(t, apiToken, "GET", api+"20/pipelines/1/jobs")
+	if err := json.Unmarshal([]byte(body), &list); err != nil || status != 200 || time.Since(list[0].FinishedAt) < time.Hour {
+		t.Errorf("got %d %s", status, body)
+	}
+	if p := fake.Pipelines()[0]; time.Since(p.CreatedAt) < time.Hour {
+		t.Errorf("it was created at %s", p.CreatedAt)
+	}
+}
+
+// As GitLab does.
+func TestAProjectThatNobodyAddedIsFoundByItsNumber(t *testing.T) {
+	t.Parallel()
+	fake, base := start(t)
+	fake.AnyProject("glptt-any")
+	fake.APIToken(apiToken)
+	api := base + "/api/v4/projects/"
+	if status, body := post(t, base, "any/path", jsonType, `{"token":"glptt-any","ref":"main"}`); status != 201 {
+		t.Fatalf("got %d %s", status, body)
+	}
+	id := fake.Pipelines()[0].ProjectID
+	for path, want := range map[string]int{fmt.Sprintf("%d/pipelines/1/jobs", id): 200, "any%2Fpath/pipelines/1": 200, "7/pipelines/1": 404} {
+		if status, body, _ := call(t, apiToken, "GET", api+path); status != want {
+			t.Errorf("%s: got %d %s", path, status, body)
+		}
 	}
 }

@@ -165,7 +165,8 @@ func (s *Server) AddProject(p Project) {
 }
 
 // AnyProject makes every path (NAMESPACE/NAME) a project that has this token
-// and every ref, besides the projects that were added.
+// and every ref, besides the projects that were added. Once it has a pipeline it
+// is found by its number, too.
 func (s *Server) AnyProject(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -349,7 +350,15 @@ func (s *Server) find(id string) (Project, bool) {
 			return p, true
 		}
 	}
-	if s.anyToken == "" || !strings.Contains(id, "/") {
+	if s.anyToken == "" {
+		return Project{}, false
+	}
+	if !strings.Contains(id, "/") { // by its number, of which a pipeline is known
+		for _, p := range slices.Backward(s.pipelines) {
+			if strconv.Itoa(p.ProjectID) == id {
+				return Project{ID: p.ProjectID, Path: p.Project, Token: s.anyToken, anyRef: true}, true
+			}
+		}
 		return Project{}, false
 	}
 	return Project{ID: projectID(id), Path: id, Token: s.anyToken, anyRef: true}, true

@@ -135,7 +135,7 @@ func sample(r sandbox.Row, text string) sandbox.Story {
 	})
 	return sandbox.Story{
 		Row: r, Promotion: ledger.Promotion{Words: text, By: "trigger"},
-		Hints:  []sandbox.Hint{{MessageID: text, ID: text, Image: text, Data: text, Source: text, QueuedAt: at, Attempts: 3, Outcome: text, Reason: text, NextAt: at.Add(time.Hour)}},
+		Hints:  []sandbox.Hint{{MessageID: text, ID: text, Image: text, Data: text, Attributes: map[string]string{text: text}, Source: text, QueuedAt: at, Attempts: 3, Outcome: text, Reason: text, NextAt: at.Add(time.Hour)}},
 		Bars:   []sandbox.Bar{{Stage: sandbox.Topic, Label: text, Start: at, End: at.Add(2 * time.Second)}, {Stage: sandbox.GitLab, Label: text, Start: at.Add(2 * time.Second), End: at.Add(3 * time.Second), Bad: true}},
 		Inputs: map[string]string{text: text},
 		Events: []sandbox.Event{

@@ -250,7 +250,7 @@ func (s *stream) patch() ([]byte, error) {
 			}
 		}
 	}
-	if faults := fmt.Sprintf("%+v", stages.Faults); s.faults != faults {
+	if faults := printFaults(stages.Faults); s.faults != faults {
 		s.faults = faults
 		if err := render("faults-now-patch", stages); err != nil {
 			return nil, err

@@ -146,7 +146,19 @@ func (s stageView) Mood() string {
 
 // print differs where what is shown of a stage does.
 func (s stageView) print() string {
-	return fmt.Sprintf("%d %d %d %d %q %+v", s.InHand, s.Waiting, s.Done, s.Bad, s.Last, s.Faults)
+	return fmt.Sprintf("%d %d %d %d %q %s", s.InHand, s.Waiting, s.Done, s.Bad, s.Last, printFaults(s.Faults))
+}
+
+// printFaults differs where what is shown of faults does: of one that is met
+// without end, not how often it was.
+func printFaults(list []sandbox.Fault) string {
+	list = slices.Clone(list)
+	for i := range list {
+		if list[i].Times == 0 {
+			list[i].Used = 0
+		}
+	}
+	return fmt.Sprintf("%+v", list)
 }
 
 // maxFeed is how many events the page shows of all that happened.

@@ -24,7 +24,7 @@ await walk(async (page) => {
 	await page.locator("#story .slack", {hasText: "✅"}).waitFor();
 	await page.locator("#story-bars .bar.bad").first().waitFor({state: "attached"});
 	await shot(page, "console");
-}, {width: 1280, height: 960, path: `/promotions/${picture.id}`});
+}, {width: 1280, height: 1200, path: `/promotions/${picture.id}`});
 const {rows} = await api("GET", "/api/promotions");
 const of = (image) => `/promotions/${rows.find((p) => p.image === image).id}`;
 

@@ -2,7 +2,7 @@
 import {api, assert, is, row, shot, until, walk} from "./harness.mjs";
 
 await walk(async (page) => {
-	await page.locator("#stage-hub button").click();
+	await page.locator("#stage-hub-open").click();
 	await page.getByRole("dialog", {name: "Break things"}).getByRole("button", {name: "Break Docker Hub: lost"}).click();
 	await page.keyboard.press("Escape");
 	await api("POST", "/api/push", {image: "acme/api:1.5.0"});

@@ -3,7 +3,7 @@
 import {api, assert, is, row, shot, until, walk} from "./harness.mjs";
 
 await walk(async (page) => {
-	await page.locator("#stage-slack button").click();
+	await page.locator("#stage-slack-open").click();
 	const dialog = page.getByRole("dialog", {name: "Break things"});
 	await dialog.getByRole("button", {name: "Break Slack: away"}).click();
 	await page.keyboard.press("Escape");

@@ -64,9 +64,15 @@ func New(s *sandbox.Sandbox) http.Handler {
 	return serve(s, hints{webhookURL: s.WebhookURL, replayCommand: s.ReplayCommand})
 }
 
+func newConsole(s system, h hints) *console {
+	return &console{
+		sandbox: s, hints: h, run: strconv.FormatInt(time.Now().UnixNano(), 36),
+		template: template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/*.html")),
+	}
+}
+
 func serve(s system, h hints) http.Handler {
-	c := &console{sandbox: s, hints: h, run: strconv.FormatInt(time.Now().UnixNano(), 36)}
-	c.template = template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/*.html"))
+	c := newConsole(s, h)
 	files, err := fs.Sub(static, "static")
 	if err != nil {
 		panic(err) // the name is a constant

@@ -155,6 +155,7 @@ func TestSlackMarkup(t *testing.T) {
 			{Kind: "bold", Text: "bold"}, {Text: " "}, {Kind: "italic", Text: "slanted"}, {Text: " "}, {Kind: "strike", Text: "gone"}, {Text: " snake_case_name"},
 		}},
 		{"`<script>`", []span{{Kind: "code", Text: "<script>"}}},
+		{"<|nothing> <!>", []span{{Text: "nothing"}, {Text: " "}, {Kind: "at", Text: "@"}}},
 		{"", nil},
 	} {
 		if diff := cmp.Diff(c.want, spansOf(c.text)); diff != "" {

@@ -148,8 +148,10 @@ func spansOf(text string) []span {
 // reference reads what stands between < and >.
 func reference(inside string) span {
 	target, label, _ := strings.Cut(inside, "|")
-	switch target[0] {
-	case '!', '@', '#':
+	switch {
+	case target == "":
+		return span{Text: unescape(label)}
+	case strings.ContainsRune("!@#", rune(target[0])):
 		name := cmp.Or(label, strings.TrimPrefix(target[1:], "subteam^"))
 		return span{Kind: "at", Text: "@" + strings.TrimPrefix(unescape(name), "@")}
 	}

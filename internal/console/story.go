@@ -141,7 +141,7 @@ func (v *storyView) draw(idle idle) {
 		}
 	}
 	span := max(last.Sub(first), time.Millisecond)
-	at := func(t time.Time) int { return int(1000 * t.Sub(first) / span) }
+	at := func(t time.Time) int { return int(1000 * t.Sub(first).Seconds() / span.Seconds()) }
 	for _, b := range bars {
 		end := b.End
 		if end.IsZero() {

@@ -58,6 +58,7 @@ func (s *Sandbox) routeAPI() {
 		"DELETE /api/faults/{id}":  s.apiRemoveFault,
 		"POST /api/well":           s.apiWell,
 		"POST /api/replay":         s.apiReplay,
+		"POST /api/retry":          s.apiRetry,
 		"POST /api/reconcile":      s.apiRing(reconcilePath, "reconcile"),
 		"POST /api/tick":           s.apiRing(tickPath, "the clock"),
 		"GET /api/clock":           s.apiNow,
@@ -240,7 +241,7 @@ func (s *Sandbox) apiList(*http.Request) (done, error) {
 		"GET /api/promotions?text=&state=&since=&offset=&limit=", "GET /api/promotions/{id}",
 		"GET /api/stages", "GET /api/events?after=",
 		"GET /api/faults", "POST /api/faults stage= answer= probability= latency= times=", "DELETE /api/faults/{id}", "POST /api/well",
-		"POST /api/replay match=", "POST /api/reconcile", "POST /api/tick", "GET /api/clock", "POST /api/clock forward=10m",
+		"POST /api/replay match=", "POST /api/retry pipeline=", "POST /api/reconcile", "POST /api/tick", "GET /api/clock", "POST /api/clock forward=10m",
 		"GET /api/routes", "PUT /api/routes (JSON)", "GET /api/explain?image=",
 		"GET /api/load", "POST /api/load pushes= per_second= repository=",
 	}
@@ -414,6 +415,34 @@ func (s *Sandbox) apiReplay(r *http.Request) (done, error) {
 		return done{}, err
 	}
 	return done{value: map[string]int{"replayed": n}, sentence: fmt.Sprintf("%d dead letters are queued again.", n)}, nil
+}
+
+// Retry runs the job of a pipeline of the fake GitLab again, as the button there
+// does. One that has not ended is canceled first. It tells whether there was
+// anything to run.
+func (s *Sandbox) Retry(pipeline int) bool {
+	for _, p := range s.GitLab.Pipelines() {
+		if p.ID == pipeline {
+			s.GitLab.Cancel(p.Project, p.ID)
+			return s.GitLab.Retry(p.Project, p.ID)
+		}
+	}
+	return false
+}
+
+func (s *Sandbox) apiRetry(r *http.Request) (done, error) {
+	f, err := fields(r, "pipeline")
+	if err != nil {
+		return done{}, err
+	}
+	id, err := number(f, "pipeline", 0)
+	switch {
+	case err != nil:
+		return done{}, err
+	case !s.Retry(id):
+		return done{}, wrong(http.StatusConflict, errors.New("there is no such pipeline, or it has come to a good end"))
+	}
+	return done{value: map[string]int{"pipeline": id}, sentence: fmt.Sprintf("The job of pipeline %d runs again.", id)}, nil
 }
 
 func (s *Sandbox) apiRing(path, who string) func(*http.Request) (done, error) {

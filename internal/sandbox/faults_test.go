@@ -3,8 +3,12 @@ package sandbox_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -242,8 +246,14 @@ func TestPipelinesGoWrong(t *testing.T) {
 				t.Errorf("silent: %+v", row)
 			}
 			switch c.answer {
-			case "silent":
-				b.shows("acme/api:2.0.0", isSilent)
+			case "fails", "silent", "canceled":
+				if c.answer == "silent" {
+					b.shows("acme/api:2.0.0", isSilent)
+				}
+				b.bad(409, "no such pipeline", "POST", "/api/retry", "pipeline", "7")
+				b.good("POST", "/api/retry", "pipeline", "1")
+				b.comes("acme/api:2.0.0", ledger.Promoted)
+				b.bad(409, "good end", "POST", "/api/retry", "pipeline", "1")
 			case "stuck":
 				if m, _ := b.shows("acme/api:2.0.0", runs); !strings.Contains(string(m.Blocks), "No runner") {
 					t.Errorf("Slack shows %s", m.Blocks)
@@ -376,6 +386,12 @@ func TestTheClockGoesForward(t *testing.T) {
 			t.Errorf("Slack does not say for how long: %s", waiting.Blocks)
 		}
 		b.good("POST", "/api/clock", "forward", "8h")
+		for range 20 { // what takes longer than fifteen seconds passes at once
+			if b.count("dead letter", "acme/api:2.0.0", "", "") > 0 {
+				break
+			}
+			b.good("POST", "/api/clock", "forward", "1h")
+		}
 		b.waits("acme/api:2.0.0", ledger.Dead, "gitlab_capacity")
 		b.shows("acme/api:2.0.0", isDead)
 		b.good("POST", "/api/well")
@@ -521,5 +537,72 @@ func TestThePublicURLHasNoConsole(t *testing.T) {
 	}
 	if got := b.good("GET", "/api/faults"); got["set"] == nil {
 		t.Errorf("on this machine: %v", got)
+	}
+}
+
+const page = "../../docs/sandbox.md"
+
+// The page has a row for each, in their words; -update writes them.
+func TestThePageHasEveryAnswer(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, sandbox.Config{})
+	var rows strings.Builder
+	for _, a := range b.Answers() {
+		fmt.Fprintf(&rows, "| `%s` | `%s` | %s |\n", a.Stage, a.Answer, a.What)
+	}
+	const head = "| stage | answer | what happens |\n|---|---|---|\n"
+	before, after, ok := strings.Cut(string(text), head)
+	if !ok {
+		t.Fatalf("%s has no table of answers", page)
+	}
+	_, after, _ = strings.Cut("\n"+after, "\n\n")
+	want := before + head + rows.String() + "\n" + after
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(text) {
+		t.Errorf("the table of answers in %s is out of date: run go test ./internal/sandbox -run %s -update", page, t.Name())
+	}
+	for _, call := range b.good("GET", "/api/")["calls"].([]any) {
+		method, rest, _ := strings.Cut(call.(string), " ")
+		path, _, _ := strings.Cut(strings.Fields(rest)[0], "?")
+		if !strings.Contains(string(text), "| `"+method+" "+path+"` |") {
+			t.Errorf("%s does not have %s %s", page, method, path)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write what is made of the code")
+
+// Every command of the page works as it stands, but for the port.
+func TestThePagesCommandsWork(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := startAs(t, sandbox.Config{})
+	run := 0
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		for command := range strings.Lines(block[1]) {
+			command = strings.ReplaceAll(strings.TrimSpace(command), "http://127.0.0.1:8080", b.URL)
+			out, err := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(command, "curl ", "curl -sS --fail-with-body ", 1)).CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %v\n%s", command, err, out)
+			}
+			run++
+			time.Sleep(300 * time.Millisecond) // as people do
+		}
+	}
+	if run < 10 {
+		t.Errorf("there are only %d commands", run)
+	}
+	for _, tag := range []string{"1.5.0", "1.6.0", "1.7.0", "1.8.0"} {
+		b.comes("acme/api:"+tag, ledger.Promoted)
 	}
 }

@@ -345,12 +345,13 @@ func TestATagThatMovesBackWhileItsWebhookWaits(t *testing.T) {
 // Nobody tells hubrelay of the image that has taken the tag.
 func TestASupersededTagIsLookedAtAgain(t *testing.T) {
 	t.Parallel()
-	b := start(t, sandbox.Config{StepTime: 500 * time.Millisecond})
+	b := startAs(t, sandbox.Config{StepTime: 500 * time.Millisecond}) // in a fast one Docker Hub's API tells of it at once
 	b.buildOneArch("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "running")
 	b.goWrong(sandbox.Hub, "lost", 1)
 	b.buildOneArch("acme/api:2.0.0")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "superseded")
+	b.good("POST", "/api/reconcile")
 	b.wait(1, "trigger", "", "tags reconciled", "1 queued")
 	b.wait(1, "notify", "acme/api:2.0.0", "report recorded", "success")
 	b.settle()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
@@ -210,6 +211,19 @@ func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 // Address is that of the story, with the table beside it as it is.
 func (v *storyView) Address() string {
 	return "/promotions/" + url.PathEscape(v.ID) + strings.TrimPrefix(v.List.At(v.List.Page), "/")
+}
+
+// Retry is the pipeline whose job may be run again, "" where none may.
+func (v *storyView) Retry() string {
+	at := strings.LastIndex(v.PipelineURL, "/pipelines/")
+	if v.State != ledger.Failed && !v.Silent || at < 0 {
+		return ""
+	}
+	number := v.PipelineURL[at+len("/pipelines/"):]
+	if _, err := strconv.ParseUint(number, 10, 63); err != nil {
+		return ""
+	}
+	return number
 }
 
 // Poll is where the story's news are.

@@ -101,6 +101,7 @@ export const is = (page, image, state) => row(page, image).first().locator(".bad
 export async function shot(page, name, options = {}) {
 	if (!shots) return;
 	mkdirSync(shots, {recursive: true});
+	if (options.fullPage) await page.evaluate(() => scrollTo(0, 0));
 	await page.screenshot({path: join(shots, `${name}.png`), ...options});
 }
 

@@ -54,7 +54,7 @@ func TestInABrowser(t *testing.T) {
 			}
 			control := httptest.NewServer(http.HandlerFunc(d.control))
 			defer control.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, tools.node, file)
 			cmd.Env = append(os.Environ(), "CONSOLE="+address, "CONTROL="+control.URL, "CHROMIUM="+tools.chromium, "TOOLS="+tools.modules)

@@ -149,8 +149,8 @@ func listOf(values url.Values) list {
 	return l
 }
 
-// values are the list's own in a URL.
-func (l list) values() url.Values {
+// Values are the list's own in a URL.
+func (l list) Values() url.Values {
 	v := url.Values{}
 	if l.Text != "" {
 		v.Set("q", l.Text)
@@ -167,7 +167,7 @@ func (l list) values() url.Values {
 // At is the address of the list's page n.
 func (l list) At(n int) string {
 	l.Page = n
-	if q := l.values().Encode(); q != "" {
+	if q := l.Values().Encode(); q != "" {
 		return "/?" + q
 	}
 	return "/"

@@ -225,10 +225,3 @@ func (v *storyView) Retry() string {
 	}
 	return number
 }
-
-// Poll is where the story's news are.
-func (v *storyView) Poll() string {
-	q := v.List.values()
-	q.Set("after", strconv.FormatInt(v.After, 10))
-	return "/promotions/" + url.PathEscape(v.ID) + "/news?" + q.Encode()
-}

@@ -34,7 +34,7 @@ type pageView struct {
 
 // Live is the address of the stream that goes on where the page ends.
 func (v *pageView) Live() string {
-	q := v.List.values()
+	q := v.List.Values()
 	q.Set("run", v.Run)
 	q.Set("after", strconv.FormatInt(v.After, 10))
 	q.Set("have", v.Table.Print)

@@ -53,6 +53,13 @@ await walk(async (page) => {
 	await page.waitForURL(/q=1\.2/);
 	assert.equal(await page.locator("#rows > tr").count(), 1);
 	assert.equal(await focused(page), "q");
+	// Whoever types on while it is filtered loses nothing.
+	await page.keyboard.press("Control+A");
+	await page.keyboard.type("acme/api:1.1.0", {delay: 350});
+	assert.equal(await page.locator("#q").inputValue(), "acme/api:1.1.0");
+	await page.waitForURL(/q=acme%2Fapi%3A1\.1\.0/);
+	await until("one row", async () => await page.locator("#rows > tr").count() === 1);
+	assert.equal(await focused(page), "q");
 	await page.keyboard.press("Escape");
 
 	// Pause, and follow.

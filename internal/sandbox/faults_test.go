@@ -253,6 +253,7 @@ func TestPipelinesGoWrong(t *testing.T) {
 				b.bad(409, "no such pipeline", "POST", "/api/retry", "pipeline", "7")
 				b.good("POST", "/api/retry", "pipeline", "1")
 				b.comes("acme/api:2.0.0", ledger.Promoted)
+				eventually(t, "the end", func() bool { return b.GitLab.Pipelines()[0].Status == "success" })
 				b.bad(409, "good end", "POST", "/api/retry", "pipeline", "1")
 			case "stuck":
 				if m, _ := b.shows("acme/api:2.0.0", runs); !strings.Contains(string(m.Blocks), "No runner") {
@@ -387,10 +388,10 @@ func TestTheClockGoesForward(t *testing.T) {
 		}
 		b.good("POST", "/api/clock", "forward", "8h")
 		for range 20 { // what takes longer than fifteen seconds passes at once
-			if b.count("dead letter", "acme/api:2.0.0", "", "") > 0 {
+			if rows, _, _ := b.Rows(sandbox.Query{States: []ledger.State{ledger.Dead}}); len(rows) > 0 {
 				break
 			}
-			b.good("POST", "/api/clock", "forward", "1h")
+			b.good("POST", "/api/clock", "forward", "2h")
 		}
 		b.waits("acme/api:2.0.0", ledger.Dead, "gitlab_capacity")
 		b.shows("acme/api:2.0.0", isDead)
@@ -445,9 +446,11 @@ func TestNoSecretComesOut(t *testing.T) {
 	for _, row := range rows {
 		write(b.good("GET", "/api/promotions/"+row.ID))
 	}
+	b.mu.Lock()
 	for _, ev := range b.events {
 		write(ev)
 	}
+	b.mu.Unlock()
 	text := out.String()
 	if len(rows) < 2 || !strings.Contains(text, "•••") {
 		t.Fatalf("there are %d rows, and nothing is hidden", len(rows))
@@ -590,6 +593,9 @@ func TestThePagesCommandsWork(t *testing.T) {
 	run := 0
 	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		for command := range strings.Lines(block[1]) {
+			if strings.Contains(command, "/api/replay") {
+				b.wait(1, "notify", "", "dead letter recorded", "not_found")
+			}
 			command = strings.ReplaceAll(strings.TrimSpace(command), "http://127.0.0.1:8080", b.URL)
 			out, err := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(command, "curl ", "curl -sS --fail-with-body ", 1)).CombinedOutput()
 			if err != nil {

@@ -42,6 +42,7 @@ type system interface {
 	Events(after int64) (list []sandbox.Event, oldest, newest int64)
 	Changed(after int64) <-chan struct{}
 	Rows(sandbox.Query) (rows []sandbox.Row, total int, err error)
+	Revision() int64
 	Story(id string) (sandbox.Story, bool, error)
 	Stages() []sandbox.StageNow
 	Answers() []sandbox.Answer

@@ -15,13 +15,14 @@ import (
 
 // fake is a system that shows what it is told to.
 type fake struct {
-	mu     sync.Mutex
-	events []sandbox.Event // oldest first
-	gone   int64           // the newest one that is no longer remembered
-	rows   []sandbox.Row   // newest first
-	wake   chan struct{}
-	story  map[string]sandbox.Story
-	stages []sandbox.StageNow
+	mu      sync.Mutex
+	events  []sandbox.Event // oldest first
+	changes int64
+	gone    int64         // the newest one that is no longer remembered
+	rows    []sandbox.Row // newest first
+	wake    chan struct{}
+	story   map[string]sandbox.Story
+	stages  []sandbox.StageNow
 }
 
 func newFake() *fake {
@@ -67,6 +68,12 @@ func (f *fake) Rows(q sandbox.Query) ([]sandbox.Row, int, error) {
 	return slices.Clone(rows[:min(q.Limit, len(rows))]), total, nil
 }
 
+func (f *fake) Revision() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changes
+}
+
 func (f *fake) Story(id string) (sandbox.Story, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,6 +110,7 @@ func (f *fake) say(ev sandbox.Event) {
 func (f *fake) put(r sandbox.Row) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.changes++
 	if i := slices.IndexFunc(f.rows, func(o sandbox.Row) bool { return o.ID == r.ID }); i >= 0 {
 		f.rows[i] = r
 		return

@@ -17,9 +17,9 @@ import (
 // The pace of a stream.
 const (
 	pause = 250 * time.Millisecond // between two patches, at least
-	// settle is when to look once more after something has happened: what is
-	// recorded may be recorded just after the event.
-	settle = time.Second
+	// look is how often to look without an event: a fault that is set is none, and
+	// what is recorded may be recorded just after its event.
+	look = 500 * time.Millisecond
 	// beat tells a proxy, and the browser, that the stream is not dead.
 	beat = 15 * time.Second
 	// slowest is how long a browser may take to read a patch.
@@ -39,9 +39,11 @@ type stream struct {
 	total  int
 	feed   []int64 // the events of the feed, the newest first
 	known  bool    // rows are what the browser has
-	stages map[sandbox.Stage]string
-	faults string
-	states map[string]ledger.State // of rows, to tell when one ends
+	// revision is that of the rows when they were read last.
+	revision int64
+	stages   map[sandbox.Stage]string
+	faults   string
+	states   map[string]ledger.State // of rows, to tell when one ends
 }
 
 // live keeps an open page up to date. Each patch has the number of the newest
@@ -84,17 +86,15 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 	if err != nil || !send(first) {
 		return
 	}
-	looked, idle := time.Now(), settle
+	looked, sent := time.Now(), time.Now()
 	for {
-		timer := time.NewTimer(idle)
+		timer := time.NewTimer(look)
 		select {
 		case <-r.Context().Done():
 			timer.Stop()
 			return
 		case <-c.sandbox.Changed(s.after):
-			idle = settle
 		case <-timer.C:
-			idle = beat
 		}
 		timer.Stop()
 		if wait := pause - time.Since(looked); wait > 0 {
@@ -109,12 +109,16 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return // the browser comes back
 		}
-		if message == "" && idle == beat {
+		if message == "" && time.Since(sent) >= beat {
 			message = ": still here\n\n"
 		}
-		if message != "" && !send(message) {
+		if message == "" {
+			continue
+		}
+		if !send(message) {
 			return
 		}
+		sent = time.Now()
 	}
 }
 
@@ -122,6 +126,7 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 // the feed as it was by then. One that opens a stream with an address that is no
 // longer new may have gone on since, and gets the feed anew.
 func (s *stream) first(have string, returns bool) (string, error) {
+	s.revision = s.c.sandbox.Revision()
 	table, err := s.c.table(s.list)
 	if err != nil {
 		return "", err
@@ -256,10 +261,15 @@ func (s *stream) patch() ([]byte, error) {
 			return nil, err
 		}
 	}
+	revision := s.c.sandbox.Revision() // before the rows: what changes meanwhile is seen the next time
+	if s.known && revision == s.revision {
+		return out.Bytes(), nil
+	}
 	table, err := s.c.table(s.list)
 	if err != nil {
 		return nil, err
 	}
+	s.revision = revision
 	if err := s.patchRows(table, render); err != nil {
 		return nil, err
 	}

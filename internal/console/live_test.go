@@ -162,6 +162,16 @@ func TestStreamPatchesWhatHasChanged(t *testing.T) {
 		count1(t, got, `hx-swap-oob="afterend:#row-`+rowOf(4, "").ID+`"`, 1)
 		count1(t, got, "of 4", 1)
 
+		// A fault is no event.
+		f.mu.Lock()
+		f.stages[0].Faults = []sandbox.Fault{{ID: 1, Stage: sandbox.Hub, Answer: "lost"}}
+		f.mu.Unlock()
+		time.Sleep(time.Second)
+		got = all(l.take())
+		count1(t, got, "is-broken", 1)
+		count1(t, got, "All well again", 1)
+		count1(t, got, "<tr", 0)
+
 		// What is recorded after its event is seen all the same.
 		f.say(sandbox.Event{Who: "trigger", What: "four"})
 		time.Sleep(300 * time.Millisecond)

@@ -17,7 +17,7 @@ WEBHOOKS ?= 10000
 # The race detector needs cgo; CI always has it.
 RACE := $(if $(CI),-race)
 
-.PHONY: help run test lint fmt chaos simulate mutants fuzz cover bench tools template release release-check
+.PHONY: help run test lint fmt chaos simulate mutants fuzz cover bench tools template screenshots release release-check
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,9 +34,10 @@ lint: ## look for mistakes without running anything
 template: ## make templates/promote.yml from internal/pipeline
 	go test ./internal/pipeline -run TestTemplateIsMadeOfItsSources -update
 
-tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY) ## get what the template is tested with (some minutes, once)
+tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY) ## get what the template and the console are tested with (some minutes, once)
 
 	@scripts/gitlab-ci-local.sh || test -z "$(CI)"
+	@scripts/browser.sh || test -z "$(CI)"
 
 # Each is a file beside the tool that says which version it is.
 .tools/crane@$(CRANE): PACKAGE := github.com/google/go-containerregistry/cmd/crane
@@ -53,6 +54,10 @@ release-check: .tools/cosign@$(COSIGN) .tools/cyclonedx-gomod@$(CYCLONEDX) ## ma
 
 release: .tools/cosign@$(COSIGN) .tools/cyclonedx-gomod@$(CYCLONEDX) ## publish the tag that is checked out; CI does it
 	@scripts/release.sh $(GORELEASER)
+
+screenshots: ## walk through the console in a browser, and keep pictures in screenshots/
+	@scripts/browser.sh
+	SCREENSHOTS=$(CURDIR)/screenshots go test ./internal/console -run TestInABrowser -count=1
 
 fmt: ## format everything
 	gofmt -w .

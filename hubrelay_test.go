@@ -78,8 +78,9 @@ var mayImport = map[string][]string{
 		"internal/gcplog", "internal/gitlab/gitlabtest", "internal/hub", "internal/hub/hubtest", "internal/ledger", "internal/pubsub",
 		"internal/reconcile", "internal/route", "internal/slack/slacktest",
 	},
+	"internal/console": {"internal/ledger", "internal/sandbox", "internal/slack/slacktest"},
 	"cmd/hubrelay": {
-		"internal/check", "internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
+		"internal/check", "internal/console", "internal/deadletter", "internal/dockerhub", "internal/env", "internal/httpclient", "internal/hub", "internal/ledger", "internal/pubsub",
 		"internal/reconcile", "internal/registry", "internal/route", "internal/sandbox", "internal/version",
 	},
 }

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/getto-systems/hubrelay/internal/console"
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/sandbox"
@@ -111,6 +112,7 @@ func local(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer s.Close()
+	s.Handle("/", console.New(s))
 	fmt.Fprintf(out, welcome, s.URL, s.WebhookURL, s.ReplayCommand)
 	switch {
 	case len(config.Hub) > 0 && config.GitLabURL == "":

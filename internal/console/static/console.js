@@ -1,0 +1,152 @@
+// What the page cannot do without a script of its own: keys, follow and pause,
+// the focus of a story that opens or closes, copying, and the chart.
+(() => {
+  "use strict";
+  const $ = (id) => document.getElementById(id);
+  const typing = (e) => e.matches("input, select, textarea, [contenteditable]");
+
+  // Follow and pause. The stream is the extension's; here it is only known.
+  let source, paused = false, lastRow = "";
+  const say = (state, words) => {
+    const link = $("link");
+    if (link.dataset.state === state) return;
+    link.dataset.state = state;
+    link.textContent = words;
+  };
+  htmx.createEventSource = (url) => {
+    source = new EventSource(url);
+    if (paused) source.close();
+    return source;
+  };
+  document.addEventListener("htmx:sseOpen", () => say("live", "live"));
+  document.addEventListener("htmx:sseError", () => paused || say("reconnecting", "reconnecting …"));
+  const renew = () => htmx.ajax("GET", location.href, {target: "#console", select: "#console", swap: "outerHTML"});
+  const follow = (on) => {
+    paused = !on;
+    $("pause").setAttribute("aria-pressed", String(paused));
+    if (!paused) return renew();
+    source.close();
+    say("paused", "paused");
+  };
+  $("pause").addEventListener("click", () => follow(paused));
+
+  // A story that opens takes the focus, and gives it back when it closes.
+  const mark = () => {
+    const story = $("story");
+    for (const row of document.querySelectorAll("#rows > [aria-current]")) row.removeAttribute("aria-current");
+    if (story) $("row-" + story.dataset.id)?.setAttribute("aria-current", "true");
+  };
+  document.addEventListener("htmx:afterSwap", (e) => {
+    if (e.detail.target?.id !== "side") return mark();
+    const story = $("story");
+    document.title = (story ? $("story-title").textContent + " · " : "") + "hubrelay console";
+    if (story) {
+      lastRow = "open-" + story.dataset.id;
+      story.focus({preventScroll: true});
+      if (story.getBoundingClientRect().top < 0 || innerWidth < 1181) story.scrollIntoView();
+    } else {
+      ($(lastRow) || $("promotions")).focus();
+    }
+    mark();
+  });
+  document.addEventListener("htmx:oobAfterSwap", mark);
+
+  // What came of the last thing done stands above all else for a while.
+  let fade;
+  const news = $("news");
+  const rise = (bad) => {
+    news.dataset.bad = String(bad);
+    news.hidePopover();
+    news.showPopover();
+    clearTimeout(fade);
+    fade = setTimeout(() => news.replaceChildren(), 12000);
+  };
+  news.showPopover();
+  document.addEventListener("htmx:beforeSwap", (e) => e.detail.target === news && rise(e.detail.xhr.status >= 400));
+  document.addEventListener("htmx:sendError", () => {
+    rise(true);
+    news.textContent = "The sandbox does not answer: was it stopped?";
+  });
+  document.addEventListener("click", async (e) => {
+    const button = e.target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText($(button.dataset.copy).textContent);
+    rise(false);
+    news.textContent = "Copied.";
+  });
+
+  // Keys. Those of buttons and fields stand on them, as data-key.
+  document.addEventListener("keydown", (e) => {
+    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
+    const here = document.activeElement;
+    if (e.key === "Escape") {
+      if (document.querySelector("[role=dialog]:popover-open")) return; // the browser closes it
+      if (typing(here)) here.blur();
+      else $("close")?.click();
+      return;
+    }
+    if (typing(here)) return;
+    if (e.key === " ") {
+      if (here.closest("button, a, summary, [role=dialog]")) return;
+      e.preventDefault();
+      return follow(paused);
+    }
+    if (e.key === "j" || e.key === "k") {
+      const rows = [...document.querySelectorAll("#rows a.open")];
+      const at = rows.findIndex((row) => row.closest("tr").contains(here));
+      const next = at < 0 ? 0 : at + (e.key === "j" ? 1 : -1);
+      rows[Math.max(0, Math.min(next, rows.length - 1))]?.focus();
+      return;
+    }
+    if (e.key === "w") {
+      e.preventDefault();
+      return htmx.ajax("POST", "/api/well", {target: "#news"});
+    }
+    const what = document.querySelector(`[data-key="${CSS.escape(e.key)}"]`);
+    if (!what) return;
+    e.preventDefault();
+    for (const open of document.querySelectorAll("[role=dialog]:popover-open")) open.hidePopover();
+    if (typing(what)) {
+      what.focus();
+      what.select?.();
+    } else {
+      what.click();
+    }
+  });
+
+  // The chart of a burst, drawn while its dialog is open.
+  let chart, timer;
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const draw = (series) => {
+    const none = (value) => value || null; // of a second in which nothing was promoted
+    const data = [series.second, series.sent, series.promoted, series.p50_ms.map(none), series.p95_ms.map(none)];
+    const box = $("load-chart");
+    if (chart) return chart.setData(data);
+    const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line"), width: 1}, size: 56};
+    const line = (label, name, more) => ({label, stroke: colour(name), width: 2, points: {show: false}, ...more});
+    const fromZero = (least) => ({range: (_, min, max) => [0, Math.max(max, least)]});
+    chart = new uPlot({
+      width: box.clientWidth, height: 280,
+      scales: {x: {time: false}, y: fromZero(5), ms: fromZero(10)},
+      axes: [{...axis, label: "seconds", size: 40}, {...axis, label: "a second"}, {...axis, label: "ms", scale: "ms", side: 1, grid: {show: false}, size: 70}],
+      series: [{label: "second"}, line("sent", "--soft", {dash: [4, 4]}), line("promoted", "--good"),
+        line("p50 ms", "--accent", {scale: "ms", spanGaps: true}), line("p95 ms", "--wait", {scale: "ms", spanGaps: true})],
+    }, data, box);
+  };
+  const measure = async () => {
+    const answer = await fetch("/api/load");
+    if (!answer.ok) return;
+    const load = await answer.json();
+    if (!load.pushes) return;
+    $("load-words").textContent = `${load.sent} of ${load.pushes} sent, ${load.promoted} promoted` + (load.ended ? `, ${load.ended} ended otherwise` : "") +
+      (load.promoted ? `; from push to promotion ${Math.round(load.p50_ms)} ms (p50), ${Math.round(load.p95_ms)} ms (p95)` : "");
+    if (load.series.second?.length) draw(load.series);
+  };
+  $("load").addEventListener("toggle", (e) => {
+    clearInterval(timer);
+    if (e.newState !== "open") return;
+    measure();
+    timer = setInterval(measure, 1000);
+  });
+  mark();
+})();

@@ -1,0 +1,227 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/getto-systems/hubrelay/internal/ledger"
+	"github.com/getto-systems/hubrelay/internal/sandbox"
+)
+
+// Bounds of what a story shows. It says so where it leaves something out.
+const (
+	maxBars    = 300
+	maxEntries = 400
+)
+
+// storyView is the story of one promotion.
+type storyView struct {
+	sandbox.Story
+	List    list // of the table beside it
+	Posts   []post
+	Bars    []barView
+	Left    int      // bars that are left out
+	Axis    []string // the times under the bars
+	Grid    []int    // where they stand, of 1000
+	Span    string
+	Entries []entry // oldest first
+	Cut     int     // entries that are left out
+	Inputs  []pair
+	Asides  int   // bars and entries of messages that came to nothing new
+	After   int64 // the newest event that is shown
+	Now     time.Time
+}
+
+type pair struct{ Name, Value string }
+
+// barView is a stretch of time, drawn from X to X+Width of 1000.
+type barView struct {
+	sandbox.Bar
+	X, Width int
+	Mood     string
+	From     string
+	Took     string
+	Open     bool
+	Aside    bool
+}
+
+// entry is an event in a story.
+type entry struct {
+	sandbox.Event
+	Line   string // the log line, indented
+	Reason string // of the log line's decision
+	Hint   string
+	Words  string
+	Aside  bool // it is about a message that came to nothing new
+}
+
+func (c *console) storyOf(id string) (*storyView, bool, error) {
+	st, ok, err := c.sandbox.Story(id)
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: c.now()}
+	idle := asides(st.Hints)
+	for _, ev := range st.Events {
+		e := entryOf(ev)
+		e.Aside = idle.messages[ev.MessageID]
+		v.Entries = append(v.Entries, e)
+		v.After = max(v.After, ev.ID)
+		if e.Aside {
+			v.Asides++
+			idle.events[ev.ID] = true
+		}
+	}
+	if n := len(v.Entries) - maxEntries; n > 0 {
+		v.Entries, v.Cut = v.Entries[n:], n
+	}
+	for name, value := range st.Inputs {
+		v.Inputs = append(v.Inputs, pair{name, value})
+	}
+	slices.SortFunc(v.Inputs, func(a, b pair) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
+	v.draw(idle)
+	return v, true, nil
+}
+
+// now is the time of the sandbox, as far as its events tell: its clock may be
+// ahead.
+func (c *console) now() time.Time {
+	now := time.Now()
+	_, _, newest := c.sandbox.Events(math.MaxInt64 - 1)
+	if last, _, _ := c.sandbox.Events(newest - 1); len(last) > 0 && last[0].At.After(now) {
+		return last[0].At
+	}
+	return now
+}
+
+// idle is what came to nothing new: a multi-arch push has six webhooks, and the
+// signed image is pushed once more.
+type idle struct {
+	messages map[string]bool
+	events   map[int64]bool
+	queued   map[time.Time]bool // when the messages were
+}
+
+func asides(hints []sandbox.Hint) idle {
+	i := idle{map[string]bool{}, map[int64]bool{}, map[time.Time]bool{}}
+	for _, h := range hints {
+		if h.Outcome == "ignored" && h.MessageID != "" {
+			i.messages[h.MessageID], i.queued[h.QueuedAt] = true, true
+		}
+	}
+	return i
+}
+
+// draw puts the bars on one scale, from the first beginning to the last end.
+func (v *storyView) draw(idle idle) {
+	bars := v.Story.Bars
+	if len(bars) > maxBars {
+		bars, v.Left = bars[:maxBars], len(bars)-maxBars
+	}
+	if len(bars) == 0 {
+		return
+	}
+	first, last := bars[0].Start, bars[0].Start
+	for _, b := range bars {
+		if b.Start.Before(first) {
+			first = b.Start
+		}
+		end := b.End
+		if end.IsZero() {
+			end = v.Now
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	span := max(last.Sub(first), time.Millisecond)
+	at := func(t time.Time) int { return int(1000 * t.Sub(first).Seconds() / span.Seconds()) }
+	for _, b := range bars {
+		end := b.End
+		if end.IsZero() {
+			end = last
+		}
+		const least = 4 // what took no time is seen all the same
+		x := min(at(b.Start), 1000-least)
+		view := barView{
+			Bar: b, X: x, Width: max(at(end)-x, least), From: "+" + took(b.Start.Sub(first)), Took: took(max(0, end.Sub(b.Start))), Open: b.End.IsZero(),
+			Aside: idle.events[b.EventID] || b.EventID == 0 && b.Stage == sandbox.Topic && idle.queued[b.Start],
+		}
+		if view.Aside {
+			v.Asides++
+		}
+		switch {
+		case b.Bad:
+			view.Mood = "bad"
+		case b.Stage == sandbox.Topic:
+			view.Mood = "wait"
+		case b.Stage == sandbox.Slack:
+			view.Mood = "good"
+		}
+		v.Bars = append(v.Bars, view)
+	}
+	for i := range 5 {
+		v.Grid = append(v.Grid, 250*i)
+		v.Axis = append(v.Axis, took(span*time.Duration(i)/4))
+	}
+	v.Span = took(span)
+}
+
+func entryOf(ev sandbox.Event) entry {
+	e := entry{Event: ev}
+	if len(ev.Log) > 0 {
+		e.Line = pretty(string(ev.Log))
+		var line struct {
+			Reason string `json:"reason"`
+			Hint   string `json:"hint"`
+			Words  string `json:"words"`
+		}
+		if json.Unmarshal(ev.Log, &line) == nil {
+			e.Reason, e.Hint, e.Words = line.Reason, line.Hint, line.Words
+		}
+	}
+	return e
+}
+
+// Inside tells whether there is more to an entry than its line.
+func (e entry) Inside() bool { return e.Call != nil || e.Line != "" }
+
+// storyNews answers with what of an open story has changed since an event: its
+// parts anew, and what was added to its log.
+func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
+	st, ok, err := c.storyOf(r.PathValue("id"))
+	if err != nil || !ok {
+		w.WriteHeader(http.StatusNoContent) // what is shown stays
+		return
+	}
+	st.List = listOf(r.URL.Query())
+	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
+	n, _ := slices.BinarySearchFunc(st.Entries, after+1, func(e entry, id int64) int { return int(e.ID - id) })
+	st.Entries = st.Entries[n:]
+	c.render(w, http.StatusOK, "story-news", st)
+}
+
+// Address is that of the story, with the table beside it as it is.
+func (v *storyView) Address() string {
+	return "/promotions/" + url.PathEscape(v.ID) + strings.TrimPrefix(v.List.At(v.List.Page), "/")
+}
+
+// Retry is the pipeline whose job may be run again, "" where none may.
+func (v *storyView) Retry() string {
+	at := strings.LastIndex(v.PipelineURL, "/pipelines/")
+	if v.State != ledger.Failed && !v.Silent || at < 0 {
+		return ""
+	}
+	number := v.PipelineURL[at+len("/pipelines/"):]
+	if _, err := strconv.ParseUint(number, 10, 63); err != nil {
+		return ""
+	}
+	return number
+}

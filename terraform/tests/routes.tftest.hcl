@@ -11,15 +11,6 @@ mock_provider "archive" {
   override_during = plan
 }
 
-variables {
-  project_id            = "acme-hubrelay"
-  region                = "europe-west1"
-  default_channel       = "C0123456789"
-  webhook_tokens        = ["canary-webhook-0123456789abcdef"]
-  gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
-  slack_bot_token       = "xoxb-canary-0123456789"
-}
-
 run "what_the_functions_accept" {
   command = plan
 

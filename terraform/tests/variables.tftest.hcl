@@ -2,21 +2,6 @@
 # wrong value each of several variables, all of which must be refused; it takes
 # one of each, for Terraform does not say by which rule a value is refused.
 
-variables {
-  project_id            = "acme-hubrelay"
-  region                = "europe-west1"
-  default_channel       = "C0123456789"
-  webhook_tokens        = ["canary-webhook-0123456789abcdef"]
-  gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
-  slack_bot_token       = "xoxb-canary-0123456789"
-  routes = {
-    "acme/*" = {
-      gitlab = { project = "acme/images/{name}" }
-      slack  = { channel = "C0123456789" }
-    }
-  }
-}
-
 run "the_values_that_all_others_differ_from_are_fine" {
   command = plan
 

@@ -57,22 +57,6 @@ func TestWhatSlackDoesNotShowTheClockShows(t *testing.T) {
 	}
 }
 
-// Slack away for two minutes, as the last report comes: minutes later it is true.
-func TestSlackAwayForTwoMinutes(t *testing.T) {
-	inABubble(t, func(w *world) {
-		id := w.triggered("acme/api", "1.4.0", 7)
-		w.report("status", "running", "promotion_id", id).ok()
-		w.slack.err = slackAway
-		w.report("status", "success", "promotion_id", id).is(202)
-		w.ticks(2 * time.Minute)
-		w.slack.err = nil
-		w.ticks(5 * time.Minute)
-		if top, _ := w.shows(1, 0); top[0].Status != slack.Success {
-			w.t.Errorf("Slack shows %+v", top[0])
-		}
-	})
-}
-
 func TestOnlyTheNewestRevisionIsShown(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
@@ -170,6 +154,34 @@ func TestANewMessageWhereTheOldOneTakesNothing(t *testing.T) {
 				last := w.slack.messages[len(w.slack.messages)-1]
 				if last.thread != second.ts || last.channel != c.channel {
 					w.t.Errorf("the reply is %+v", last)
+				}
+			})
+		})
+	}
+}
+
+// The message stands, its reply was refused, and then the channel is no more:
+// people are to be pinged all the same, in the channel that the route has now.
+func TestAReplyWhereTheMessageTakesNothingAnyMore(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*world){
+		"the channel was archived, and the route has another": func(w *world) {
+			w.slack.refuses = map[string]error{channel: archived}
+			w.routes(strings.ReplaceAll(routes, channel, "C0NEW"))
+		},
+		"the message was deleted": func(w *world) { w.slack.messages = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inABubble(t, func(w *world) {
+				id := w.triggered("acme/api", "1.4.0", 7)
+				w.slack.errs = []error{nil, slackAway}
+				w.report("status", "failure", "promotion_id", id).is(202)
+				w.slack.errs = nil
+				change(w)
+				w.ticks(3 * time.Hour)
+				top, replies := w.slack.shown()
+				if len(top) == 0 || len(replies) != 1 || replies[0].thread != top[len(top)-1].ts || replies[0].channel != top[len(top)-1].channel {
+					w.t.Errorf("Slack shows %d messages and %d replies; the record is %+v", len(top), len(replies), w.get(id))
 				}
 			})
 		})

@@ -2,8 +2,6 @@ package notify
 
 import (
 	"net/url"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -11,15 +9,9 @@ import (
 )
 
 func FuzzParseReport(f *testing.F) {
-	files, _ := filepath.Glob(filepath.Join("testdata", "report", "*"))
-	for _, file := range files {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(body)
-	}
 	f.Add([]byte(`{"status":"success","repository":"acme/api","tag":"1.4.0"}`))
+	f.Add([]byte("\ufeff{\"status\":\"failed\",\"repository\":\"acme/api\",\"version\":12}"))
+	f.Add([]byte("status=failure&repository=acme/api&message=caf\xe9 at 73% of a & b; c"))
 	f.Add([]byte("status=running&promotion_id=0123456789abcdef0123456789abcdef&digest=sha256%3A00&key=a%00b"))
 	f.Add([]byte(`{"status":"failure","message":"\u0000<!channel>","pipeline_url":"https://gitlab.example/p/1"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {

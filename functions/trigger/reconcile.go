@@ -29,9 +29,6 @@ type reconciled struct {
 // called by the clock.
 func (h handler) reconcile(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
-	unavailable := func(err error) error {
-		return &httpserver.Error{Status: http.StatusServiceUnavailable, Public: "not everything could be looked after; call again", RetryAfter: time.Minute, Cause: err}
-	}
 	done, failed := h.overdue(ctx, time.Now().Add(partTime))
 	asked, err := h.unheard(ctx, time.Now().Add(partTime))
 	done.Asked, failed = asked, errors.Join(failed, err)
@@ -41,7 +38,7 @@ func (h handler) reconcile(r *http.Request) (httpserver.Answer, error) {
 	}
 	answer := httpserver.Answer{Message: "tags reconciled", Body: done, Attrs: []slog.Attr{slog.Int("queued", done.Queued), slog.Int("asked", done.Asked), slog.Int("found", done.Found)}}
 	if failed != nil {
-		return answer, unavailable(failed)
+		return answer, &httpserver.Error{Status: http.StatusServiceUnavailable, Public: "not everything could be looked after; call again", RetryAfter: time.Minute, Cause: failed}
 	}
 	return answer, nil
 }

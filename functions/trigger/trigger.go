@@ -93,7 +93,7 @@ type Trigger struct {
 // /reconcile. To a push it answers 200 where it is settled, and 503 where
 // Pub/Sub shall deliver it again.
 func New(t Trigger, log *slog.Logger) http.Handler {
-	h := handler{t, newPace(), newHeard(), reconcile.New(reconcile.Finder{
+	h := handler{t, newPace(), reconcile.NewMemo(), reconcile.New(reconcile.Finder{
 		Routes: t.Routes, Hub: t.Hub, Images: t.Images, Promotions: t.Promotions, Topic: t.Queue,
 	}, log), log}
 	return httpserver.Serve(log, func(r *http.Request) (httpserver.Answer, error) {
@@ -110,7 +110,7 @@ func New(t Trigger, log *slog.Logger) http.Handler {
 type handler struct {
 	Trigger
 	pace   *pace
-	heard  *heard
+	heard  *reconcile.Memo // repositories of which Docker Hub is known to tell
 	missed *reconcile.Finder
 	log    *slog.Logger
 }
@@ -238,14 +238,14 @@ func (h handler) look(ctx context.Context, a *attempt) (outcome, error) {
 // the repository works. Where that fails another webhook will do.
 func (h handler) heardOf(ctx context.Context, a *attempt) {
 	m := a.ledgerMessage()
-	if m.Reconcile || !m.ReplayedAt.IsZero() || h.heard.has(a.push.Repository) {
+	if m.Reconcile || !m.ReplayedAt.IsZero() || h.heard.Has(a.push.Repository) {
 		return
 	}
 	if err := h.Promotions.HeardOf(ctx, a.push.Repository); err != nil {
 		h.record(ctx, a, err)
 		return
 	}
-	h.heard.add(a.push.Repository)
+	h.heard.Add(a.push.Repository)
 }
 
 // promote creates the pipeline of a claim, and records what came of it.

@@ -841,17 +841,6 @@ func TestALoopThatCannotBeRecorded(t *testing.T) {
 	})
 }
 
-func TestOncePerDigest(t *testing.T) {
-	inABubble(t, func(w *world) {
-		for i, digest := range []string{digestA, digestB, digestA} {
-			w.images.digest = digest
-			w.deliver(webhook(fmt.Sprint("d", i))).is(200, "triggered", "")
-			w.deliver(webhook(fmt.Sprint("again", i))).is(200, "ignored", "duplicate")
-		}
-		w.asked(3, 0)
-	})
-}
-
 func TestOncePerDelivery(t *testing.T) {
 	inABubble(t, func(w *world) {
 		for range 2 { // of one second, with one id
@@ -942,23 +931,6 @@ func TestP5SiblingsOfAFailureStartNothing(t *testing.T) {
 		late.pushed = late.pushed.Add(-time.Hour) // before it died
 		w.deliver(late).is(200, "ignored", "duplicate")
 		w.deliver(webhook("d6")).is(200, "triggered", "")
-	})
-}
-
-func TestP5AFailureIsRetriedByAPushOrTheJob(t *testing.T) {
-	inABubble(t, func(w *world) {
-		m := webhook("d1")
-		id := w.deliver(m).is(200, "triggered", "")
-		time.Sleep(5 * time.Minute)
-		w.report(id, ledger.Failed)
-		time.Sleep(2 * time.Second)
-		w.deliver(m.replayed()).is(200, "ignored", "duplicate")
-		reconciled := m
-		reconciled.queued, reconciled.attributes = time.Now(), map[string]string{"source": "reconcile"}
-		w.deliver(reconciled).is(200, "ignored", "duplicate")
-		w.report(id, ledger.Promoted) // the job was retried
-		w.deliver(webhook("d2")).is(200, "ignored", "duplicate")
-		w.asked(1, 0)
 	})
 }
 
@@ -1127,20 +1099,6 @@ func TestReconcileWithoutAPushedAt(t *testing.T) {
 	})
 }
 
-func TestReconcileLooksAgainAtWhatWasKilled(t *testing.T) {
-	inABubble(t, func(w *world) {
-		w.ledger.answered = errors.New("away")
-		w.deliver(webhook("d1")).is(200, "triggered", "")
-		w.ledger.answered = nil
-		time.Sleep(10 * time.Minute)
-		w.reconcile(0) // its pipeline may report
-		time.Sleep(10 * time.Minute)
-		w.reconcile(1)
-		w.deliver(w.queued()).is(200, "triggered", "")
-		w.asked(2, 0)
-	})
-}
-
 func TestReconcileLooksAgainAtASupersededTag(t *testing.T) {
 	for repository, name := range map[string]string{"acme/api": "once per digest", "acme/each": "once per delivery"} {
 		t.Run(name, func(t *testing.T) {
@@ -1162,21 +1120,6 @@ func TestReconcileLooksAgainAtASupersededTag(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestReconcileOfATagThatIsGone(t *testing.T) {
-	inABubble(t, func(w *world) {
-		w.report(w.deliver(webhook("d1")).is(200, "triggered", ""), ledger.Superseded)
-		w.images.err = notThere
-		w.reconcile(1)
-		w.deliver(w.queued()).is(200, "ignored", "duplicate")
-		w.reconcile(0)
-		time.Sleep(24 * time.Hour)
-		w.reconcile(1) // the registry might have lagged
-		w.deliver(w.queued()).is(200, "ignored", "duplicate")
-		time.Sleep(24 * time.Hour)
-		w.reconcile(0)
-	})
 }
 
 func TestReconcileOfATagThatIsNoLongerWanted(t *testing.T) {

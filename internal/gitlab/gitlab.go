@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -119,11 +118,6 @@ type answer struct {
 	header http.Header
 	body   []byte
 	err    error
-}
-
-func readAnswer(res *http.Response) *answer {
-	data, err := io.ReadAll(res.Body)
-	return &answer{res.StatusCode, res.Header, data, err}
 }
 
 // pipeline reads a 201, which is a success whatever the body: the pipeline

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -122,7 +123,8 @@ func (c *Client) do(ctx context.Context, method, path string, body any, options 
 	// drops the body of a 404 and the failure to read one.
 	var got *answer
 	req.SetResponseHandler(func(res *http.Response) error {
-		got = readAnswer(res)
+		data, err := io.ReadAll(res.Body)
+		got = &answer{res.StatusCode, res.Header, data, err}
 		return nil
 	})
 	_, err = c.api.Do(req, nil)

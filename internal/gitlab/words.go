@@ -12,10 +12,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/env"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 const (
@@ -64,7 +64,7 @@ func (a answer) said(token env.Secret) said {
 	} else {
 		text = tags.blockTag.ReplaceAllString(text, " ")
 	}
-	s.text = redact(oneLine(text), token)
+	s.text = redact(httpclient.OneLine(text), token)
 	return s
 }
 
@@ -83,17 +83,6 @@ var htmlMarkup = sync.OnceValue(func() markup {
 		blockTag:  regexp.MustCompile(`(?i)</?(?:br|div|h[1-6]|hr|img|li|ol|p|pre|script|style|ul)\b[^>]*>`),
 	}
 })
-
-// oneLine returns text without line breaks and control characters.
-func oneLine(text string) string {
-	printable := strings.Map(func(c rune) rune {
-		if c == utf8.RuneError || !unicode.IsPrint(c) {
-			return ' '
-		}
-		return c
-	}, text)
-	return strings.Join(strings.Fields(printable), " ")
-}
 
 // flatten appends what is said in v, a key before what belongs to it. GitLab's
 // key for what belongs to no field is base.

@@ -11,7 +11,10 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // MaxAnswer bounds what is read of any answer from outside, in bytes. The
@@ -104,4 +107,15 @@ func Unanswered(err error) error {
 		return fmt.Errorf("the connection was closed: %w", io.ErrUnexpectedEOF)
 	}
 	return errors.New("no answer that can be read")
+}
+
+// OneLine returns an answer's words without line breaks and control characters.
+func OneLine(text string) string {
+	printable := strings.Map(func(c rune) rune {
+		if c == utf8.RuneError || !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, text)
+	return strings.Join(strings.Fields(printable), " ")
 }

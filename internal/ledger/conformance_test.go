@@ -13,7 +13,7 @@ import (
 
 // conformance is what a ledger does whatever its store. L1 to L3 and P1 to P8
 // are the promises of docs/architecture.md.
-var conformance = slices.Concat(looking, dying, attempts, telling, keeping, reconciling)
+var conformance = slices.Concat(looking, dying, attempts, telling, keeping, reconciling, registration)
 
 type scenario struct {
 	name string
@@ -94,6 +94,18 @@ var looking = []scenario{
 			}
 		}
 	}},
+	{"L1: a look that waits is not written either, where the state has changed meanwhile", func(f fixture) {
+		p := f.triggered(f.webhook("1"), digestA, 7)
+		f.pass(outboxes.SilentAfter)
+		f.tick()
+		older, err := f.Read(f.t.Context(), f.key)
+		f.must(err)
+		f.pass(ledger.SilenceFails)
+		f.tick()
+		f.is(p.ID, ledger.Failed, ledger.Silence)
+		_, err = older.Settle(f.t.Context(), blind(f.webhook("2"), "registry_unavailable"))
+		f.wantErr(err, ledger.ErrConflict)
+	}},
 	{"L2: each message that must wait is told so, and the one queued last is remembered", func(f fixture) {
 		first, last := f.webhook("1"), f.webhook("2")
 		f.comes(blind(last, "registry_denied"), ledger.Wait)
@@ -147,6 +159,30 @@ var looking = []scenario{
 		}
 		if out := f.dies(last); !out.Changed || out.Promotion.Digest != digestA || out.Promotion.Reason != "gitlab_capacity" {
 			f.t.Errorf("the death of the last is %+v", out)
+		}
+	}},
+	{"L2: what waits is not forgotten when the pipeline of the image before it ends", func(f fixture) {
+		for _, end := range []ledger.State{ledger.Running, ledger.Promoted, ledger.Skipped, ledger.Failed} {
+			f := f.at(ledger.Key{Repository: "acme/api", Tag: string(end)})
+			p := f.triggered(f.webhook("1"), digestA, int64(len(end)))
+			m := f.webhook("2")
+			f.comes(blind(m, "registry_denied"), ledger.Wait)
+			f.shows(f.reports(p.ID, end).Showing)
+			f.lookBy(ledger.WaitingLookBy)
+			if out := f.dies(m); !out.Changed || out.Promotion.Reason != "registry_denied" {
+				f.t.Errorf("after %s the death is %+v", end, out)
+			}
+		}
+	}},
+	{"L2: nor when GitLab's answer about the image before it comes late", func(f fixture) {
+		m1, m2 := f.webhook("1"), f.webhook("2")
+		c := f.starts(m1, digestA)
+		f.reports(c.ID, ledger.Running) // before GitLab's answer is recorded
+		f.comes(blind(m2, "registry_denied"), ledger.Wait)
+		f.answer(c, created(7))
+		f.lookBy(ledger.WaitingLookBy)
+		if !f.dies(m2).Changed {
+			f.t.Error("its death is none")
 		}
 	}},
 	{"L3: what waits for the registry is looked at within half an hour", func(f fixture) {
@@ -714,6 +750,29 @@ var attempts = []scenario{
 			f.comes(saw(f.replay(m), digestA), ledger.Ignore)
 		}
 	}},
+	{"P5: a replay that waits goes on, whoever sees the image first", func(f fixture) {
+		m := f.webhook("1")
+		f.comes(blind(m, "registry_denied"), ledger.Wait)
+		f.shows(f.dies(m).Showing)
+		again := f.replay(m)
+		f.comes(blind(again, "registry_unavailable"), ledger.Wait) // it goes on with the dead one's message
+		f.pass(ledger.WaitingLookBy)
+		f.look(saw(f.reconciled(m), digestA)) // the registry is back
+		f.tick()
+		if p := f.current(); p.State == ledger.Dead && p.TS == "" {
+			for p, _ := range f.All(f.t.Context()) {
+				f.t.Logf("%s %s %q, in Slack as %q", p.ID, p.State, p.Reason, p.TS)
+			}
+			f.t.Error("the newest is dead, and Slack does not say so")
+		}
+	}},
+	{"P5: a replay by a clock that is behind is a replay after the death all the same", func(f fixture) {
+		m := f.webhook("1")
+		f.answer(f.starts(m, digestA), refused(m))
+		m = f.replay(m)
+		m.ReplayedAt = m.ReplayedAt.Truncate(time.Second).Add(-time.Minute)
+		f.starts(m, digestA)
+	}},
 	{"P5: a replay of before the death is none after it", func(f fixture) {
 		m := f.webhook("1")
 		early := f.replay(m)
@@ -1214,6 +1273,22 @@ var telling = []scenario{
 }
 
 var keeping = []scenario{
+	{"a late report of the beginning takes back nothing of the end that was told", func(f fixture) {
+		id := ledger.NewID()
+		news := func(s ledger.State, text string) ledger.Outcome {
+			f.t.Helper()
+			out, err := f.Note(f.t.Context(), ledger.Promotion{
+				ID: id, Event: ledger.Release, Key: ledger.Key{Repository: "acme/api"}, State: s, By: ledger.ByPipeline, Text: text, Pipelines: []string{"42/7"},
+			}, outboxes)
+			f.must(err)
+			return out
+		}
+		f.shows(news(ledger.Failed, "no disk").Showing)
+		late := news(ledger.Running, "")
+		if late.Changed || late.Showing != nil || late.Promotion.Text != "no disk" {
+			f.t.Errorf("it comes to %+v", late)
+		}
+	}},
 	{"promotions expire after 90 days, but none that is current, unfinished or not yet shown", func(f fixture) {
 		old := f.triggered(f.webhook("1"), digestA, 7)
 		f.triggered(f.webhook("2"), digestB, 8)
@@ -1324,5 +1399,60 @@ var keeping = []scenario{
 		if started != 1 || f.count() != 1 {
 			f.t.Errorf("%d have started it, and there are %d promotions", started, f.count())
 		}
+	}},
+}
+
+// registration is whether Docker Hub calls at all.
+var registration = []scenario{
+	{"people hear once of a repository whose pushes Docker Hub has never told of", func(f fixture) {
+		news := func() (found []ledger.Promotion) {
+			for p, err := range f.All(f.t.Context()) {
+				f.must(err)
+				if p.Event == ledger.Registration {
+					found = append(found, p)
+				}
+			}
+			return found
+		}
+		for _, want := range []int{0, 1, 1} {
+			f.must(f.Found(f.t.Context(), "acme/api", "acme/*", "paste the URL"))
+			if n := len(news()); n != want {
+				f.t.Fatalf("%d pieces of news, want %d", n, want)
+			}
+		}
+		p := news()[0]
+		if p.Repository != "acme/api" || p.State != ledger.Waiting || p.Hint != "paste the URL" || !p.Note || !p.Behind() {
+			f.t.Errorf("the news is %+v", p)
+		}
+		due, err := f.Due(f.t.Context(), 10)
+		f.must(err)
+		if len(due) != 1 || due[0].ID != p.ID {
+			f.t.Errorf("due are %+v", due)
+		}
+	}},
+	{"nobody hears of a repository of which Docker Hub has told", func(f fixture) {
+		f.must(f.HeardOf(f.t.Context(), "acme/api"))
+		f.must(f.HeardOf(f.t.Context(), "acme/api"))
+		for range 3 {
+			f.must(f.Found(f.t.Context(), "acme/api", "acme/*", "paste the URL"))
+		}
+		if f.count() != 0 {
+			f.t.Error("there is news")
+		}
+	}},
+	{"what is known of Docker Hub's webhook is told", func(f fixture) {
+		wants := func(heard bool, found int) {
+			f.t.Helper()
+			gotHeard, gotFound, err := f.Webhooks(f.t.Context(), "acme/api")
+			f.must(err)
+			if gotHeard != heard || gotFound != found {
+				f.t.Errorf("heard is %t and found %d, want %t and %d", gotHeard, gotFound, heard, found)
+			}
+		}
+		wants(false, 0)
+		f.must(f.Found(f.t.Context(), "acme/api", "acme/*", "paste the URL"))
+		wants(false, 1)
+		f.must(f.HeardOf(f.t.Context(), "acme/api"))
+		wants(true, 1)
 	}},
 }

@@ -77,12 +77,12 @@ type Finder struct {
 	Topic      Publisher // takes what is found
 
 	log     *slog.Logger
-	settled *memo
+	settled *Memo
 }
 
 // New completes a Finder of which the fields that others may see are set.
 func New(f Finder, log *slog.Logger) *Finder {
-	f.log, f.settled = log, &memo{pushes: map[string]bool{}}
+	f.log, f.settled = log, NewMemo()
 	return &f
 }
 
@@ -220,27 +220,32 @@ func Rules(t route.Table) map[string]string {
 	return rules
 }
 
-// memo spares an instance questions whose answers stay the same: the same pushes
-// are seen in every round for a day.
-type memo struct {
-	mu     sync.Mutex
-	pushes map[string]bool
+// Memo spares an instance questions whose answers stay the same: the same pushes
+// are seen in every round for a day. It is safe for concurrent use.
+type Memo struct {
+	mu       sync.Mutex
+	answered map[string]bool
 }
 
-// maxMemo bounds what a memo holds; it then forgets all.
+// maxMemo bounds what a Memo holds; it then forgets all.
 const maxMemo = 20_000
 
-func (m *memo) has(push string) bool {
+// NewMemo holds nothing yet.
+func NewMemo() *Memo { return &Memo{answered: map[string]bool{}} }
+
+// Has tells whether the question was answered.
+func (m *Memo) Has(question string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.pushes[push]
+	return m.answered[question]
 }
 
-func (m *memo) add(push string) {
+// Add remembers that it was.
+func (m *Memo) Add(question string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.pushes) >= maxMemo {
-		clear(m.pushes)
+	if len(m.answered) >= maxMemo {
+		clear(m.answered)
 	}
-	m.pushes[push] = true
+	m.answered[question] = true
 }

@@ -87,8 +87,8 @@ func (w *walk) passes(ctx context.Context, what string, err error) error {
 		w.unanswered = errors.Join(w.unanswered, fmt.Errorf("%s: %s", what, text))
 		return nil
 	}
-	if line := thisHour(what + text); !w.settled.has(line) { // once an hour is enough
-		w.settled.add(line)
+	if line := thisHour(what + text); !w.settled.Has(line) { // once an hour is enough
+		w.settled.Add(line)
 		w.log.LogAttrs(ctx, slog.LevelWarn, "missed pushes not looked for", slog.String("repository", what), slog.String("error", text))
 	}
 	return nil
@@ -302,7 +302,7 @@ func (w *walk) look(ctx context.Context, p pushed) error {
 	}
 	push := dockerhub.Push{Repository: p.repository, Tag: p.tag, PushedAt: p.at.UTC(), ReceivedAt: now.UTC()}
 	push.ID = dockerhub.ID(push.Repository, push.Tag, push.PushedAt.Format(time.RFC3339Nano))
-	if w.settled.has(push.ID) || w.settled.has(thisHour(push.ID)) {
+	if w.settled.Has(push.ID) || w.settled.Has(thisHour(push.ID)) {
 		return nil
 	}
 	if w.over() {
@@ -313,7 +313,7 @@ func (w *walk) look(ctx context.Context, p pushed) error {
 	case err != nil:
 		return err
 	case snapshot.Looked(p.at):
-		w.settled.add(push.ID)
+		w.settled.Add(push.ID)
 		return nil
 	case snapshot.Busy(): // a message waits, which looks again
 		return nil
@@ -337,7 +337,7 @@ func (w *walk) look(ctx context.Context, p pushed) error {
 	case err != nil:
 		return err
 	case !image:
-		w.settled.add(push.ID)
+		w.settled.Add(push.ID)
 		return nil
 	}
 	return w.take(ctx, m)
@@ -359,7 +359,7 @@ func (w *walk) digest(ctx context.Context, p dockerhub.Push) (string, error) {
 		return "", err
 	}
 	if w.now().Sub(p.PushedAt) > goneFor { // or so it says: it is asked less often
-		w.settled.add(thisHour(p.ID))
+		w.settled.Add(thisHour(p.ID))
 	}
 	return "", nil
 }

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/httpclient"
@@ -119,7 +117,7 @@ func readAnswer(status int, header http.Header, body []byte, token env.Secret) (
 	case readable && a.Code != "":
 		refusal.Code = codeOf(redact(a.Code, token))
 		refusal.Hint = hintOf(refusal.Code)
-		if said := detail(redact(strings.Join(a.Metadata.Messages, ", "), token)); said != "" {
+		if said := first(httpclient.OneLine(redact(strings.Join(a.Metadata.Messages, ", "), token)), maxDetail); said != "" {
 			refusal.Cause = errors.New(said)
 		}
 	case status != http.StatusOK:
@@ -150,17 +148,6 @@ func codeOf(s string) string {
 		return unknown
 	}
 	return s
-}
-
-// detail puts Slack's own words on one line.
-func detail(s string) string {
-	s = strings.Map(func(c rune) rune {
-		if c == utf8.RuneError || !unicode.IsPrint(c) {
-			return ' '
-		}
-		return c
-	}, s)
-	return first(strings.Join(strings.Fields(s), " "), maxDetail)
 }
 
 // redact takes the token out of text.

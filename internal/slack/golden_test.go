@@ -36,15 +36,19 @@ var golden = Message{
 	Mention:     "@here",
 }
 
+var reported = []Status{Running, Success, Failure, Skipped, Superseded}
+
+// statusesOf are those that a message of each event may have.
+var statusesOf = map[Event][]Status{
+	Promote: append(slices.Clone(reported), Waiting, Dead, Silent), Release: reported, Deploy: reported, Registration: {Waiting},
+}
+
 // What Slack is asked to post of each event and status, in each language.
 func TestMessagesAreAsInTestdata(t *testing.T) {
 	t.Parallel()
-	reported := []Status{Running, Success, Failure, Skipped, Superseded}
 	var files []string
 	for _, language := range []Language{En, Ja} {
-		for event, statuses := range map[Event][]Status{
-			Promote: append(slices.Clone(reported), Waiting, Dead, Silent), Release: reported, Deploy: reported, Registration: {Waiting},
-		} {
+		for event, statuses := range statusesOf {
 			for _, status := range statuses {
 				m := golden
 				m.Language, m.Event, m.Status = language, event, status

@@ -50,6 +50,7 @@ func shown(t *testing.T, blocks []api.Block) [][]string {
 	return all
 }
 
+// What the golden messages, which have everything, do not show.
 func TestWhatPeopleRead(t *testing.T) {
 	t.Parallel()
 	const digest = "sha256:0123456789abcdef0123456789abcdef"
@@ -60,20 +61,6 @@ func TestWhatPeopleRead(t *testing.T) {
 		blocks   [][]string
 		reply    [][]string
 	}{
-		{"a promotion that runs", Message{
-			Event: Promote, Status: Running, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b",
-		},
-			":hourglass_flowing_sand: acme/api:1.4.0 has arrived, let me sign it …",
-			[][]string{{"section", ":hourglass_flowing_sand: `acme/api:1.4.0` has arrived, let me sign it …"}, {"context", "`b`"}}, nil},
-		{"ふう", Message{
-			Language: Ja, Event: Promote, Status: Success, Repository: "acme/api", Tag: "1.4.0", Digest: digest,
-			Version: "v1", PipelineURL: "https://gitlab.example/acme/api/-/pipelines/7", PromotionID: "b1b1b1b1b1b1",
-		},
-			":white_check_mark: ふう、acme/api:1.4.0 をビルドして署名したよ",
-			[][]string{
-				{"section", ":white_check_mark: ふう、`acme/api:1.4.0` をビルドして署名したよ"},
-				{"context", "`sha256:0123456789ab`", "`v1`", "<https://gitlab.example/acme/api/-/pipelines/7|パイプライン>", "`b1b1b1b1`"},
-			}, nil},
 		{"a failure", Message{
 			Event: Deploy, Status: Failure, Repository: "acme/api", Tag: "1.4.0", Version: "2.0", Project: "acme/images",
 			Text: "R&D said:\n\"no\" <!channel>", PipelineURL: "http://gitlab.example/7?a=1&b=|<x> \"y\"", PromotionID: "b",
@@ -102,20 +89,6 @@ func TestWhatPeopleRead(t *testing.T) {
 				{"context", "`b`"},
 				{"section", "The reason: `not_found`\nCheck the project &lt;x&gt;.\nOnce that is mended, this starts it again:\n```go run ./cmd/hubrelay replay '-apply'```"},
 			}, nil},
-		{"one that Pub/Sub gave up", Message{Status: Dead, Language: Ja, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Attempts: 20, Reason: "not_in_registry"},
-			":rotating_light: うぅ、acme/api:1.4.0 のパイプラインを始められなかったよ・・・",
-			[][]string{
-				{"section", ":rotating_light: うぅ、`acme/api:1.4.0` のパイプラインを始められなかったよ・・・"},
-				{"context", "`b`"},
-				{"section", "20 回ためして、あきらめました。\nりゆう: `not_in_registry`"},
-			}, nil},
-		{"silence", Message{Status: Silent, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Silence: 90 * time.Minute},
-			":grey_question: I have not heard from the pipeline of acme/api:1.4.0 for a while …",
-			[][]string{
-				{"section", ":grey_question: I have not heard from the pipeline of `acme/api:1.4.0` for a while …"},
-				{"context", "`b`"},
-				{"section", "It has reported nothing for 90 minutes. Perhaps its runner is gone, or it never ran."},
-			}, nil},
 		{"what waits for somebody", Message{Status: Waiting, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Since: 12 * time.Minute,
 			Reason: "forbidden", Hint: "Give the account the role Developer.", Words: "403 <Forbidden>\nno role", Mention: "U1"},
 			":hourglass_flowing_sand: acme/api:1.4.0 has to wait a little, I am sorry …",
@@ -126,13 +99,6 @@ func TestWhatPeopleRead(t *testing.T) {
 					"GitLab says: `403 &lt;Forbidden&gt; no role`\nOnce that is mended, it goes on by itself."},
 			},
 			[][]string{{"section", ":hourglass_flowing_sand: <@U1> Could somebody have a look at `acme/api:1.4.0`, please?"}}},
-		{"what waits for something that passes", Message{Status: Waiting, Language: Ja, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Since: time.Hour, Reason: "gitlab_capacity"},
-			":hourglass_flowing_sand: ごめんね、acme/api:1.4.0 はもう少し待っててね・・・",
-			[][]string{
-				{"section", ":hourglass_flowing_sand: ごめんね、`acme/api:1.4.0` はもう少し待っててね・・・"},
-				{"context", "`b`"},
-				{"section", "もう 60 分、待っています。\n待っているもの: `gitlab_capacity`"},
-			}, nil},
 		{"a failure that has a reason", Message{Status: Failure, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "unreported", Hint: "Check notify_url."},
 			":x: Sniff, I could not sign acme/api:1.4.0 …",
 			[][]string{
@@ -143,9 +109,6 @@ func TestWhatPeopleRead(t *testing.T) {
 		{"good news after a reason", Message{Status: Success, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "silent", Hint: "x", Words: "y", Since: time.Hour, Command: "z"},
 			":white_check_mark: Phew, acme/api:1.4.0 is built and signed.",
 			[][]string{{"section", ":white_check_mark: Phew, `acme/api:1.4.0` is built and signed."}, {"context", "`b`"}}, nil},
-		{"a tag that is another image", Message{Status: Superseded, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b"},
-			":fast_forward: acme/api:1.4.0 has become another image in the meantime; that one has its own pipeline.",
-			[][]string{{"section", ":fast_forward: `acme/api:1.4.0` has become another image in the meantime; that one has its own pipeline."}, {"context", "`b`"}}, nil},
 		{"a release without words of its own", Message{Event: Release, Status: Dead, Repository: "acme/api", Version: "2.0", PromotionID: "b", Hint: "x"},
 			":rotating_light: Sniff, I could not start a pipeline for acme/api 2.0 …",
 			[][]string{{"section", ":rotating_light: Sniff, I could not start a pipeline for `acme/api 2.0` …"}, {"context", "`b`"}, {"section", "x"}}, nil},
@@ -281,46 +244,20 @@ func TestOnlyBadNewsNeedsSomebody(t *testing.T) {
 	}
 }
 
-func TestLanguagesDifferAndNothingIsEmpty(t *testing.T) {
-	t.Parallel()
-	seen := map[string]string{}
-	for _, event := range []Event{Promote, Release, Deploy} {
-		for _, status := range []Status{Running, Success, Failure, Skipped, Superseded, Waiting, Dead, Silent} {
-			if event != Promote && (status == Waiting || status == Dead || status == Silent) {
-				continue
-			}
-			for _, language := range []Language{En, Ja} {
-				for i, way := range words[language].sentences[event][status] {
-					where := string(language) + " " + string(event) + " " + string(status)
-					if strings.TrimSpace(strings.Replace(way, "{}", "", 1)) == "" || seen[way] != "" {
-						t.Errorf("%s, voice %d: %q is empty, or that of %s", where, i, way, seen[way])
-					}
-					seen[way] = where
-				}
-			}
-		}
-	}
-	for _, w := range words {
-		for _, way := range w.reply {
-			if strings.Count(way, "{}") != 1 {
-				t.Errorf("%q does not name its subject once", way)
-			}
-		}
-		if w.pipeline == "" || w.unnamed == "" {
-			t.Errorf("%+v lacks a word", w)
-		}
-	}
-}
-
 func TestARunningMessageBecomesASuccessInTheSameVoice(t *testing.T) {
 	t.Parallel()
+	voices := map[int]bool{}
 	for id := range 30 {
 		m := Message{PromotionID: strings.Repeat("a", id), Repository: "acme/api", Tag: "1.4.0"}
 		voice := m.voice()
+		voices[voice] = true
 		m.Status, m.Language, m.Text, m.PipelineURL, m.Digest = Failure, Ja, "x", "https://gitlab.example", "sha256:1"
 		if m.voice() != voice {
 			t.Errorf("voice %d became %d", voice, m.voice())
 		}
+	}
+	if len(voices) < 2 {
+		t.Errorf("there is one voice: %v", voices)
 	}
 }
 

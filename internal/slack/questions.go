@@ -42,10 +42,10 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("ask Slack whose token it is: %w", err)
 	}
-	i := Identity{Team: detail(who.Team), User: detail(who.User), Bot: who.BotID != ""}
+	i := Identity{Team: httpclient.OneLine(who.Team), User: httpclient.OneLine(who.User), Bot: who.BotID != ""}
 	for scope := range strings.SplitSeq(header.Get("X-OAuth-Scopes"), ",") {
 		if scope = strings.TrimSpace(scope); scope != "" {
-			i.Scopes = append(i.Scopes, detail(scope))
+			i.Scopes = append(i.Scopes, httpclient.OneLine(scope))
 		}
 	}
 	return i, nil
@@ -74,7 +74,7 @@ func (c *Client) Channel(ctx context.Context, id string) (Channel, error) {
 	case answer.Channel == nil:
 		return Channel{}, fmt.Errorf("ask Slack for channel %s: %w", id, &Error{Status: http.StatusOK, Hint: apiHint, Cause: errors.New("the answer names no channel")})
 	}
-	return Channel{detail(answer.Channel.Name), answer.Channel.IsMember, answer.Channel.IsArchived}, nil
+	return Channel{httpclient.OneLine(answer.Channel.Name), answer.Channel.IsMember, answer.Channel.IsArchived}, nil
 }
 
 // Say posts one line of plain text.
@@ -117,7 +117,7 @@ func (c *Client) question(ctx context.Context, method string, values url.Values,
 		refusal.Code = codeOf(redact(said.Code, c.caller.token))
 		refusal.Hint = hintOf(refusal.Code)
 		if said.Needed != "" {
-			refusal.Cause = fmt.Errorf("needed is %s, provided %s", detail(redact(said.Needed, c.caller.token)), detail(redact(said.Provided, c.caller.token)))
+			refusal.Cause = fmt.Errorf("needed is %s, provided %s", httpclient.OneLine(redact(said.Needed, c.caller.token)), httpclient.OneLine(redact(said.Provided, c.caller.token)))
 		}
 	case res.StatusCode != http.StatusOK:
 		if !refusal.Temporary() {

@@ -10,12 +10,6 @@ mock_provider "archive" {
   override_during = plan
 }
 
-variables {
-  webhook_tokens        = ["canary-webhook-0123456789abcdef"]
-  gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
-  slack_bot_token       = "xoxb-canary-0123456789"
-}
-
 run "minimal" {
   command = plan
 

@@ -11,15 +11,6 @@ mock_provider "archive" {
   override_during = plan
 }
 
-variables {
-  project_id            = "acme-hubrelay"
-  region                = "europe-west1"
-  default_channel       = "C0123456789"
-  webhook_tokens        = ["canary-webhook-0123456789abcdef"]
-  gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
-  slack_bot_token       = "xoxb-canary-0123456789"
-}
-
 run "what_the_functions_accept" {
   command = plan
 
@@ -35,729 +26,365 @@ run "what_the_functions_accept" {
 
 run "key_upper_case" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_upper_case.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_upper_case"] }
   expect_failures = [var.routes]
 }
 
 run "key_empty" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_empty.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_empty"] }
   expect_failures = [var.routes]
 }
 
 run "key_with_a_tag" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_with_a_tag.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_with_a_tag"] }
   expect_failures = [var.routes]
 }
 
 run "key_with_a_trailing_slash" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_with_a_trailing_slash.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_with_a_trailing_slash"] }
   expect_failures = [var.routes]
 }
 
 run "key_with_an_open_bracket" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_with_an_open_bracket.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_with_an_open_bracket"] }
   expect_failures = [var.routes]
 }
 
 run "key_with_an_empty_bracket" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_with_an_empty_bracket.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_with_an_empty_bracket"] }
   expect_failures = [var.routes]
 }
 
 run "key_with_a_trailing_backslash" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_with_a_trailing_backslash.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_with_a_trailing_backslash"] }
   expect_failures = [var.routes]
 }
 
 run "key_is_a_glob_without_a_slash" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_is_a_glob_without_a_slash.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_is_a_glob_without_a_slash"] }
   expect_failures = [var.routes]
 }
 
 run "key_is_a_glob_with_two_slashes" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_is_a_glob_with_two_slashes.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_is_a_glob_with_two_slashes"] }
   expect_failures = [var.routes]
 }
 
 run "key_too_long" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_too_long.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_too_long"] }
   expect_failures = [var.routes]
 }
 
 run "project_empty" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/project_empty.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["project_empty"] }
   expect_failures = [var.routes]
 }
 
 run "project_without_a_group" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/project_without_a_group.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["project_without_a_group"] }
   expect_failures = [var.routes]
 }
 
 run "project_with_another_placeholder" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/project_with_another_placeholder.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["project_with_another_placeholder"] }
   expect_failures = [var.routes]
 }
 
 run "project_with_a_nested_placeholder" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/project_with_a_nested_placeholder.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["project_with_a_nested_placeholder"] }
   expect_failures = [var.routes]
 }
 
 run "project_with_an_open_placeholder" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/project_with_an_open_placeholder.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["project_with_an_open_placeholder"] }
   expect_failures = [var.routes]
 }
 
 run "project_zero" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/project_zero.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["project_zero"] }
   expect_failures = [var.routes]
 }
 
 run "project_is_a_url" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/project_is_a_url.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["project_is_a_url"] }
   expect_failures = [var.routes]
 }
 
 run "ref_with_a_space" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/ref_with_a_space.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["ref_with_a_space"] }
   expect_failures = [var.routes]
 }
 
 run "ref_with_a_colon" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/ref_with_a_colon.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["ref_with_a_colon"] }
   expect_failures = [var.routes]
 }
 
 run "pass_unknown" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/pass_unknown.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["pass_unknown"] }
   expect_failures = [var.routes]
 }
 
 run "once_per_unknown" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/once_per_unknown.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["once_per_unknown"] }
   expect_failures = [var.routes]
 }
 
 run "latest_with_a_space" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/latest_with_a_space.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["latest_with_a_space"] }
   expect_failures = [var.routes]
 }
 
 run "latest_too_long" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/latest_too_long.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["latest_too_long"] }
   expect_failures = [var.routes]
 }
 
 run "channel_empty" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/channel_empty.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["channel_empty"] }
   expect_failures = [var.routes]
 }
 
 run "channel_with_a_space" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/channel_with_a_space.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["channel_with_a_space"] }
   expect_failures = [var.routes]
 }
 
 run "channel_too_long" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/channel_too_long.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["channel_too_long"] }
   expect_failures = [var.routes]
 }
 
 run "channel_too_long_in_bytes" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/channel_too_long_in_bytes.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["channel_too_long_in_bytes"] }
   expect_failures = [var.routes]
 }
 
 run "tag_empty" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/tag_empty.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["tag_empty"] }
   expect_failures = [var.routes]
 }
 
 run "tag_with_an_open_bracket" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/tag_with_an_open_bracket.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["tag_with_an_open_bracket"] }
   expect_failures = [var.routes]
 }
 
 run "tag_with_a_trailing_backslash" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/tag_with_a_trailing_backslash.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["tag_with_a_trailing_backslash"] }
   expect_failures = [var.routes]
 }
 
 run "tag_range_without_an_end" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/tag_range_without_an_end.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["tag_range_without_an_end"] }
   expect_failures = [var.routes]
 }
 
 run "constraint_empty" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/constraint_empty.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_empty"] }
   expect_failures = [var.routes]
 }
 
 run "constraint_is_no_version" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/constraint_is_no_version.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_is_no_version"] }
   expect_failures = [var.routes]
 }
 
 run "constraint_with_an_empty_alternative" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/constraint_with_an_empty_alternative.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_with_an_empty_alternative"] }
   expect_failures = [var.routes]
 }
 
 run "constraint_with_a_wrong_operator" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/constraint_with_a_wrong_operator.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_with_a_wrong_operator"] }
   expect_failures = [var.routes]
 }
 
 run "constraint_range_without_a_comma" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/constraint_range_without_a_comma.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_range_without_a_comma"] }
   expect_failures = [var.routes]
 }
 
 run "constraint_too_long" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/constraint_too_long.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_too_long"] }
   expect_failures = [var.routes]
 }
 
 run "constraint_with_too_many_alternatives" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/constraint_with_too_many_alternatives.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_with_too_many_alternatives"] }
   expect_failures = [var.routes]
 }
 
 run "inputs_too_many" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/inputs_too_many.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["inputs_too_many"] }
   expect_failures = [var.routes]
 }
 
 run "input_too_large" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/input_too_large.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["input_too_large"] }
   expect_failures = [var.routes]
 }
 
 run "input_with_a_space" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/input_with_a_space.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["input_with_a_space"] }
   expect_failures = [var.routes]
 }
 
 run "input_that_hubrelay_sends" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/input_that_hubrelay_sends.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["input_that_hubrelay_sends"] }
   expect_failures = [var.routes]
 }
 
 run "inputs_that_differ_in_case" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/inputs_that_differ_in_case.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["inputs_that_differ_in_case"] }
   expect_failures = [var.routes]
 }
 
 run "variable_with_a_hyphen" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/variable_with_a_hyphen.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["variable_with_a_hyphen"] }
   expect_failures = [var.routes]
 }
 
 run "mention_unknown" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/mention_unknown.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["mention_unknown"] }
   expect_failures = [var.routes]
 }
 
 run "mention_in_lower_case" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/mention_in_lower_case.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["mention_in_lower_case"] }
   expect_failures = [var.routes]
 }
 
 run "mention_is_a_channel" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/mention_is_a_channel.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["mention_is_a_channel"] }
   expect_failures = [var.routes]
 }
 
 run "mention_with_a_space" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/mention_with_a_space.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["mention_with_a_space"] }
   expect_failures = [var.routes]
 }
 
 run "tell_unknown" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/tell_unknown.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["tell_unknown"] }
   expect_failures = [var.routes]
 }
 
 run "key_stands_twice_without_library" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/key_stands_twice_without_library.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_stands_twice_without_library"] }
   expect_failures = [var.routes]
 }
 
 run "input_when_the_promotion_began" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/input_when_the_promotion_began.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["input_when_the_promotion_began"] }
   expect_failures = [var.routes]
 }
 
 run "input_of_the_promotion" {
   command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    routes = jsondecode(file("tests/routes/refused/input_of_the_promotion.json"))
-  }
-
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["input_of_the_promotion"] }
   expect_failures = [var.routes]
 }
 

@@ -1,19 +1,6 @@
-# Every rule of every variable, and one value that it refuses.
-
-variables {
-  project_id            = "acme-hubrelay"
-  region                = "europe-west1"
-  default_channel       = "C0123456789"
-  webhook_tokens        = ["canary-webhook-0123456789abcdef"]
-  gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789" }
-  slack_bot_token       = "xoxb-canary-0123456789"
-  routes = {
-    "acme/*" = {
-      gitlab = { project = "acme/images/{name}" }
-      slack  = { channel = "C0123456789" }
-    }
-  }
-}
+# Every rule of every variable, and one value that it refuses. A run holds one
+# wrong value each of several variables, all of which must be refused; it takes
+# one of each, for Terraform does not say by which rule a value is refused.
 
 run "the_values_that_all_others_differ_from_are_fine" {
   command = plan
@@ -23,7 +10,7 @@ run "the_values_that_all_others_differ_from_are_fine" {
   }
 }
 
-run "project_id_is_a_number" {
+run "wrong_values_1" {
   command = plan
 
   module {
@@ -31,13 +18,24 @@ run "project_id_is_a_number" {
   }
 
   variables {
-    project_id = "123456789012"
+    project_id            = "123456789012"                     # is a number
+    region                = "europe-west1-b"                   # is a zone
+    name                  = "hubrelay-of-the-acme-co"          # too long for a service account
+    default_channel       = "C 1"                              # with a space
+    webhook_tokens        = null                               # missing
+    gitlab_trigger_tokens = null                               # missing
+    slack_bot_token       = null                               # missing
+    gitlab_api_tokens     = { "*" = "glpat-canary" }           # without a version
+    notify_tokens         = ["canary-notify-0123456789abcdef"] # without a version
+    registry_auth         = "{\"auths\": {}}"                  # without a version
+    sizes                 = { webhook = { cpu = 0 } }          # cpu of nothing
+    secret_locations      = []                                 # empty
   }
 
-  expect_failures = [var.project_id]
+  expect_failures = [var.project_id, var.region, var.name, var.default_channel, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.gitlab_api_tokens, var.notify_tokens, var.registry_auth, var.sizes, var.secret_locations]
 }
 
-run "project_id_is_a_name" {
+run "wrong_values_2" {
   command = plan
 
   module {
@@ -45,13 +43,21 @@ run "project_id_is_a_name" {
   }
 
   variables {
-    project_id = "Acme Hubrelay"
+    project_id            = "Acme Hubrelay"                      # is a name
+    region                = "eu"                                 # is a multi region
+    name                  = "hub"                                # too short for firestore
+    default_channel       = join("", [for n in range(27) : "あ"]) # too long in bytes
+    webhook_tokens        = []                                   # empty
+    gitlab_trigger_tokens = { "*" = "" }                         # empty
+    slack_bot_token       = "xoxp-0123456789"                    # is a user token
+    sizes                 = { trigger = { memory = "256" } }     # memory without a unit
+    secret_locations      = ["europe"]                           # is a continent
   }
 
-  expect_failures = [var.project_id]
+  expect_failures = [var.project_id, var.region, var.name, var.default_channel, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.sizes, var.secret_locations]
 }
 
-run "region_is_a_zone" {
+run "wrong_values_3" {
   command = plan
 
   module {
@@ -59,13 +65,18 @@ run "region_is_a_zone" {
   }
 
   variables {
-    region = "europe-west1-b"
+    name                  = "Hubrelay"                       # in upper case
+    webhook_tokens        = ["0123456789012345678"]          # too short
+    gitlab_trigger_tokens = { "*" = "<token>" }              # is a placeholder
+    slack_bot_token       = "xoxb-your-token-here"           # is a placeholder
+    sizes                 = { notify = { concurrency = 0 } } # concurrency of nothing
+    alert_channels        = ["#ops"]                         # by its name
   }
 
-  expect_failures = [var.region]
+  expect_failures = [var.name, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.sizes, var.alert_channels]
 }
 
-run "region_is_a_multi_region" {
+run "wrong_values_4" {
   command = plan
 
   module {
@@ -73,13 +84,18 @@ run "region_is_a_multi_region" {
   }
 
   variables {
-    region = "eu"
+    language              = "de"                                    # unknown
+    webhook_tokens        = [join("", [for n in range(65) : "ab"])] # too long for docker hub
+    gitlab_trigger_tokens = {}                                      # route without a trigger token
+    secret_versions       = { webhook_tokens = 1.5 }                # in halves
+    max_delivery_attempts = 4                                       # fewer attempts than pubsub takes
+    sizes                 = { trigger = { timeout = 60 } }          # timeout shorter than triggers own
   }
 
-  expect_failures = [var.region]
+  expect_failures = [var.language, var.webhook_tokens, var.gitlab_trigger_tokens, var.secret_versions, var.max_delivery_attempts, var.sizes]
 }
 
-run "name_too_long_for_a_service_account" {
+run "wrong_values_5" {
   command = plan
 
   module {
@@ -87,13 +103,20 @@ run "name_too_long_for_a_service_account" {
   }
 
   variables {
-    name = "hubrelay-of-the-acme-co"
+    ledger_location       = "EU"                                                                          # is a country
+    webhook_tokens        = ["change-me-change-me-change-me"]                                             # is a placeholder
+    gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789", "acme/apo" = "canary-gitlab-0123456789" } # trigger token without a route
+    secret_versions       = { slack_bot_token = 0 }                                                       # of what is required is 0
+    max_delivery_attempts = 101                                                                           # more attempts than pubsub takes
+    sizes                 = { trigger = { instances = 0 } }                                               # instances of nothing
+    gitlab_ca             = "/etc/ssl/ca.pem"                                                             # is a path
+    alert_slack_channel   = "ops"                                                                         # without its sign
   }
 
-  expect_failures = [var.name]
+  expect_failures = [var.ledger_location, var.webhook_tokens, var.gitlab_trigger_tokens, var.secret_versions, var.max_delivery_attempts, var.sizes, var.gitlab_ca, var.alert_slack_channel]
 }
 
-run "name_too_short_for_firestore" {
+run "wrong_values_6" {
   command = plan
 
   module {
@@ -101,13 +124,17 @@ run "name_too_short_for_firestore" {
   }
 
   variables {
-    name = "hub"
+    registry       = "https://registry.example.com/v2"                                                                                              # with a path
+    webhook_tokens = ["aaaaaaaaaaaaaaaaaaaaaaaa"]                                                                                                   # is one letter
+    sizes          = { webhook = { cpu = 3 } }                                                                                                      # cpu that cloud run does not have
+    kms_key        = "hubrelay"                                                                                                                     # by its short name
+    gitlab_ca      = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n" # with its key
   }
 
-  expect_failures = [var.name]
+  expect_failures = [var.registry, var.webhook_tokens, var.sizes, var.kms_key, var.gitlab_ca]
 }
 
-run "name_in_upper_case" {
+run "wrong_values_7" {
   command = plan
 
   module {
@@ -115,13 +142,17 @@ run "name_in_upper_case" {
   }
 
   variables {
-    name = "Hubrelay"
+    registry       = "http://registry.example.com"                                                                                                          # in the clear
+    webhook_tokens = ["0123456789/0123456789"]                                                                                                              # with a slash
+    sizes          = { webhook = { cpu = 1.5 } }                                                                                                            # cpu and a half
+    kms_key        = "projects/acme-keys/locations/europe/keyRings/hubrelay/cryptoKeys/hubrelay"                                                            # of another region
+    gitlab_ca      = "-----BEGIN CERTIFICATE-----\n${join("", [for n in range(65) : join("", [for m in range(1024) : "A"])])}\n-----END CERTIFICATE-----\n" # too large
   }
 
-  expect_failures = [var.name]
+  expect_failures = [var.registry, var.webhook_tokens, var.sizes, var.kms_key, var.gitlab_ca]
 }
 
-run "ledger_location_is_a_country" {
+run "wrong_values_8" {
   command = plan
 
   module {
@@ -129,13 +160,16 @@ run "ledger_location_is_a_country" {
   }
 
   variables {
-    ledger_location = "EU"
+    registry       = "off"                                        # off
+    webhook_tokens = ["canary-webhook-0123456789abcdef", "short"] # second webhook token too short
+    silent_after   = "soon"                                       # is no time
+    sizes          = { webhook = { memory = "64Mi" } }            # memory below the least
   }
 
-  expect_failures = [var.ledger_location]
+  expect_failures = [var.registry, var.webhook_tokens, var.silent_after, var.sizes]
 }
 
-run "gitlab_url_in_the_clear" {
+run "wrong_values_9" {
   command = plan
 
   module {
@@ -143,13 +177,15 @@ run "gitlab_url_in_the_clear" {
   }
 
   variables {
-    gitlab_url = "http://gitlab.example.com"
+    gitlab_url   = "http://gitlab.example.com"                 # in the clear
+    silent_after = "0h"                                        # is nothing
+    sizes        = { trigger = { cpu = 8, memory = "256Mi" } } # memory too small for so many cpu
   }
 
-  expect_failures = [var.gitlab_url]
+  expect_failures = [var.gitlab_url, var.silent_after, var.sizes]
 }
 
-run "gitlab_url_with_a_password" {
+run "wrong_values_10" {
   command = plan
 
   module {
@@ -157,13 +193,15 @@ run "gitlab_url_with_a_password" {
   }
 
   variables {
-    gitlab_url = "https://user:password@gitlab.example.com"
+    gitlab_url   = "https://user:password@gitlab.example.com" # with a password
+    silent_after = ""                                         # is empty
+    sizes        = { trigger = { cpu = 4, memory = "1Gi" } }  # memory too small for four cpu
   }
 
-  expect_failures = [var.gitlab_url]
+  expect_failures = [var.gitlab_url, var.silent_after, var.sizes]
 }
 
-run "registry_with_a_path" {
+run "wrong_values_11" {
   command = plan
 
   module {
@@ -171,13 +209,13 @@ run "registry_with_a_path" {
   }
 
   variables {
-    registry = "https://registry.example.com/v2"
+    sizes = { notify = { memory = "8Gi" } } # memory too large for one cpu
   }
 
-  expect_failures = [var.registry]
+  expect_failures = [var.sizes]
 }
 
-run "registry_in_the_clear" {
+run "wrong_values_12" {
   command = plan
 
   module {
@@ -185,13 +223,13 @@ run "registry_in_the_clear" {
   }
 
   variables {
-    registry = "http://registry.example.com"
+    sizes = { notify = { cpu = 0.167, concurrency = 1, memory = "1Gi" } } # memory too large for part of a cpu
   }
 
-  expect_failures = [var.registry]
+  expect_failures = [var.sizes]
 }
 
-run "registry_off" {
+run "wrong_values_13" {
   command = plan
 
   module {
@@ -199,13 +237,13 @@ run "registry_off" {
   }
 
   variables {
-    registry = "off"
+    sizes = { webhook = { concurrency = 1.5 } } # half a request at once
   }
 
-  expect_failures = [var.registry]
+  expect_failures = [var.sizes]
 }
 
-run "language_unknown" {
+run "wrong_values_14" {
   command = plan
 
   module {
@@ -213,13 +251,13 @@ run "language_unknown" {
   }
 
   variables {
-    language = "de"
+    sizes = { trigger = { instances = 1.5 } } # half an instance
   }
 
-  expect_failures = [var.language]
+  expect_failures = [var.sizes]
 }
 
-run "default_channel_with_a_space" {
+run "wrong_values_15" {
   command = plan
 
   module {
@@ -227,13 +265,13 @@ run "default_channel_with_a_space" {
   }
 
   variables {
-    default_channel = "C 1"
+    sizes = { notify = { timeout = 90.5 } } # half a second
   }
 
-  expect_failures = [var.default_channel]
+  expect_failures = [var.sizes]
 }
 
-run "webhook_tokens_missing" {
+run "optional_secrets_of_a_version_missing" {
   command = plan
 
   module {
@@ -241,13 +279,13 @@ run "webhook_tokens_missing" {
   }
 
   variables {
-    webhook_tokens = null
+    secret_versions = { gitlab_api_tokens = 1, notify_tokens = 1, registry_auth = 1 }
   }
 
-  expect_failures = [var.webhook_tokens]
+  expect_failures = [var.gitlab_api_tokens, var.notify_tokens, var.registry_auth]
 }
 
-run "webhook_tokens_empty" {
+run "optional_secrets_with_wrong_values" {
   command = plan
 
   module {
@@ -255,94 +293,13 @@ run "webhook_tokens_empty" {
   }
 
   variables {
-    webhook_tokens = []
+    gitlab_api_tokens = { "nobody/*" = "glpat-canary" } # no such route
+    notify_tokens     = ["short"]
+    registry_auth     = "user:password"
+    secret_versions   = { gitlab_api_tokens = 1, notify_tokens = 1, registry_auth = 1 }
   }
 
-  expect_failures = [var.webhook_tokens]
-}
-
-run "webhook_token_too_short" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    webhook_tokens = ["0123456789012345678"]
-  }
-
-  expect_failures = [var.webhook_tokens]
-}
-
-run "webhook_token_too_long_for_docker_hub" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    webhook_tokens = [join("", [for n in range(65) : "ab"])]
-  }
-
-  expect_failures = [var.webhook_tokens]
-}
-
-run "webhook_token_is_a_placeholder" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    webhook_tokens = ["change-me-change-me-change-me"]
-  }
-
-  expect_failures = [var.webhook_tokens]
-}
-
-run "webhook_token_is_one_letter" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    webhook_tokens = ["aaaaaaaaaaaaaaaaaaaaaaaa"]
-  }
-
-  expect_failures = [var.webhook_tokens]
-}
-
-run "webhook_token_with_a_slash" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    webhook_tokens = ["0123456789/0123456789"]
-  }
-
-  expect_failures = [var.webhook_tokens]
-}
-
-run "second_webhook_token_too_short" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    webhook_tokens = ["canary-webhook-0123456789abcdef", "short"]
-  }
-
-  expect_failures = [var.webhook_tokens]
+  expect_failures = [var.gitlab_api_tokens, var.notify_tokens, var.registry_auth]
 }
 
 run "webhook_tokens_both_given_and_existing" {
@@ -357,118 +314,6 @@ run "webhook_tokens_both_given_and_existing" {
   }
 
   expect_failures = [var.webhook_tokens]
-}
-
-run "gitlab_trigger_tokens_missing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_trigger_tokens = null
-  }
-
-  expect_failures = [var.gitlab_trigger_tokens]
-}
-
-run "gitlab_trigger_token_empty" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_trigger_tokens = { "*" = "" }
-  }
-
-  expect_failures = [var.gitlab_trigger_tokens]
-}
-
-run "gitlab_trigger_token_is_a_placeholder" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_trigger_tokens = { "*" = "<token>" }
-  }
-
-  expect_failures = [var.gitlab_trigger_tokens]
-}
-
-run "route_without_a_trigger_token" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_trigger_tokens = {}
-  }
-
-  expect_failures = [var.gitlab_trigger_tokens]
-}
-
-run "trigger_token_without_a_route" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_trigger_tokens = { "*" = "canary-gitlab-0123456789", "acme/apo" = "canary-gitlab-0123456789" }
-  }
-
-  expect_failures = [var.gitlab_trigger_tokens]
-}
-
-run "slack_bot_token_missing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    slack_bot_token = null
-  }
-
-  expect_failures = [var.slack_bot_token]
-}
-
-run "slack_bot_token_is_a_user_token" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    slack_bot_token = "xoxp-0123456789"
-  }
-
-  expect_failures = [var.slack_bot_token]
-}
-
-run "slack_bot_token_is_a_placeholder" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    slack_bot_token = "xoxb-your-token-here"
-  }
-
-  expect_failures = [var.slack_bot_token]
 }
 
 run "slack_bot_token_existing_but_needed_for_alerts" {
@@ -487,163 +332,6 @@ run "slack_bot_token_existing_but_needed_for_alerts" {
   expect_failures = [var.slack_bot_token]
 }
 
-run "gitlab_api_tokens_without_a_version" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_api_tokens = { "*" = "glpat-canary" }
-  }
-
-  expect_failures = [var.gitlab_api_tokens]
-}
-
-run "gitlab_api_tokens_of_a_version_missing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    secret_versions = { gitlab_api_tokens = 1 }
-  }
-
-  expect_failures = [var.gitlab_api_tokens]
-}
-
-run "gitlab_api_tokens_without_a_route" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_api_tokens = { "nobody/*" = "glpat-canary" }
-    secret_versions   = { gitlab_api_tokens = 1 }
-  }
-
-  expect_failures = [var.gitlab_api_tokens]
-}
-
-run "silent_after_is_no_time" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    silent_after = "soon"
-  }
-
-  expect_failures = [var.silent_after]
-}
-
-run "silent_after_is_nothing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    silent_after = "0h"
-  }
-
-  expect_failures = [var.silent_after]
-}
-
-run "silent_after_is_empty" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    silent_after = ""
-  }
-
-  expect_failures = [var.silent_after]
-}
-
-run "notify_tokens_without_a_version" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    notify_tokens = ["canary-notify-0123456789abcdef"]
-  }
-
-  expect_failures = [var.notify_tokens]
-}
-
-run "notify_tokens_of_a_version_missing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    secret_versions = { notify_tokens = 1 }
-  }
-
-  expect_failures = [var.notify_tokens]
-}
-
-run "notify_token_too_short" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    notify_tokens   = ["short"]
-    secret_versions = { notify_tokens = 1 }
-  }
-
-  expect_failures = [var.notify_tokens]
-}
-
-run "registry_auth_without_a_version" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    registry_auth = "{\"auths\": {}}"
-  }
-
-  expect_failures = [var.registry_auth]
-}
-
-run "registry_auth_is_no_json" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    registry_auth   = "user:password"
-    secret_versions = { registry_auth = 1 }
-  }
-
-  expect_failures = [var.registry_auth]
-}
-
 run "registry_auth_with_a_helper" {
   command = plan
 
@@ -657,34 +345,6 @@ run "registry_auth_with_a_helper" {
   }
 
   expect_failures = [var.registry_auth]
-}
-
-run "secret_version_in_halves" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    secret_versions = { webhook_tokens = 1.5 }
-  }
-
-  expect_failures = [var.secret_versions]
-}
-
-run "secret_version_of_what_is_required_is_0" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    secret_versions = { slack_bot_token = 0 }
-  }
-
-  expect_failures = [var.secret_versions]
 }
 
 run "existing_secret_of_the_latest_version" {
@@ -717,244 +377,6 @@ run "existing_secret_by_its_short_name" {
   expect_failures = [var.existing_secrets]
 }
 
-run "fewer_attempts_than_pubsub_takes" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    max_delivery_attempts = 4
-  }
-
-  expect_failures = [var.max_delivery_attempts]
-}
-
-run "more_attempts_than_pubsub_takes" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    max_delivery_attempts = 101
-  }
-
-  expect_failures = [var.max_delivery_attempts]
-}
-
-run "cpu_of_nothing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { webhook = { cpu = 0 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "memory_without_a_unit" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { trigger = { memory = "256" } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "concurrency_of_nothing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { notify = { concurrency = 0 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "timeout_shorter_than_triggers_own" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { trigger = { timeout = 60 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "instances_of_nothing" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { trigger = { instances = 0 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "cpu_that_cloud_run_does_not_have" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { webhook = { cpu = 3 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "cpu_and_a_half" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { webhook = { cpu = 1.5 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "memory_below_the_least" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { webhook = { memory = "64Mi" } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "memory_too_small_for_so_many_cpu" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { trigger = { cpu = 8, memory = "256Mi" } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "memory_too_small_for_four_cpu" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { trigger = { cpu = 4, memory = "1Gi" } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "memory_too_large_for_one_cpu" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { notify = { memory = "8Gi" } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "memory_too_large_for_part_of_a_cpu" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { notify = { cpu = 0.167, concurrency = 1, memory = "1Gi" } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "half_a_request_at_once" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { webhook = { concurrency = 1.5 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "half_an_instance" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { trigger = { instances = 1.5 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
-run "half_a_second" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    sizes = { notify = { timeout = 90.5 } }
-  }
-
-  expect_failures = [var.sizes]
-}
-
 run "sizes_that_cloud_run_has" {
   command = plan
 
@@ -969,62 +391,6 @@ run "sizes_that_cloud_run_has" {
       notify  = { cpu = 8, memory = "32Gi" }
     }
   }
-}
-
-run "secret_locations_empty" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    secret_locations = []
-  }
-
-  expect_failures = [var.secret_locations]
-}
-
-run "secret_location_is_a_continent" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    secret_locations = ["europe"]
-  }
-
-  expect_failures = [var.secret_locations]
-}
-
-run "kms_key_by_its_short_name" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    kms_key = "hubrelay"
-  }
-
-  expect_failures = [var.kms_key]
-}
-
-run "kms_key_of_another_region" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    kms_key = "projects/acme-keys/locations/europe/keyRings/hubrelay/cryptoKeys/hubrelay"
-  }
-
-  expect_failures = [var.kms_key]
 }
 
 run "kms_key_and_a_ledger_elsewhere" {
@@ -1055,88 +421,4 @@ run "kms_key_and_secrets_elsewhere" {
   }
 
   expect_failures = [var.kms_key]
-}
-
-run "gitlab_ca_is_a_path" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_ca = "/etc/ssl/ca.pem"
-  }
-
-  expect_failures = [var.gitlab_ca]
-}
-
-run "gitlab_ca_with_its_key" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_ca = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
-  }
-
-  expect_failures = [var.gitlab_ca]
-}
-
-run "gitlab_ca_too_large" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    gitlab_ca = "-----BEGIN CERTIFICATE-----\n${join("", [for n in range(65) : join("", [for m in range(1024) : "A"])])}\n-----END CERTIFICATE-----\n"
-  }
-
-  expect_failures = [var.gitlab_ca]
-}
-
-run "default_channel_too_long_in_bytes" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    default_channel = join("", [for n in range(27) : "あ"])
-  }
-
-  expect_failures = [var.default_channel]
-}
-
-run "alert_channel_by_its_name" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    alert_channels = ["#ops"]
-  }
-
-  expect_failures = [var.alert_channels]
-}
-
-run "alert_slack_channel_without_its_sign" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    alert_slack_channel = "ops"
-  }
-
-  expect_failures = [var.alert_slack_channel]
 }

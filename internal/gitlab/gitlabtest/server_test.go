@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -205,44 +204,6 @@ func TestThePipelineLimitIsPerProjectAndRef(t *testing.T) {
 		if status != c.status || status == 400 && !strings.Contains(body, "Too many pipelines created in the last minute. Try again later.") {
 			t.Errorf("%s %s: got %d %s", c.project, c.ref, status, body)
 		}
-	}
-}
-
-func TestFailuresComeInOrder(t *testing.T) {
-	t.Parallel()
-	fake, base := start(t)
-	fake.AnyProject(token)
-	fake.Fail(
-		gitlabtest.Failure{Status: 429, Header: http.Header{"Retry-After": {"42"}}, Body: "Retry later\n"},
-		gitlabtest.Failure{Reset: true},
-		gitlabtest.Failure{ResetAfter: true},
-		gitlabtest.Failure{Hang: time.Millisecond},
-		gitlabtest.Failure{Status: 502, After: true},
-	)
-	ask := func() (*http.Response, error) {
-		return http.Post(base+"/api/v4/projects/a%2Fb/trigger/pipeline", jsonType, strings.NewReader(`{"token":"glptt-1","ref":"main"}`))
-	}
-	res, err := ask()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status, body := read(t, res); status != 429 || body != "Retry later" || res.Header.Get("Retry-After") != "42" {
-		t.Errorf("got %d %s %v", status, body, res.Header)
-	}
-	for i, pipelines := range []int{0, 1, 1} {
-		if res, err := ask(); err == nil {
-			_ = res.Body.Close()
-			t.Errorf("failure %d: got %s", i, res.Status)
-		}
-		if n := len(fake.Pipelines()); n != pipelines {
-			t.Errorf("failure %d: %d pipelines", i, n)
-		}
-	}
-	if status, _ := post(t, base, "a/b", jsonType, `{"token":"glptt-1","ref":"main"}`); status != 502 || len(fake.Pipelines()) != 2 {
-		t.Errorf("got %d, and %d pipelines", status, len(fake.Pipelines()))
-	}
-	if status, _ := post(t, base, "a/b", jsonType, `{"token":"glptt-1","ref":"main"}`); status != 201 {
-		t.Errorf("after the failures: %d", status)
 	}
 }
 

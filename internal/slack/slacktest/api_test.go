@@ -1,18 +1,14 @@
 package slacktest_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
@@ -243,87 +239,6 @@ func TestRepliesThatTheChannelShows(t *testing.T) {
 	}
 	if !slices.Equal(shown, []bool{false, true, false}) {
 		t.Errorf("got %v", shown)
-	}
-}
-
-func TestSlackIsAwayAndBack(t *testing.T) {
-	t.Parallel()
-	s := slacktest.New("t")
-	post := func() int {
-		return send(s, "/chat.postMessage", "application/json", `{"channel":"C1","text":"x"}`).Code
-	}
-	s.Away(slacktest.Failure{Status: 503, PostAnyway: true})
-	s.Fail(slacktest.Failure{Status: 429})
-	for i, want := range []int{429, 503, 503} {
-		if got := post(); got != want {
-			t.Errorf("call %d: %d, want %d", i, got, want)
-		}
-	}
-	s.Back()
-	if got := post(); got != 200 || len(s.Messages()) != 3 {
-		t.Errorf("back: %d, and %d messages", got, len(s.Messages()))
-	}
-}
-
-func TestFailures(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name         string
-		failure      slacktest.Failure
-		status       int
-		body, header string
-		posted       int
-	}{
-		{"a code", slacktest.Failure{Code: "not_in_channel"}, 200, `{"error":"not_in_channel","ok":false}`, "", 0},
-		{"a limit", slacktest.Failure{Status: 429, RetryAfter: 1500 * time.Millisecond}, 429, `{"error":"ratelimited","ok":false}`, "2", 0},
-		{"a limit with the message posted", slacktest.Failure{Status: 429, PostAnyway: true}, 429, `{"error":"ratelimited","ok":false}`, "", 1},
-		{"a page", slacktest.Failure{Status: 503, Body: "<html>"}, 503, "<html>", "", 0},
-	} {
-		s := slacktest.New("t")
-		s.Fail(c.failure)
-		w := send(s, "/chat.postMessage", "application/json", `{"channel":"C1","text":"x"}`)
-		if w.Code != c.status || strings.TrimSpace(w.Body.String()) != c.body || w.Header().Get("Retry-After") != c.header || len(s.Messages()) != c.posted {
-			t.Errorf("%s: got %d %s, Retry-After %q, %d messages", c.name, w.Code, w.Body, w.Header().Get("Retry-After"), len(s.Messages()))
-		}
-		if w := send(s, "/chat.postMessage", "application/json", `{"channel":"C1","text":"x"}`); !strings.Contains(w.Body.String(), `"ok":true`) {
-			t.Errorf("%s: the call after it failed: %s", c.name, w.Body)
-		}
-	}
-}
-
-func TestConnectionsThatHangOrBreak(t *testing.T) {
-	t.Parallel()
-	s := slacktest.New("t")
-	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
-	s.Fail(slacktest.Failure{Hang: true}, slacktest.Failure{Reset: true, PostAnyway: true})
-	post := func(ctx context.Context) error {
-		r, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/chat.postMessage", strings.NewReader(`{"channel":"C1","text":"x"}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer t")
-		res, err := http.DefaultClient.Do(r)
-		if err == nil {
-			_ = res.Body.Close()
-		}
-		return err
-	}
-	// The first call has to arrive before it is given up: else the second hangs.
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() {
-		for len(s.Calls()) == 0 && t.Context().Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-		cancel()
-	}()
-	if err := post(ctx); !errors.Is(err, context.Canceled) || len(s.Messages()) != 0 {
-		t.Errorf("got %v, and %d messages", err, len(s.Messages()))
-	}
-	if err := post(t.Context()); !errors.Is(err, io.EOF) || len(s.Messages()) != 1 {
-		t.Errorf("got %v, and %d messages", err, len(s.Messages()))
 	}
 }
 

@@ -47,13 +47,8 @@ func TestErrorsAreThoseOfSlack(t *testing.T) {
 		{"no token", "", "auth.test", "not_authed", nil},
 		{"another token", "x", "auth.test", "invalid_auth", nil},
 		{"no such method", "t", "chat.nothing", "unknown_method", nil},
-		{"no such channel", "t", "chat.postMessage", "channel_not_found", []string{"channel", "C2", "text", "x"}},
-		{"no channel", "t", "chat.postMessage", "channel_not_found", []string{"text", "x"}},
 		{"nothing to say", "t", "chat.postMessage", "no_text", []string{"channel", "C1"}},
 		{"too much to say", "t", "chat.postMessage", "msg_too_long", []string{"channel", "C1", "text", strings.Repeat("x", 40_001)}},
-		{"blocks that are none", "t", "chat.postMessage", "invalid_blocks", []string{"channel", "C1", "blocks", `[{}]`}},
-		{"a long section", "t", "chat.postMessage", "invalid_blocks",
-			[]string{"channel", "C1", "blocks", `[{"type":"section","text":{"text":"` + strings.Repeat("x", 3001) + `"}}]`}},
 		{"no such thread", "t", "chat.postMessage", "thread_not_found", []string{"channel", "C1", "text", "x", "thread_ts", "1.1"}},
 		{"an update by the channel's name", "t", "chat.update", "channel_not_found", []string{"channel", "#images", "ts", ts, "text", "y"}},
 		{"an update of nothing", "t", "chat.update", "message_not_found", []string{"channel", "C1", "ts", "1.1", "text", "y"}},
@@ -71,15 +66,6 @@ func TestErrorsAreThoseOfSlack(t *testing.T) {
 	}
 	if m := s.Messages(); len(m) != 1 || m[0].Text != "y" || m[0].Edits != 1 {
 		t.Errorf("it shows %+v", m)
-	}
-}
-
-func TestALimitMayComeWithTheMessage(t *testing.T) {
-	t.Parallel()
-	s := slacktest.New("t")
-	s.Fail(slacktest.Failure{Code: "ratelimited", PostAnyway: true})
-	if got := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x"); got["error"] != "ratelimited" || len(s.Messages()) != 1 {
-		t.Errorf("got %v and %v", got, s.Messages())
 	}
 }
 

@@ -3,6 +3,7 @@ package hubrelay
 // The buildpack of Cloud Functions allows no package hubrelay_test here.
 
 import (
+	"cmp"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,22 +105,26 @@ var onlyIn = map[string][]string{
 
 func TestImports(t *testing.T) {
 	t.Parallel()
-	seen := map[string]bool{}
+	seen := map[string]map[string]bool{} // of each package, what it imports
 	for file, imports := range goFiles(t) {
 		dir := filepath.ToSlash(filepath.Dir(file))
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
-		seen[dir] = true
+		if seen[dir] == nil {
+			seen[dir] = map[string]bool{}
+		}
 		allowed, ok := mayImport[dir]
 		if !ok {
 			t.Errorf("%s is not in the table of who may import whom", dir)
 			continue
 		}
 		for _, imported := range imports {
-			if ours, ok := strings.CutPrefix(imported, module+"/"); ok && !slices.Contains(allowed, ours) {
+			ours, ok := strings.CutPrefix(imported, module+"/")
+			if ok && !slices.Contains(allowed, ours) {
 				t.Errorf("%s imports %s", file, ours)
 			}
+			seen[dir][ours] = true
 			for prefix, where := range onlyIn {
 				if (imported == prefix || strings.HasPrefix(imported, prefix+"/")) && !slices.Contains(where, dir) {
 					t.Errorf("%s imports %s", file, imported)
@@ -126,10 +132,88 @@ func TestImports(t *testing.T) {
 			}
 		}
 	}
-	for dir := range mayImport {
-		if !seen[dir] {
+	for dir, allowed := range mayImport {
+		if seen[dir] == nil {
 			t.Errorf("the table names %s, which is not there", dir)
 		}
+		for _, ours := range allowed {
+			if !seen[dir][ours] {
+				t.Errorf("the table has %s import %s, and it does not", dir, ours)
+			}
+		}
+	}
+}
+
+// TestThePageShowsWhoImportsWhom compares the list and the table of
+// docs/architecture.md with the packages there are.
+func TestThePageShowsWhoImportsWhom(t *testing.T) {
+	t.Parallel()
+	_, page, _ := strings.Cut(read(t, "docs/architecture.md"), "\n## Who imports whom\n")
+	page, _, _ = strings.Cut(page, "\n## ")
+	list, table, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(page), "```"), "```")
+	if !ok {
+		t.Fatal("docs/architecture.md has no list of packages")
+	}
+
+	called := map[string]string{} // as the table calls them, to their folders
+	for dir := range mayImport {
+		name := strings.TrimPrefix(dir, "internal/")
+		if strings.HasSuffix(name, "test") {
+			name = path.Base(name)
+		}
+		called[name] = dir
+	}
+	called["hubrelay"] = "."
+	documented := map[string][]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*) \\| (.*) \\|$").FindAllStringSubmatch(table, -1) {
+		imports := []string{}
+		if strings.Contains(row[2], "the three functions") {
+			imports = append(imports, "functions/notify", "functions/trigger", "functions/webhook")
+		}
+		for _, name := range captures("`([^`]+)`", row[2]) {
+			imports = append(imports, cmp.Or(called[name], name))
+		}
+		for _, name := range captures("`([^`]+)`", row[1]) {
+			documented[cmp.Or(called[name], name)] = imports
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(mayImport)) {
+		got, ok := documented[dir]
+		if !ok {
+			t.Errorf("the table of docs/architecture.md does not have %s", dir)
+		} else if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(mayImport[dir]))) {
+			t.Errorf("%s may import %v; docs/architecture.md says %v", dir, mayImport[dir], got)
+		}
+		delete(documented, dir)
+	}
+	if len(documented) > 0 {
+		t.Errorf("the table of docs/architecture.md has what is no package: %v", slices.Sorted(maps.Keys(documented)))
+	}
+
+	listed := map[string]bool{}
+	for line := range strings.Lines(list) {
+		packages, about, _ := strings.Cut(strings.TrimSpace(line), "   ")
+		for name := range strings.FieldsSeq(packages) {
+			if before, several, ok := strings.Cut(name, "{"); ok {
+				for one := range strings.SplitSeq(strings.Trim(several, "}"), ",") {
+					listed[before+one] = true
+				}
+				continue
+			}
+			listed[name] = true
+		}
+		for _, fake := range captures(`its fake is ([a-z]+)`, about) {
+			listed[packages+"/"+fake] = true
+		}
+	}
+	delete(listed, "hubrelay.go")
+	there := map[string]bool{}
+	for file := range goFiles(t) {
+		there[filepath.ToSlash(filepath.Dir(file))] = true
+	}
+	delete(there, ".")
+	if listed, there := slices.Sorted(maps.Keys(listed)), slices.Sorted(maps.Keys(there)); !slices.Equal(listed, there) {
+		t.Errorf("docs/architecture.md lists\n%v, and there are\n%v", listed, there)
 	}
 }
 

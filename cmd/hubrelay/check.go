@@ -19,34 +19,33 @@ import (
 
 const checkUsage = `Usage: hubrelay check [FLAGS]
 
-Looks whether a hubrelay is set up right, and says what to mend. It asks GitLab,
-Docker Hub, Slack and the functions what can be asked without side effects, for
-30 seconds at most.
+Checks the set-up, and says what to fix. It asks GitLab, Docker Hub, Slack and the
+functions what can be asked without side effects, and takes 30 seconds at most.
 
   hubrelay check -pre -terraform terraform/terraform.tfvars
                                             before the deploy
   terraform -chdir=terraform output -json | hubrelay check -terraform -
-                                            after it
+                                            after the deploy
   hubrelay check -env hubrelay.env          with settings from lines NAME=VALUE
   hubrelay check -only gitlab               one section, or one finding by its ID
   hubrelay check -explain acme/api:1.2.0-rc1
-                                            would this tag be promoted, and if not,
-                                            by which rule not
+                                            whether this tag would be promoted, and
+                                            which rule decides
 
 Settings have the names that the functions read, such as ROUTES and
-GITLAB_TRIGGER_TOKENS. A file counts before the environment. Secrets are in no
-output of Terraform: they come from the environment, also as Terraform gets them
-(TF_VAR_gitlab_trigger_tokens), or from -env. WEBHOOK_URL, NOTIFY_URL and
-TRIGGER_URL are the addresses of the functions. With an access token in
-GITLAB_API_TOKENS much more of GitLab can be looked at, and a wrong trigger token
-be told from a wrong project.
+GITLAB_TRIGGER_TOKENS. A file takes precedence over the environment. Terraform's
+outputs contain no secrets: they come from -env or from the environment, where the
+names that Terraform reads work, too (TF_VAR_gitlab_trigger_tokens). WEBHOOK_URL,
+NOTIFY_URL and TRIGGER_URL are the addresses of the functions. With an access token
+in GITLAB_API_TOKENS, much more of GitLab can be checked, and a wrong trigger token
+can be told from a wrong project.
 
-Each finding is pass, warn, fail, skip or unknown. What is skipped was not looked
-at: something it needs is not in order, or nobody gave what it takes to ask.
-What is unknown was asked, and there was no answer that tells.
+Each finding is pass, warn, fail, skip or unknown. skip means that nothing was
+asked, because something it needs is wrong or was not given. unknown means that
+something was asked, and the answer was missing or did not settle it.
 
-It ends with 0 where all that was looked at is well, 1 where something failed, 2
-where something is unknown, nothing was looked at, or the flags are wrong.
+The exit status is 0 if everything that was checked is fine, 1 if something failed,
+and 2 if something is unknown, nothing was checked, or the flags are wrong.
 
 The sections are %s.
 
@@ -81,16 +80,16 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	var (
 		o         check.Options
-		env       = flags.String("env", "", "read settings from this `file` with lines NAME=VALUE, and then from the environment")
-		terraform = flags.String("terraform", "", "read settings from this `file`: what terraform output -json has written, or before the deploy terraform.tfvars; - is standard input")
-		only      = flags.String("only", "", "look at these alone, and at what they need, `SECTION[,ID]`, such as gitlab,slack.channel")
-		asJSON    = flags.Bool("json", false, "as a JSON object, with the version of its form")
-		explain   = flags.String("explain", "", "say whether a push of this image would be promoted, `REPOSITORY:TAG`; it needs ROUTES alone, and with -json is JSON")
+		env       = flags.String("env", "", "read settings from this `file` with lines NAME=VALUE, and all others from the environment")
+		terraform = flags.String("terraform", "", "read settings from this `file`: the output of terraform output -json, or terraform.tfvars before the deploy; - is standard input")
+		only      = flags.String("only", "", "check these only, and what they need, `SECTION[,ID]`, such as gitlab,slack.channel")
+		asJSON    = flags.Bool("json", false, "print one JSON object, which has a version number")
+		explain   = flags.String("explain", "", "tell whether a push of this image would be promoted, `REPOSITORY:TAG`; this needs only ROUTES, and -json works, too")
 	)
-	flags.BoolVar(&o.Pre, "pre", false, "before the deploy: leave out what it creates")
-	flags.BoolVar(&o.NoTrigger, "no-trigger", false, "leave out the one POST request to GitLab, which asks for a pipeline on a ref that cannot exist, to try the trigger token")
-	flags.BoolVar(&o.Say, "say", false, "post one line to each Slack channel that the bot may not ask about")
-	flags.Func("image", "look at this repository, too, `REPOSITORY[:TAG]`; may be repeated. For routes with globs Docker Hub is asked otherwise", func(text string) error {
+	flags.BoolVar(&o.Pre, "pre", false, "before the deploy: leave out what the deploy creates")
+	flags.BoolVar(&o.NoTrigger, "no-trigger", false, "leave out the only POST request to GitLab, which tests the trigger token by asking for a pipeline on a ref that cannot exist")
+	flags.BoolVar(&o.Say, "say", false, "post one line to each Slack channel about which the bot may not ask")
+	flags.Func("image", "check this repository, too, `REPOSITORY[:TAG]`; may be repeated. Without it, Docker Hub is asked which repositories a glob matches", func(text string) error {
 		i, err := check.ParseImage(text)
 		o.Images = append(o.Images, i)
 		return err

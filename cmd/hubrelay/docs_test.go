@@ -64,7 +64,7 @@ func TestCLIDocs(t *testing.T) {
 
 const cliIntroduction = `# The command
 
-This page is made of the command's own help, by ` + "`go test ./cmd/hubrelay -run TestCLIDocs -update`" + `; a test fails where the two differ.
+This page is generated from the command's own help, by ` + "`go test ./cmd/hubrelay -run TestCLIDocs -update`" + `. A test fails if the two differ.
 
-` + "`go run ./cmd/hubrelay`" + ` in a clone of the repository is the same as ` + "`hubrelay`" + `. Flags have one dash or two. What a command finds goes to standard output, a mistake to standard error, in one line. Unless a command says otherwise, the exit status is 0, or 1 after a mistake or a failure. [operations.md](operations.md) says when to use which command.
+` + "`go run ./cmd/hubrelay`" + ` in a clone of the repository is the same as ` + "`hubrelay`" + `. Flags have one dash or two. Results go to standard output, mistakes to standard error, in one line. Unless a command says otherwise, the exit status is 0, or 1 after a mistake or a failure. (` + "`go run`" + ` itself ends with 1 after any failure. Where the status matters, as with ` + "`check`" + `, use an installed command.) [operations.md](operations.md) says when to use which command.
 `

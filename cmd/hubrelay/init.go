@@ -19,13 +19,13 @@ import (
 
 const initUsage = `Usage: hubrelay init [FLAGS]
 
-Writes what a deploy starts from into a new folder: Terraform's settings, an
-environment with the secrets, the GitLab project's .gitlab-ci.yml, the manifest of
-the Slack app, and the list of what is left to do by hand. It asks for what no flag
-says, and calls nobody.
+Writes the files for a deployment into a new folder: the settings for Terraform,
+the secrets as environment variables, the .gitlab-ci.yml of the GitLab project, the
+manifest of the Slack app, and a list of what is left to do by hand. It asks for
+everything that no flag answers, and contacts nobody.
 
-It overwrites nothing, and writes all of it or nothing. With -force it overwrites,
-and makes new tokens: those that stood in secrets.env are lost.
+It writes either all files or none, and overwrites nothing. With -force it
+overwrites, and creates new tokens: the ones in the old secrets.env are lost.
 
 Flags:
 `
@@ -52,7 +52,7 @@ func initialize(ctx context.Context, args []string, in io.Reader, someone bool, 
 		questions = questions(&a)
 		flags     = flag.NewFlagSet("init", flag.ContinueOnError)
 		dir       = flags.String("dir", "hubrelay-setup", "write into this `folder`")
-		force     = flags.Bool("force", false, "overwrite what is there")
+		force     = flags.Bool("force", false, "overwrite existing files")
 	)
 	for _, q := range questions {
 		flags.StringVar(q.answer, q.flag, "", q.usage)
@@ -140,18 +140,18 @@ func questions(a *answers) []question {
 	}
 	return []question{
 		{
-			answer: &a.Project, flag: "project", usage: "the `ID` of the Google Cloud project",
+			answer: &a.Project, flag: "project", usage: "`ID` of the Google Cloud project",
 			asked: "ID of the Google Cloud project",
 			read:  like(projectID, "the ID of a project, such as acme-hubrelay, which is neither its name nor its number: gcloud projects list shows it"),
 		},
 		{
-			answer: &a.Region, flag: "region", usage: "the `region` of everything, such as europe-west1; it cannot be changed later",
-			asked: "Region of everything, which cannot be changed later", suggestion: always("europe-west1"),
+			answer: &a.Region, flag: "region", usage: "`region` for everything, such as europe-west1; it cannot be changed later",
+			asked: "Region for everything; it cannot be changed later", suggestion: always("europe-west1"),
 			read: like(region, "a region, such as europe-west1, and no zone or multi-region: gcloud functions regions list shows them"),
 		},
 		{
-			answer: &a.Repository, flag: "repository", usage: "the `repository` at Docker Hub whose pushes are promoted, such as acme/api",
-			asked: "Repository at Docker Hub, such as acme/api",
+			answer: &a.Repository, flag: "repository", usage: "`repository` on Docker Hub whose pushes are promoted, such as acme/api",
+			asked: "Repository on Docker Hub, such as acme/api",
 			read: func(text string) (string, error) {
 				if dockerhub.CheckRepository(text) != nil || strings.Count(text, "/") != 1 {
 					return "", errors.New("this is not a namespace and a name in lower case, such as acme/api, without registry and tag")
@@ -160,29 +160,29 @@ func questions(a *answers) []question {
 			},
 		},
 		{
-			answer: &a.GitLab, flag: "gitlab-url", usage: "the `URL` of GitLab; https://gitlab.com if left out",
+			answer: &a.GitLab, flag: "gitlab-url", usage: "`URL` of GitLab; the default is https://gitlab.com",
 			asked: "URL of GitLab", suggestion: always("https://gitlab.com"), isDefault: true,
 			read: func(text string) (string, error) {
 				return like(gitlabURL, "the URL of a GitLab, which starts with https:// and has no user, query or fragment")(strings.TrimRight(text, "/"))
 			},
 		},
 		{
-			answer: &a.GitLabProject, flag: "gitlab-project", usage: "the `path` of the GitLab project that has the pipeline, such as acme/images/api",
-			asked: "Path of the GitLab project that has the pipeline", suggestion: func() string { return a.Repository },
+			answer: &a.GitLabProject, flag: "gitlab-project", usage: "`path` of the GitLab project that runs the pipeline, such as acme/images/api",
+			asked: "Path of the GitLab project that runs the pipeline", suggestion: func() string { return a.Repository },
 			read: like(gitlabProject, "the path of a project, such as acme/images/api, which is neither its URL nor its ID"),
 		},
 		{
-			answer: &a.Channel, flag: "channel", usage: "the `ID` of the Slack channel that hears of it, such as C0123456789",
-			asked: "ID of the Slack channel, from the end of its details",
+			answer: &a.Channel, flag: "channel", usage: "`ID` of the Slack channel for the messages, such as C0123456789",
+			asked: "ID of the Slack channel, which is at the end of its details",
 			read:  like(channelID, "the ID of a channel, such as C0123456789, which is not its name: Slack shows it at the end of the channel's details"),
 		},
 		{
-			answer: &a.Language, flag: "language", usage: "the `language` of the Slack messages, en or ja; en if left out",
+			answer: &a.Language, flag: "language", usage: "`language` of the Slack messages, en or ja; the default is en",
 			asked: "Language of the Slack messages, en or ja", suggestion: always("en"), isDefault: true,
 			read: like(regexp.MustCompile(`^(?:en|ja)$`), "a language that hubrelay speaks: en or ja"),
 		},
 		{
-			answer: &a.Template, flag: "template", usage: "`where` GitLab finds the template: a URL, or GROUP/PROJECT/promote@VERSION for a component of your GitLab; the URL at GitHub if left out",
+			answer: &a.Template, flag: "template", usage: "`where` GitLab finds the template: a URL, or GROUP/PROJECT/promote@VERSION for a component of your GitLab; the default is its URL on GitHub",
 			asked:      "Where GitLab finds the template",
 			suggestion: always("https://raw.githubusercontent.com/getto-systems/hubrelay/" + release + "/templates/promote.yml"), isDefault: true,
 			read: func(text string) (string, error) {
@@ -217,7 +217,7 @@ func checkFlags(questions []question, someone bool) error {
 		}
 	}
 	if len(missing) > 0 {
-		mistakes = append(mistakes, fmt.Sprintf("there is no terminal to ask on, so give %s, too", strings.Join(missing, ", ")))
+		mistakes = append(mistakes, fmt.Sprintf("there is no terminal to ask on: give %s", strings.Join(missing, ", ")))
 	}
 	if len(mistakes) > 0 {
 		return errors.New(strings.Join(mistakes, "; "))
@@ -269,7 +269,7 @@ func ask(ctx context.Context, questions []question, in io.Reader, out io.Writer)
 				text = suggestion
 			}
 			if text == "" {
-				fmt.Fprintln(out, "  This one has no default.")
+				fmt.Fprintln(out, "  An answer is required.")
 				continue
 			}
 			answer, err := q.read(text)
@@ -296,5 +296,5 @@ func unanswered(questions []question, err error) error {
 	} else {
 		err = errors.New("the input has ended")
 	}
-	return fmt.Errorf("%w; nothing was written. Flags answer the rest: %s", err, strings.Join(missing, ", "))
+	return fmt.Errorf("%w; nothing was written. These flags answer the rest: %s", err, strings.Join(missing, ", "))
 }

@@ -132,11 +132,11 @@ func TestInitLinksWhatIsDoneByHand(t *testing.T) {
 	t.Parallel()
 	_, said := initialized(t, "-gitlab-url", "https://gitlab.acme.example/git/")
 	for _, link := range []string{
-		"\n## 1. Make the Slack app\n\nhttps://api.slack.com/apps?new_app=1\n",
+		"\n## 1. Create the Slack app\n\nhttps://api.slack.com/apps?new_app=1\n",
 		"\n## 2. Invite the bot\n\nhttps://slack.com/app_redirect?channel=C0123456789\n",
-		"\n## 3. Make a trigger token\n\nhttps://gitlab.acme.example/git/acme/images/api/-/settings/ci_cd#js-pipeline-triggers\n",
-		"\n## 4. Give the pipeline its variables\n\nhttps://gitlab.acme.example/git/acme/images/api/-/settings/ci_cd#js-cicd-variables-settings\n",
-		"\n## 5. Let Docker Hub call\n\nhttps://hub.docker.com/repository/docker/acme/api/webhooks\n",
+		"\n## 3. Create a trigger token\n\nhttps://gitlab.acme.example/git/acme/images/api/-/settings/ci_cd#js-pipeline-triggers\n",
+		"\n## 4. Set the variables of the pipeline\n\nhttps://gitlab.acme.example/git/acme/images/api/-/settings/ci_cd#js-cicd-variables-settings\n",
+		"\n## 5. Register the webhook\n\nhttps://hub.docker.com/repository/docker/acme/api/webhooks\n",
 	} {
 		_, rest, ok := strings.Cut(said, link)
 		if !ok {
@@ -405,19 +405,19 @@ func TestInitAsks(t *testing.T) {
 	}{
 		{
 			"everything, with defaults", nil, "acme-hubrelay\n\nacme/api\n\n\nC0123456789\n\n\n",
-			[]string{"ID of the Google Cloud project: ", "Region of everything, which cannot be changed later [europe-west1]: ", "URL of GitLab [https://gitlab.com]: ", "[acme/api]: ", "en or ja [en]: ", "/templates/promote.yml]: ", "Written into"},
+			[]string{"ID of the Google Cloud project: ", "Region for everything; it cannot be changed later [europe-west1]: ", "URL of GitLab [https://gitlab.com]: ", "[acme/api]: ", "en or ja [en]: ", "/templates/promote.yml]: ", "Written into"},
 			map[string]string{"terraform.tfvars": `region     = "europe-west1"`, ".gitlab-ci.yml": "remote: https://raw.githubusercontent.com/", "NEXT.md": "https://gitlab.com/acme/api/-/settings"},
 		},
 		{
 			"nothing but what the flags leave open", []string{"-project", "acme-hubrelay", "-region", "asia-northeast1", "-repository", "acme/api", "-gitlab-url", "https://gitlab.acme.example", "-language", "ja", "-template", "a/b/promote@1"},
-			"\nC0123456789", []string{"Path of the GitLab project that has the pipeline [acme/api]: ", "ID of the Slack channel", "Written into"},
+			"\nC0123456789", []string{"Path of the GitLab project that runs the pipeline [acme/api]: ", "ID of the Slack channel", "Written into"},
 			map[string]string{"terraform.tfvars": `language   = "ja"`, ".gitlab-ci.yml": "component: $CI_SERVER_FQDN/a/b/promote@1"},
 		},
 		{
 			"again, with a word about what is wrong", nil,
 			"\nAcme Images\n123456789012\n acme-hubrelay \neurope-west1-a\neu\nus-central1\napi\nacme/api:1.0\nhttps://hub.docker.com/r/acme/api\nAcme/API\nacme/api\nhttp://gitlab.acme.example\ngitlab.com\nhttps://user:canary@gitlab.com\nhttps://gitlab.acme.example/\nhttps://gitlab.acme.example/acme/images/api\n4711\napi\nacme/images/api\n#images\nimages\nU0123456789\nC0123456789\nfr\nja\npromote.yml\nacme/hubrelay/promote\nhttp://x.example/promote.yml\nacme/hubrelay/promote@0.1.0\n",
 			[]string{
-				"This one has no default", "is not the ID of a project", "is not the ID of a project", "Region",
+				"An answer is required", "is not the ID of a project", "is not the ID of a project", "Region",
 				"is not a region", "is not a region", "Repository",
 				"is not a namespace and a name", "without registry and tag", "is not a namespace", "is not a namespace", "URL of GitLab",
 				"is not the URL of a GitLab, which starts with https://", "is not the URL", "is not the URL", "Path of the GitLab project",
@@ -496,8 +496,8 @@ func TestMistakesOfInit(t *testing.T) {
 func TestInitWhereTheInputEnds(t *testing.T) {
 	t.Parallel()
 	for typed, want := range map[string]string{
-		"":                           "the input has ended; nothing was written. Flags answer the rest: -project, -region, -repository, -gitlab-url, -gitlab-project, -channel, -language, -template",
-		"acme-hubrelay\nus-central1": "Flags answer the rest: -repository, -gitlab-url, -gitlab-project, -channel, -language, -template",
+		"":                           "the input has ended; nothing was written. These flags answer the rest: -project, -region, -repository, -gitlab-url, -gitlab-project, -channel, -language, -template",
+		"acme-hubrelay\nus-central1": "These flags answer the rest: -repository, -gitlab-url, -gitlab-project, -channel, -language, -template",
 		strings.Repeat("a", longestAnswer+1) + "\n": "read the answer: bufio.Scanner: token too long",
 	} {
 		parent := t.TempDir()

@@ -27,21 +27,24 @@ const localUsage = `Usage: hubrelay local [FLAGS]
 Runs Webhook, Trigger and Notify on this machine, with an embedded Pub/Sub, a
 registry, and fakes of Docker Hub, GitLab and Slack.
 
-Real ones take the place of the fakes, with routes of your own (-routes):
-  -slack       its bot token is read from SLACK_BOT_TOKEN
-  -gitlab-url  its trigger tokens are read from GITLAB_TRIGGER_TOKENS; what its
-               pipelines need as inputs is printed
-  -registry    where the images are, beside a real GitLab: https://registry-1.docker.io
-               is Docker Hub's. Its account is read from REGISTRY_AUTH
-  -public-url  where a real GitLab and Docker Hub reach this machine: a tunnel to
-               -addr. Whoever calls there reaches Webhook and Notify, and without
-               -registry the registry of this machine, which asks for no password.
-               Without -public-url the pipelines must run on this machine
-  -hub         pushes to these repositories of Docker Hub arrive with no tunnel and no
-               webhook: Docker Hub's API is asked for them every 15 seconds. It goes
-               with or without -gitlab-url, and the fake GitLab signs and moves nothing.
-               For private ones REGISTRY_AUTH has an account. HUB_URL names another
-               API than https://hub.docker.com. This was only ever tried on a fake
+Real services can replace the fakes. They need your own routes (-routes):
+  -slack       The bot token is read from SLACK_BOT_TOKEN.
+  -gitlab-url  The trigger tokens are read from GITLAB_TRIGGER_TOKENS. The inputs that
+               the pipelines need are printed.
+  -registry    The registry that has the images, with a real GitLab:
+               https://registry-1.docker.io is Docker Hub's. The account is read from
+               REGISTRY_AUTH.
+  -public-url  The address at which a real GitLab and Docker Hub reach this machine: a
+               tunnel to -addr. It exposes Webhook and Notify and, without -registry,
+               the registry of this machine, which needs no password. Without
+               -public-url the pipelines must run on this machine.
+
+Pushes to Docker Hub can arrive without a tunnel and without a webhook:
+  -hub         Docker Hub's API is asked about these repositories every 15 seconds.
+               It works with and without -gitlab-url; the fake GitLab signs and moves
+               nothing. For private repositories, REGISTRY_AUTH has an account.
+               HUB_URL is another address of the API than https://hub.docker.com. This
+               was only tried on a fake.
 
 Flags:
 `
@@ -49,16 +52,16 @@ Flags:
 func local(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("local", flag.ContinueOnError)
 	var (
-		addr      = flags.String("addr", "127.0.0.1:8080", "listen on this `address`; port 0 is a free one")
+		addr      = flags.String("addr", "127.0.0.1:8080", "listen on this `address`; port 0 picks a free one")
 		routes    = flags.String("routes", "", "read the routes from this JSON `file`")
-		language  = flags.String("language", "en", "language of the Slack messages: en or ja")
-		fast      = flags.Bool("fast", false, "deliver again after 0.1 to 2 s, not after 10 to 600 s as deployed")
+		language  = flags.String("language", "en", "`language` of the Slack messages: en or ja")
+		fast      = flags.Bool("fast", false, "retry after 0.1 to 2 s instead of 10 to 600 s")
 		gitlabURL = flags.String("gitlab-url", "", "use the real GitLab at this `URL`")
 		registry  = flags.String("registry", "", "use the real registry at this `URL`")
-		publicURL = flags.String("public-url", "", "the `URL` at which others reach this machine")
-		hub       = flags.String("hub", "", "watch these `repositories` of Docker Hub, acme/api[,acme/web]; -registry is Docker Hub's then")
+		publicURL = flags.String("public-url", "", "`URL` at which others reach this machine")
+		hub       = flags.String("hub", "", "watch these `repositories` of Docker Hub, acme/api[,acme/web]; the default of -registry is then Docker Hub's")
 		slack     = flags.Bool("slack", false, "use the real Slack")
-		runner    = flags.String("runner", "", "run this `template` really, templates/promote.yml, and sign images; make tools builds what it needs")
+		runner    = flags.String("runner", "", "run this `template` for real, such as templates/promote.yml, and sign images; make tools builds what it needs")
 	)
 	if err := parse(flags, localUsage, args, out); err != nil {
 		return err
@@ -91,10 +94,10 @@ func local(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	if *runner != "" {
 		if len(config.Hub) > 0 {
-			return errors.New("-runner signs images in the registry of this machine: leave it or -hub out")
+			return errors.New("-runner signs images in the registry of this machine: it cannot be combined with -hub")
 		}
 		if config.GitLabURL != "" {
-			return errors.New("-runner runs the pipelines of the fake GitLab: leave it or -gitlab-url out")
+			return errors.New("-runner runs the pipelines of the fake GitLab: it cannot be combined with -gitlab-url")
 		}
 		if config.Runner, err = sandbox.NewRunner(*runner, ".tools"); err != nil {
 			return fmt.Errorf("-runner: %w", err)
@@ -150,18 +153,18 @@ func useRealOnes(c *sandbox.Config, slack bool) error {
 		case f.url == "":
 			continue
 		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-			return fmt.Errorf("-%s: %.100q is no URL such as https://HOST", f.name, f.url)
+			return fmt.Errorf("-%s: %.100q is not a URL such as https://HOST", f.name, f.url)
 		case f.name == "registry" && len(c.Hub) > 0:
 		case c.GitLabURL == "":
-			return fmt.Errorf("-%s is for a real GitLab: the pipelines of the fake one know nothing but this machine; -gitlab-url names one", f.name)
+			return fmt.Errorf("-%s needs a real GitLab: the pipelines of the fake one can reach only this machine; add -gitlab-url", f.name)
 		case c.Routes == "":
-			return fmt.Errorf("-%s wants -routes: the table of the fakes names projects that no GitLab has", f.name)
+			return fmt.Errorf("-%s needs -routes: the default routes name projects of the fake GitLab", f.name)
 		}
 	}
 	if c.GitLabURL != "" {
 		c.GitLabTriggerTokens = env.NewSecret(os.Getenv("GITLAB_TRIGGER_TOKENS"))
 		if c.GitLabTriggerTokens.IsZero() {
-			return errors.New(`-gitlab-url wants trigger tokens in GITLAB_TRIGGER_TOKENS, such as {"*": "glptt-…"}`)
+			return errors.New(`-gitlab-url needs trigger tokens in GITLAB_TRIGGER_TOKENS, such as {"*": "glptt-…"}`)
 		}
 		c.GitLabAPITokens = env.NewSecret(os.Getenv("GITLAB_API_TOKENS"))
 	}
@@ -172,9 +175,9 @@ func useRealOnes(c *sandbox.Config, slack bool) error {
 		c.SlackBotToken = env.NewSecret(os.Getenv("SLACK_BOT_TOKEN"))
 		switch {
 		case c.Routes == "":
-			return errors.New("-slack wants -routes: the table of the fakes names a channel that no Slack has")
+			return errors.New("-slack needs -routes: the default routes name a channel of the fake Slack")
 		case c.SlackBotToken.IsZero():
-			return errors.New("-slack wants a bot token in SLACK_BOT_TOKEN")
+			return errors.New("-slack needs a bot token in SLACK_BOT_TOKEN")
 		}
 	}
 	return nil

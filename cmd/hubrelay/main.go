@@ -21,16 +21,16 @@ const usage = `hubrelay turns Docker Hub's webhooks into GitLab pipelines.
 
 Usage: hubrelay COMMAND [FLAGS]
 
-  init                       write what a deploy starts from
+  init                       write the files for a deployment
   local                      run the whole system on this machine, with fakes
-  check                      look whether all is set up right, and say what to mend
+  check                      check the set-up, and say what to fix
   push URL REPOSITORY:TAG    send the webhook that Docker Hub would send
-  replay                     show dead letters, and queue them again
-  reconcile                  show pushes that Docker Hub did not tell of, and queue them
-  status                     show the promotions of late
-  version                    say which version this is
+  replay                     list dead letters, and queue them again
+  reconcile                  list pushes that Docker Hub did not report, and queue them
+  status                     show recent promotions
+  version                    print the version
 
-hubrelay COMMAND -h tells more.
+hubrelay COMMAND -h describes a command and its flags.
 `
 
 func main() {

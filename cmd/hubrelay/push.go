@@ -18,10 +18,10 @@ import (
 
 const pushUsage = `Usage: hubrelay push URL REPOSITORY:TAG
 
-Sends the webhook that Docker Hub documents to a hubrelay, as a smoke test.
-URL is what was pasted into Docker Hub: Terraform's output webhook_url, or what
-hubrelay local prints. The image must be in the registry, and its repository
-among the routes, if a pipeline is to come of it.
+Sends the webhook that Docker Hub documents, as a smoke test. URL is the one that
+was pasted into Docker Hub: Terraform's output webhook_url, a slash and a token, or
+what hubrelay local prints. A pipeline starts if the image is in the registry, and a
+route matches its repository.
 `
 
 // pushTimeout is longer than the webhook waits for Pub/Sub.
@@ -71,21 +71,21 @@ func push(ctx context.Context, args []string, out io.Writer) error {
 	case http.StatusUnauthorized:
 		return errors.New("the push was not accepted: the URL does not end in one of WEBHOOK_TOKENS")
 	case http.StatusNotFound:
-		return errors.New("the push was not accepted: no webhook of hubrelay is at this URL")
+		return errors.New("the push was not accepted: there is no hubrelay at this URL")
 	}
 	return errors.New("the push was not accepted")
 }
 
 const afterPush = `
-Trigger takes it from here, within seconds: it asks the registry for %[1]s:%[2]s,
-and has GitLab create a pipeline unless this image was promoted before. Slack
-hears once the pipeline runs, and of the promotion when it is done. Where nothing
-comes of it, hubrelay status shows the promotion and why it waits, hubrelay replay
-what was given up, and Trigger's log the push with its outcome.
+Within seconds, Trigger asks the registry for %[1]s:%[2]s, and has GitLab create a
+pipeline unless this image was promoted before. Slack shows a message when the
+pipeline starts, and updates it when the promotion is done. If nothing happens,
+hubrelay status shows why the promotion waits, hubrelay replay shows what was given
+up, and the log of Trigger has the push with its outcome.
 `
 
 // errNoURL does not repeat what was typed, for it may hold a token.
-var errNoURL = errors.New("the first argument is no URL such as https://HOST/TOKEN: give what was pasted into Docker Hub")
+var errNoURL = errors.New("the first argument is not a URL such as https://HOST/TOKEN: give the one that was pasted into Docker Hub")
 
 // checkWebhookURL says what is wrong with the URL of a webhook without repeating
 // it.
@@ -95,7 +95,7 @@ func checkWebhookURL(text string) error {
 		return errNoURL
 	}
 	if strings.Trim(u.Path, "/") == "" {
-		return errors.New("the URL has no token: give the whole of what was pasted into Docker Hub, https://HOST/TOKEN")
+		return errors.New("the URL has no token: give all of what was pasted into Docker Hub, https://HOST/TOKEN")
 	}
 	return nil
 }

@@ -9,16 +9,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 // readmes are the pages whose commands people type first: each page has the same
 // ones.
-var readmes = []string{"README.md"}
+var readmes = []string{"README.md", "README.ja.md"}
 
 // notRun says why a command of theirs is in no story, by how it begins.
 var notRun = map[string]string{
-	"make tools":    "it fetches and builds programs, for some minutes; CI runs it before the tests",
-	"cosign verify": "it is docs/verify.md's, whose commands a test of internal/pipeline runs",
+	"make test":                        "it runs the stories",
+	"terraform -chdir=terraform apply": "it needs an account of Google Cloud",
+	"docker push":                      "it needs an account of Docker Hub",
+	"cosign verify":                    "it is docs/verify.md's, whose commands a test of internal/pipeline runs",
 }
 
 // What stands in the READMEs for a name of the reader's, and what a story has in
@@ -108,12 +112,7 @@ func storyCommands(t *testing.T) []string {
 		if err != nil {
 			return err
 		}
-		script, _, _ := strings.Cut(string(text), "\n-- ")
-		for line := range strings.Lines(script) {
-			if command, ok := typedIn(line); ok {
-				commands = append(commands, command)
-			}
-		}
+		commands = append(commands, typed(text)...)
 		return nil
 	})
 	if err != nil {
@@ -123,9 +122,35 @@ func storyCommands(t *testing.T) []string {
 }
 
 var (
-	execLine  = regexp.MustCompile(`^exec (?:into \S+ |sorted )?(.*?)(?: &\w*&)?$`)
+	execLine  = regexp.MustCompile(`^exec (?:into \S+ |sorted |plain |ends \d )*(.*?)(?: &\w*&)?$`)
 	shellLine = regexp.MustCompile(`^sh -c '(.*)'$`)
+	shellFile = regexp.MustCompile(`^sh -e (\S+)$`)
 )
+
+// typed returns the commands that a story runs: by itself, and in those of its
+// files that a shell reads.
+func typed(story []byte) []string {
+	var (
+		commands []string
+		archive  = txtar.Parse(story)
+	)
+	for line := range strings.Lines(string(archive.Comment)) {
+		command, ok := typedIn(line)
+		if !ok {
+			continue
+		}
+		commands = append(commands, command)
+		read := shellFile.FindStringSubmatch(command)
+		for _, f := range archive.Files {
+			if read != nil && f.Name == read[1] {
+				for line := range strings.Lines(string(f.Data)) {
+					commands = append(commands, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+	return commands
+}
 
 // typedIn returns the command that a line of a story runs.
 func typedIn(line string) (string, bool) {
@@ -148,9 +173,14 @@ func TestWhatAREADMEAndAStoryHavePeopleType(t *testing.T) {
 	for line, want := range map[string]string{
 		"exec make run": "make run", "exec into $WORK/run.txt make run &run&": "make run", "exec sorted hubrelay replay": "hubrelay replay",
 		`exec into run.txt sh -c 'make run FLAGS="-a b"' &run&`: `make run FLAGS="-a b"`, "! exec hubrelay": "", "stdout x": "",
+		"exec plain ends 2 hubrelay check": "hubrelay check",
 	} {
 		if got, _ := typedIn(line); got != want {
 			t.Errorf("%s: got %q, want %q", line, got, want)
 		}
+	}
+	story := "exec sh -e a.sh\nexec b\n-- a.sh --\ncp x y/\n. z\n-- c.sh --\nnobody runs this\n"
+	if got, want := fmt.Sprintf("%q", typed([]byte(story))), `["sh -e a.sh" "cp x y/" ". z" "b"]`; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -23,18 +23,18 @@ import (
 
 const reconcileUsage = `Usage: hubrelay reconcile -since DURATION [FLAGS]
 
-Asks Docker Hub what was pushed, and shows what of it began no promotion: after
-an outage of over a day, or to take over repositories that had images before
-hubrelay. With -apply it queues them, the oldest first, and Trigger takes them
-like any push, by the routes of now. What has failed or died is not started
-again, unless it was pushed again since.
+Asks Docker Hub what was pushed, and lists the pushes that started no promotion. Use
+it after an outage of more than a day, or for repositories that had images before
+hubrelay. With -apply it queues them, the oldest first, and Trigger processes them
+like any other push, by the current routes. It does not restart what has failed or
+died, unless it was pushed again since then.
 
 It reads ROUTES, LEDGER, TOPIC, REGISTRY, REGISTRY_AUTH and HUB_URL from the
-environment, as Trigger does. It keeps the limits of Docker Hub, and waits where
-they are reached. It fails where somebody could not be asked.
+environment, as Trigger does. If it reaches a limit of Docker Hub, it waits. It fails
+if something could not be asked.
 
-It uses Google's application default credentials: gcloud auth application-default
-login; or PUBSUB_EMULATOR_HOST and FIRESTORE_EMULATOR_HOST, where those are set.
+It uses Google's application default credentials (gcloud auth application-default
+login), or PUBSUB_EMULATOR_HOST and FIRESTORE_EMULATOR_HOST if these are set.
 
 Flags:
 `
@@ -47,12 +47,12 @@ func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err er
 	flags := flag.NewFlagSet("reconcile", flag.ContinueOnError)
 	var (
 		since  age
-		routes = flags.String("routes", "", "read the routes from this JSON `file`, and not from ROUTES")
-		name   = flags.String("ledger", os.Getenv("LEDGER"), "`firestore:projects/P/databases/D`: Terraform's output ledger; or LEDGER in the environment")
-		topic  = flags.String("topic", os.Getenv("TOPIC"), "where pushes are queued, `projects/P/topics/T`; or TOPIC in the environment")
-		apply  = flags.Bool("apply", false, "queue what was missed; without it nothing is changed")
+		routes = flags.String("routes", "", "read the routes from this JSON `file` instead of ROUTES")
+		name   = flags.String("ledger", os.Getenv("LEDGER"), "`firestore:projects/P/databases/D`: Terraform's output ledger; the default is LEDGER")
+		topic  = flags.String("topic", os.Getenv("TOPIC"), "topic of the pushes, `projects/P/topics/T`; the default is TOPIC")
+		apply  = flags.Bool("apply", false, "queue what was missed; without this flag nothing is changed")
 	)
-	flags.Var(&since, "since", "how long ago it was pushed at most, a `DURATION` such as 72h")
+	flags.Var(&since, "since", "pushes of the last `DURATION`, such as 72h")
 	if err := parse(flags, reconcileUsage, args, out); err != nil {
 		return err
 	}
@@ -62,11 +62,11 @@ func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err er
 	case since == 0:
 		return errors.New("-since is missing: it says how far to look back, such as 72h")
 	case *name == "":
-		return errors.New("-ledger is missing: Terraform's output ledger has it")
+		return errors.New("-ledger is missing: it is Terraform's output ledger")
 	case !strings.HasPrefix(*name, "firestore:"):
-		return fmt.Errorf("-ledger: %.200q is not firestore:projects/PROJECT/databases/DATABASE; Terraform's output ledger has it", *name)
+		return fmt.Errorf("-ledger: %.200q is not firestore:projects/PROJECT/databases/DATABASE, as Terraform's output ledger is", *name)
 	case *topic == "" && *apply:
-		return errors.New("-topic is missing: it is where what was missed is queued")
+		return errors.New("-topic is missing: it is the topic to which missed pushes are queued")
 	}
 	finder := reconcile.Finder{}
 	if finder.Routes, err = readRoutes(*routes); err != nil {
@@ -108,7 +108,7 @@ func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err er
 		finder.Topic = publisher
 	}
 	if keys := finder.Routes.Uncovered(); len(keys) > 0 {
-		fmt.Fprintf(out, "Docker Hub is asked about the namespaces %s. What %s matches elsewhere is not looked for.\n\n",
+		fmt.Fprintf(out, "Docker Hub is asked about the namespaces %s. Pushes that %s matches in other namespaces are not found.\n\n",
 			strings.Join(finder.Routes.Namespaces(), ", "), strings.Join(keys, ", "))
 	}
 	return catchUp(ctx, reconcile.New(finder, slog.New(slog.DiscardHandler)), time.Now().Add(-time.Duration(since)), *apply, out)
@@ -125,7 +125,7 @@ func readRoutes(file string) (route.Table, error) {
 		text, what = string(raw), "-routes"
 	}
 	if text == "" {
-		return route.Table{}, errors.New("-routes is missing: it names a file with the table of Trigger's setting ROUTES")
+		return route.Table{}, errors.New("-routes is missing: it names a file with the value of the setting ROUTES")
 	}
 	table, err := route.Parse(text)
 	if err != nil {
@@ -137,7 +137,7 @@ func readRoutes(file string) (route.Table, error) {
 // catchUp shows what was missed, and queues it if it is to be applied.
 func catchUp(ctx context.Context, finder *reconcile.Finder, since time.Time, apply bool, out io.Writer) error {
 	missed, unanswered := finder.All(ctx, since, func(d time.Duration) {
-		fmt.Fprintf(out, "… a limit is reached; going on in %s\n", d.Round(time.Second))
+		fmt.Fprintf(out, "… Docker Hub limits requests; going on in %s\n", d.Round(time.Second))
 	})
 	if ctx.Err() != nil {
 		return errors.New("interrupted; nothing was changed")
@@ -154,7 +154,7 @@ func catchUp(ctx context.Context, finder *reconcile.Finder, since time.Time, app
 		fmt.Fprintln(out)
 	}
 	if unanswered != nil {
-		unanswered = fmt.Errorf("not everybody could be asked, and there may be more: %w", unanswered)
+		unanswered = fmt.Errorf("not everything could be asked, and there may be more: %w", unanswered)
 	}
 	if !apply {
 		_, err := fmt.Fprintf(out, "%s missed: nothing was changed; -apply queues them\n", count(len(missed), "push was", "pushes were"))

@@ -20,13 +20,13 @@ import (
 
 const replayUsage = `Usage: hubrelay replay -subscription NAME [FLAGS]
 
-Shows the dead letters that wait, and with -apply queues them again: Trigger
-then takes them like any push, by the routes of now. It acknowledges what it has
-queued and nothing else, so it can be interrupted, and run twice. While it runs,
-nobody else gets the letters.
+Lists the dead letters. With -apply it queues them again, and Trigger processes them
+like any other push, by the current routes. It acknowledges only what it has queued,
+so it is safe to interrupt it and to run it twice. While it runs, nobody else
+receives the letters.
 
-It uses Google's application default credentials: gcloud auth application-default
-login; or PUBSUB_EMULATOR_HOST, where that is set.
+It uses Google's application default credentials (gcloud auth application-default
+login), or PUBSUB_EMULATOR_HOST if that is set.
 
 Flags:
 `
@@ -34,13 +34,13 @@ Flags:
 func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
 	var (
-		subscription = flags.String("subscription", "", "where dead letters wait, `projects/P/subscriptions/S`: Terraform's output dead_letter_subscription")
-		topicName    = flags.String("topic", "", "where pushes are queued, `projects/P/topics/T`; NAME-pushes for a subscription NAME-dead-letters")
-		pattern      = flags.String("match", "*", "which images, `REPOSITORY[:TAG]`; both may be globs")
-		reason       = flags.String("reason", "", "only those of this `REASON`, as the table shows it")
+		subscription = flags.String("subscription", "", "subscription of the dead letters, `projects/P/subscriptions/S`: Terraform's output dead_letter_subscription")
+		topicName    = flags.String("topic", "", "topic of the pushes, `projects/P/topics/T`; the default is NAME-pushes if the subscription is NAME-dead-letters")
+		pattern      = flags.String("match", "*", "only these images, `REPOSITORY[:TAG]`; both may be globs")
+		reason       = flags.String("reason", "", "only those with this `REASON`, as the table shows it")
 		since        age
-		limit        = flags.Int("limit", 0, "how many at most, a `NUMBER`; 0 is all")
-		apply        = flags.Bool("apply", false, "queue them again; without it nothing is changed")
+		limit        = flags.Int("limit", 0, "at most this `NUMBER`; 0 is all")
+		apply        = flags.Bool("apply", false, "queue them again; without this flag nothing is changed")
 	)
 	flags.Var(&since, "since", "only those that died less than this `DURATION` ago, such as 90m or 48h; 0s is all")
 	if err := parse(flags, replayUsage, args, out); err != nil {
@@ -50,7 +50,7 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	case flags.NArg() > 0:
 		return fmt.Errorf("replay takes flags and no arguments, and %.100q is one", flags.Arg(0))
 	case *subscription == "":
-		return errors.New("-subscription is missing: Terraform's output dead_letter_subscription has it")
+		return errors.New("-subscription is missing: it is Terraform's output dead_letter_subscription")
 	case *limit < 0:
 		return fmt.Errorf("-limit is %d; it takes a number of letters, and 0 for all of them", *limit)
 	}
@@ -59,7 +59,7 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	if *topicName == "" {
 		if *topicName = pushesTopic(*subscription); *topicName == "" {
-			return errors.New("-topic is missing: it is known only where the subscription is called NAME-dead-letters")
+			return errors.New("-topic is missing: it has a default only if the subscription is called NAME-dead-letters")
 		}
 	}
 	topic, err := pubsub.ParseTopic(*topicName)
@@ -77,7 +77,7 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, letters.Close()) }()
 	if emulator != "" {
-		fmt.Fprintf(out, "PUBSUB_EMULATOR_HOST is set: these are the letters of %s\n\n", emulator)
+		fmt.Fprintf(out, "PUBSUB_EMULATOR_HOST is set: these dead letters are from %s\n\n", emulator)
 	}
 
 	died := time.Now().Add(-time.Duration(since))
@@ -85,7 +85,7 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	waiting, chosen, replayed := 0, 0, 0
 	end := func(err error) error {
 		if ctx.Err() != nil {
-			err = errors.New("interrupted; what was not queued again still waits")
+			err = errors.New("interrupted; what was not queued again is still there")
 		}
 		return errors.Join(err, table.end(waiting, chosen, replayed, *apply))
 	}
@@ -104,7 +104,7 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 			}
 			push, err := dockerhub.Decode(letter.Data)
 			if err != nil {
-				table.add(letter, "(no push: it stays)")
+				table.add(letter, "(not a push: it stays)")
 			} else if match.Matches(push.Repository, push.Tag) {
 				table.add(letter, push.Repository+":"+push.Tag)
 				these = append(these, letter)
@@ -201,12 +201,12 @@ func (t *letterTable) end(waiting, chosen, replayed int, apply bool) error {
 		for _, reason := range slices.Sorted(maps.Keys(t.seen)) {
 			reasons = append(reasons, fmt.Sprintf("%s (%d)", reason, t.seen[reason]))
 		}
-		fmt.Fprintf(t.out, "\nNone of them was chosen. Their reasons: %s\n", strings.Join(reasons, ", "))
+		fmt.Fprintf(t.out, "\nNone was selected. Their reasons: %s\n", strings.Join(reasons, ", "))
 	}
 	verdict := "nothing was changed; -apply queues them again"
 	if apply {
 		verdict = fmt.Sprintf("%d queued again", replayed)
 	}
-	_, err := fmt.Fprintf(t.out, "\n%s seen, %d chosen: %s\n", count(waiting, "dead letter", "dead letters"), chosen, verdict)
+	_, err := fmt.Fprintf(t.out, "\n%s found, %d selected: %s\n", count(waiting, "dead letter", "dead letters"), chosen, verdict)
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -34,11 +36,16 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/getto-systems/hubrelay/functions/notify"
+	"github.com/getto-systems/hubrelay/functions/webhook"
+	"github.com/getto-systems/hubrelay/internal/check"
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/gcptest"
+	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 	"github.com/getto-systems/hubrelay/internal/hub/hubtest"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/skip"
+	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
 // The stories are in testdata/script, a file each: the command as people use it,
@@ -57,11 +64,23 @@ import (
 //	pubsub [FILE]          start a Pub/Sub that PUBSUB_EMULATOR_HOST names, with the
 //	                       topic TOPIC, and dead letters of the file: JSON, as in letter
 //	queued                 write what was queued in TOPIC
+//	gitlab start TOKEN     start a GitLab that GITLAB_URL names. Its project
+//	                       acme/images/api has this trigger token
+//	gitlab access TOKEN    give it an access token with read_api
+//	slack start TOKEN      start a Slack that SLACK_API_URL names, with a bot of this
+//	                       token in the channel C0123456789
+//	functions FILE         start Webhook and Notify, with the settings of a file and
+//	                       then of the story, and a Trigger that turns strangers
+//	                       away: WEBHOOK_URL, NOTIFY_URL and TRIGGER_URL name them
 //	silence                listen at an address, SILENT, where nobody answers
-//	needs TOOL …           skip the story where a tool is not in .tools
+//	needs TOOL …           skip the story where a tool is not in .tools; for terraform,
+//	                       where it cannot init the folder terraform
 //
 // and the programs
 //
+//	ends CODE COMMAND …    run a command, which has to end with a code
+//	plain COMMAND …        run a command, and replace what differs each time in what it
+//	                       writes: tokens, addresses, the story's folder, the version
 //	into FILE COMMAND …    run a command with its output in a file, which waitfor
 //	                       reads, and interrupt it together with its children
 //	mistakes FILE          run the commands of a file, and show what each writes
@@ -118,12 +137,18 @@ func runStories(t *testing.T, dir string, env map[string]string) {
 			for name, value := range env {
 				e.Setenv(name, value)
 			}
+			for _, variable := range os.Environ() { // such as where Terraform finds its providers
+				if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TF_CLI_") || strings.HasPrefix(name, "TF_PLUGIN_") {
+					e.Setenv(name, value)
+				}
+			}
 			e.Setenv("LEDGER", "firestore:projects/demo/databases/"+strings.TrimPrefix(filepath.Base(e.WorkDir), "script-"))
 			e.Values[storyKey{}] = &story{t: e.T().(testing.TB)}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfor": waitFor, "sandbox": tellSandbox, "hub": tellHub, "pubsub": startPubSub, "queued": showQueued, "silence": beSilent, "needs": needs,
+			"gitlab": tellGitLab, "slack": startSlack, "functions": startFunctions,
 		},
 	})
 }
@@ -132,6 +157,7 @@ func runStories(t *testing.T, dir string, env map[string]string) {
 type story struct {
 	t      testing.TB
 	hub    *elsewhere
+	gitlab *gitlabtest.Server
 	pushes *pstest.Server
 }
 
@@ -228,6 +254,13 @@ func beSilent(ts *testscript.TestScript, neg bool, args []string) {
 func needs(ts *testscript.TestScript, neg bool, args []string) {
 	require(ts, !neg && len(args) > 0, "needs TOOL …")
 	for _, tool := range args {
+		if tool == "terraform" {
+			init := exec.Command(tool, "-chdir="+ts.MkAbs("terraform"), "init", "-input=false")
+			if out, err := init.CombinedOutput(); err != nil {
+				skip.UnlessCI(of(ts).t, fmt.Sprintf("what is deployed with Terraform: there is no terraform, or its providers could not be had: %v %s", err, out))
+			}
+			continue
+		}
 		if _, err := os.Stat(filepath.Join(ts.Getenv("REPOSITORY"), ".tools", tool)); err != nil {
 			skip.UnlessCI(of(ts).t, tool+" is not in .tools: run make tools")
 		}
@@ -284,6 +317,61 @@ func tellHub(ts *testscript.TestScript, neg bool, args []string) {
 	digest, err := s.hub.push(args[1], at)
 	ts.Check(err)
 	ts.Setenv("DIGEST", digest)
+}
+
+// serve runs a server until the story ends, and has a variable name it.
+func serve(ts *testscript.TestScript, variable string, handler func(url string) http.Handler) {
+	var h http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
+	ts.Defer(server.Close)
+	h = handler(server.URL)
+	ts.Setenv(variable, server.URL)
+}
+
+func tellGitLab(ts *testscript.TestScript, neg bool, args []string) {
+	s := of(ts)
+	require(ts, !neg && len(args) == 2 && (args[0] == "start" || args[0] == "access" && s.gitlab != nil), "gitlab start TOKEN | access TOKEN")
+	if args[0] == "access" {
+		s.gitlab.AddAccessToken(gitlabtest.AccessToken{Token: args[1], Scopes: []string{"read_api"}, Maintainer: true})
+		return
+	}
+	serve(ts, "GITLAB_URL", func(url string) http.Handler {
+		s.gitlab = gitlabtest.New(url)
+		s.gitlab.AddProject(gitlabtest.Project{ID: 7, Path: "acme/images/api", Token: args[1], VariablesRole: gitlabtest.RoleNoOne})
+		return s.gitlab
+	})
+}
+
+func startSlack(ts *testscript.TestScript, neg bool, args []string) {
+	require(ts, !neg && len(args) == 2 && args[0] == "start", "slack start TOKEN")
+	serve(ts, "SLACK_API_URL", func(string) http.Handler {
+		fake := slacktest.New(args[1])
+		fake.AddChannel("C0123456789", "images")
+		return fake
+	})
+	ts.Setenv("SLACK_API_URL", ts.Getenv("SLACK_API_URL")+"/")
+}
+
+// nowhere takes what is published.
+type nowhere struct{}
+
+func (nowhere) Publish(context.Context, []byte, map[string]string) (string, error) { return "1", nil }
+
+func startFunctions(ts *testscript.TestScript, neg bool, args []string) {
+	require(ts, !neg && len(args) == 1, "functions FILE")
+	file, _, err := check.ParseEnv(ts.ReadFile(args[0]))
+	ts.Check(err)
+	getenv := func(name string) string { return cmp.Or(ts.Getenv(name), file[name]) }
+	w, err := webhook.ReadSettings(getenv)
+	ts.Check(err)
+	n, err := notify.ReadSettings(getenv)
+	ts.Check(err)
+	quiet := slog.New(slog.DiscardHandler)
+	serve(ts, "WEBHOOK_URL", func(string) http.Handler { return webhook.New(w.Tokens, nowhere{}, quiet) })
+	serve(ts, "NOTIFY_URL", func(string) http.Handler { return notify.New(n.Notify, quiet) })
+	serve(ts, "TRIGGER_URL", func(string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Forbidden", http.StatusForbidden) })
+	})
 }
 
 // The names that terraform/ gives.

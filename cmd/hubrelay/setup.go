@@ -29,12 +29,12 @@ type file struct {
 
 // written are the files without their texts; the last one says what is next.
 var written = []file{
-	{name: "terraform.tfvars", about: "what to deploy, for Terraform", mode: 0o644},
-	{name: "secrets.env", about: "the secrets, with two to fill in; nobody else may read it", mode: 0o600},
-	{name: ".gitignore", about: "keeps the secrets out of git", mode: 0o644},
+	{name: "terraform.tfvars", about: "the settings for Terraform", mode: 0o644},
+	{name: "secrets.env", about: "the secrets, two of which you fill in; only you can read it", mode: 0o600},
+	{name: ".gitignore", about: "keeps the secrets out of Git", mode: 0o644},
 	{name: ".gitlab-ci.yml", about: "the pipeline, for the GitLab project", mode: 0o644},
 	{name: "slack-manifest.yml", about: "the Slack app", mode: 0o644},
-	{name: "NEXT.md", about: "what is left to do, as it stands below", mode: 0o644},
+	{name: "NEXT.md", about: "what is left to do, as shown below", mode: 0o644},
 }
 
 //go:embed setup/*.tmpl

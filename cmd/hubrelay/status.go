@@ -22,11 +22,11 @@ import (
 
 const statusUsage = `Usage: hubrelay status [FLAGS]
 
-Shows the promotions of late, the newest first: what is under way, what failed,
-what has never reported, what to mend, and where missed pushes are not looked for.
+Shows recent promotions, the newest first: what is in progress, what failed, what
+never reported, and what to fix. It also says which missed pushes are not looked for.
 
-It uses Google's application default credentials: gcloud auth application-default
-login; or FIRESTORE_EMULATOR_HOST, where that is set.
+It uses Google's application default credentials (gcloud auth application-default
+login), or FIRESTORE_EMULATOR_HOST if that is set.
 
 Flags:
 `
@@ -66,13 +66,13 @@ func status(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("status", flag.ContinueOnError)
 	since := age(7 * 24 * time.Hour)
 	var (
-		name    = flags.String("ledger", os.Getenv("LEDGER"), "`firestore:projects/P/databases/D`: Terraform's output ledger; or LEDGER in the environment")
-		pattern = flags.String("match", "*", "which images, `REPOSITORY[:TAG]`; both may be globs")
-		state   = flags.String("state", "", "which states, `STATE[,STATE]`: "+strings.Join(states, ", "))
-		notes   = flags.Bool("notes", false, "releases, deploys and other news that is of no promotion, too")
-		asJSON  = flags.Bool("json", false, "as a JSON array")
+		name    = flags.String("ledger", os.Getenv("LEDGER"), "`firestore:projects/P/databases/D`: Terraform's output ledger; the default is LEDGER")
+		pattern = flags.String("match", "*", "only these images, `REPOSITORY[:TAG]`; both may be globs")
+		state   = flags.String("state", "", "only these states, `STATE[,STATE]`: "+strings.Join(states, ", "))
+		notes   = flags.Bool("notes", false, "also show releases, deploys and other messages that belong to no promotion")
+		asJSON  = flags.Bool("json", false, "print a JSON array")
 	)
-	flags.Var(&since, "since", "how old at most, a `DURATION` such as 90m or 48h")
+	flags.Var(&since, "since", "promotions of the last `DURATION`, such as 90m or 48h")
 	if err := parse(flags, statusUsage, args, out); err != nil {
 		return err
 	}
@@ -80,11 +80,11 @@ func status(ctx context.Context, args []string, out io.Writer) error {
 	case flags.NArg() > 0:
 		return fmt.Errorf("status takes flags and no arguments, and %.100q is one", flags.Arg(0))
 	case *name == "":
-		return errors.New("-ledger is missing: Terraform's output ledger has it")
+		return errors.New("-ledger is missing: it is Terraform's output ledger")
 	case strings.HasPrefix(*name, "memory:"):
-		return errors.New("-ledger: what a function keeps in its own memory cannot be read from here")
+		return errors.New("-ledger: a ledger in the memory of a function cannot be read from here")
 	case !strings.HasPrefix(*name, "firestore:"):
-		return fmt.Errorf("-ledger: %.200q is not firestore:projects/PROJECT/databases/DATABASE; Terraform's output ledger has it", *name)
+		return fmt.Errorf("-ledger: %.200q is not firestore:projects/PROJECT/databases/DATABASE, as Terraform's output ledger is", *name)
 	}
 	match, err := dockerhub.ParsePattern(*pattern)
 	if err != nil {
@@ -96,7 +96,7 @@ func status(ctx context.Context, args []string, out io.Writer) error {
 	}
 	for _, s := range wanted {
 		if !slices.Contains(states, s) {
-			return fmt.Errorf("-state: %q is none of %s", s, strings.Join(states, ", "))
+			return fmt.Errorf("-state: %q is not one of %s", s, strings.Join(states, ", "))
 		}
 	}
 	promotions, err := ledger.Open(*name)
@@ -139,7 +139,7 @@ func status(ctx context.Context, args []string, out io.Writer) error {
 // words.
 func uncovered(out io.Writer, rules map[string]ledger.Rules) error {
 	if rules == nil {
-		_, err := fmt.Fprintln(out, "\nMissed pushes are not looked for: Docker Hub has never been asked. Is RECONCILE=off set, or does nobody call /reconcile?")
+		_, err := fmt.Fprintln(out, "\nMissed pushes are not looked for: Docker Hub was never asked. Is RECONCILE off, or does nothing call /reconcile?")
 		return err
 	}
 	namespaces, globs := route.Namespaces(slices.Sorted(maps.Keys(rules)))
@@ -147,7 +147,7 @@ func uncovered(out io.Writer, rules map[string]ledger.Rules) error {
 		return nil
 	}
 	where := cmp.Or(strings.Join(namespaces, ", "), "none")
-	_, err := fmt.Fprintf(out, "\nMissed pushes of %s are looked for in the namespaces that other routes name only: %s.\n", strings.Join(globs, ", "), where)
+	_, err := fmt.Fprintf(out, "\nMissed pushes of %s are looked for only in the namespaces that other routes name: %s.\n", strings.Join(globs, ", "), where)
 	return err
 }
 
@@ -186,7 +186,7 @@ func table(out io.Writer, found []promotion, now time.Time) error {
 	var hints []string
 	for _, p := range found {
 		fmt.Fprintf(rows, "%s\t%s\t%s\t%d\t%s\t%s\n", subject(p), p.State, howLong(now.Sub(p.UpdatedAt)), p.Requests, cmp.Or(p.Reason, "-"), cmp.Or(p.PipelineURL, "-"))
-		// What to mend is long, and the same for many: it stands below, once.
+		// What to fix is long, and the same for many: it stands below, once.
 		if hint := p.Reason + ": " + p.Hint; p.Hint != "" && !slices.Contains(hints, hint) {
 			hints = append(hints, hint)
 		}

@@ -14,9 +14,11 @@ import (
 
 const versionUsage = `Usage: hubrelay version [FLAGS]
 
-Says which version this is, the commit that it was built from where that is
-known, and for what it was built. A deployed function says its own version in
-the header Hubrelay-Version of GET /ready.
+Prints the version, the commit that it was built from if that is known, and the
+platform that it was built for. A deployed function has its version in the header
+Hubrelay-Version of GET /ready.
+
+Flags:
 `
 
 // buildInfo is what hubrelay version -json writes.
@@ -30,12 +32,12 @@ type buildInfo struct {
 
 func versionCommand(_ context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("version", flag.ContinueOnError)
-	asJSON := flags.Bool("json", false, "write one JSON object")
+	asJSON := flags.Bool("json", false, "print one JSON object")
 	if err := parse(flags, versionUsage, args, out); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("version takes no arguments, and was given %.50q", flags.Arg(0))
+		return fmt.Errorf("version takes flags and no arguments, and %.50q is one", flags.Arg(0))
 	}
 	b := buildInfo{Version: version.Number, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	b.Commit, b.Changed = version.Commit()

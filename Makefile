@@ -16,7 +16,7 @@ RACE := $(if $(CI),-race)
 .PHONY: help run test lint fmt chaos simulate mutants fuzz cover bench tools template screenshots
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -fast")
 	@go run ./cmd/hubrelay local $(FLAGS)

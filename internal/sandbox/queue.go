@@ -173,6 +173,9 @@ func (q *Queue) Deliver(ctx context.Context) {
 					return
 				}
 				q.clock.count(1)
+				if subscription == q.notify && q.server != nil {
+					q.kept.put(m)
+				}
 				q.received.Add(1)
 				running.Go(func() {
 					defer q.clock.count(-1)
@@ -256,8 +259,12 @@ func (q *Queue) waitAfter(attempt int, acknowledged bool) time.Duration {
 func (q *Queue) letters() int { return q.kept.count() }
 
 // replay queues the dead letters that match again, as the command does, and
-// returns how many those are. What others have taken is left to them.
+// returns how many those are. What others have taken is left to them. A letter
+// that was published just now is waited for.
 func (q *Queue) replay(ctx context.Context, match func(*pubsubpb.PubsubMessage) bool) (n int, err error) {
+	for end := time.Now().Add(settleTime); q.untaken() > 0 && time.Now().Before(end); {
+		pause(ctx, time.Millisecond)
+	}
 	for _, letter := range q.kept.take(match) {
 		attributes := maps.Clone(letter.Message.Attributes)
 		attributes[pubsub.ReplayedAttribute] = q.clock.now().UTC().Format(time.RFC3339Nano)
@@ -317,12 +324,9 @@ func publishTime(m *pubsubapi.Message) time.Time {
 	return m.PublishTime.UTC().Truncate(time.Millisecond)
 }
 
-// bury keeps a dead letter, and pushes it until the answer acknowledges it: no
-// policy counts these attempts.
+// bury pushes a dead letter until the answer acknowledges it: no policy counts
+// these attempts.
 func (q *Queue) bury(ctx context.Context, m *pubsubapi.Message) {
-	if q.server != nil {
-		q.kept.put(m)
-	}
 	if q.Dead != nil {
 		q.Dead(m)
 	}

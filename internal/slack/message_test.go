@@ -53,7 +53,6 @@ func shown(t *testing.T, blocks []api.Block) [][]string {
 // What the golden messages, which have everything, do not show.
 func TestWhatPeopleRead(t *testing.T) {
 	t.Parallel()
-	const digest = "sha256:0123456789abcdef0123456789abcdef"
 	for _, c := range []struct {
 		name     string
 		message  Message

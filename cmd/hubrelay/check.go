@@ -34,11 +34,11 @@ functions what can be asked without side effects, and takes 30 seconds at most.
 
 Settings have the names that the functions read, such as ROUTES and
 GITLAB_TRIGGER_TOKENS. A file takes precedence over the environment. Terraform's
-outputs contain no secrets: they come from -env or from the environment, where the
-names that Terraform reads work, too (TF_VAR_gitlab_trigger_tokens). WEBHOOK_URL,
-NOTIFY_URL and TRIGGER_URL are the addresses of the functions. With an access token
-in GITLAB_API_TOKENS, much more of GitLab can be checked, and a wrong trigger token
-can be told from a wrong project.
+outputs have all settings but the secrets: these come from -env or from the
+environment, where the names that Terraform reads work, too
+(TF_VAR_gitlab_trigger_tokens). WEBHOOK_URL, NOTIFY_URL and TRIGGER_URL are the
+addresses of the functions. With an access token in GITLAB_API_TOKENS, much more of
+GitLab can be checked, and a wrong trigger token can be told from a wrong project.
 
 Each finding is pass, warn, fail, skip or unknown. skip means that nothing was
 asked, because something it needs is wrong or was not given. unknown means that

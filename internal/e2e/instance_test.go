@@ -37,12 +37,16 @@ func newInstance(t *testing.T, name, target string, settings map[string]string) 
 	for name, value := range settings {
 		i.env = append(i.env, name+"="+value)
 	}
-	i.start()
+	if i.start(); t.Failed() {
+		t.FailNow()
+	}
 	t.Cleanup(func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		_ = i.cmd.Process.Kill()
-		<-i.done
+		if i.cmd.Process != nil {
+			_ = i.cmd.Process.Kill()
+			<-i.done
+		}
 		_ = log.Close()
 	})
 	return i
@@ -77,6 +81,9 @@ func (i *instance) start() {
 func (i *instance) restart(signal syscall.Signal) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.cmd.Process == nil {
+		return // it could not be started, which has been said
+	}
 	_ = i.cmd.Process.Signal(signal)
 	<-i.done
 	i.start()

@@ -649,6 +649,48 @@ run "variable_with_a_hyphen" {
   expect_failures = [var.routes]
 }
 
+run "key_too_long_with_library" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/key_too_long_with_library.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "mention_too_short" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/mention_too_short.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
+run "mention_too_long" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    routes = jsondecode(file("tests/routes/refused/mention_too_long.json"))
+  }
+
+  expect_failures = [var.routes]
+}
+
 run "mention_unknown" {
   command = plan
 

@@ -530,6 +530,162 @@ run "gitlab_api_tokens_without_a_route" {
   expect_failures = [var.gitlab_api_tokens]
 }
 
+run "gitlab_url_without_a_host" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://:443"
+  }
+
+  expect_failures = [var.gitlab_url]
+}
+
+run "gitlab_url_with_port_0" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://gitlab.example.com:0"
+  }
+
+  expect_failures = [var.gitlab_url]
+}
+
+run "gitlab_url_with_a_port_too_high" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://gitlab.example.com:65536"
+  }
+
+  expect_failures = [var.gitlab_url]
+}
+
+run "gitlab_url_with_a_space" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://gitlab.example.com/a\u00a0b"
+  }
+
+  expect_failures = [var.gitlab_url]
+}
+
+run "gitlab_url_with_a_percent_sign" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://gitlab.example.com/%zz"
+  }
+
+  expect_failures = [var.gitlab_url]
+}
+
+run "registry_with_a_port_too_high" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    registry = "https://registry.example.com:99999"
+  }
+
+  expect_failures = [var.registry]
+}
+
+run "gitlab_trigger_tokens_with_a_space" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_trigger_tokens = { "*" = "canary gitlab" }
+  }
+
+  expect_failures = [var.gitlab_trigger_tokens]
+}
+
+run "gitlab_trigger_tokens_with_a_line_break" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_trigger_tokens = { "*" = "canary-gitlab\n" }
+  }
+
+  expect_failures = [var.gitlab_trigger_tokens]
+}
+
+run "gitlab_api_tokens_with_a_letter_outside_of_ascii" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_api_tokens = { "*" = "glpat-canäry" }
+    secret_versions   = { gitlab_api_tokens = 1 }
+  }
+
+  expect_failures = [var.gitlab_api_tokens]
+}
+
+run "notify_tokens_that_a_url_would_not_keep" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    notify_tokens   = ["canary/notify+0123456789"]
+    secret_versions = { notify_tokens = 1 }
+  }
+
+  expect_failures = [var.notify_tokens]
+}
+
+run "silent_after_is_too_long" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    silent_after = "9999999h"
+  }
+
+  expect_failures = [var.silent_after]
+}
+
 run "silent_after_is_no_time" {
   command = plan
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/getto-systems/hubrelay/internal/check"
@@ -34,8 +34,9 @@ Docker Hub, Slack and the functions what can be asked without side effects, for
                                             by which rule not
 
 Settings have the names that the functions read, such as ROUTES and
-GITLAB_TRIGGER_TOKENS. A file counts before the environment. Secrets are in no
-output of Terraform: they come from the environment, also as Terraform gets them
+GITLAB_TRIGGER_TOKENS. A file counts before the environment, of which with the
+outputs of Terraform only secrets and addresses are read. Secrets are in no output:
+they come from the environment, also as Terraform gets them
 (TF_VAR_gitlab_trigger_tokens), or from -env. WEBHOOK_URL, NOTIFY_URL and
 TRIGGER_URL are the addresses of the functions. With an access token in
 GITLAB_API_TOKENS much more of GitLab can be looked at, and a wrong trigger token
@@ -130,9 +131,13 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 
 // readSettings says where settings come from: a file counts before what Terraform
 // has, and that before the environment, where the variables by which Terraform
-// gets its secrets count last.
+// gets its secrets count last. How functions are set that are deployed, their
+// deploy alone says: names such as REGISTRY mean something else to others.
 func readSettings(o *check.Options, env, terraform string) error {
 	var file, outputs map[string]string
+	if env == "-" && terraform == "-" {
+		return errors.New("-env and -terraform cannot both be standard input")
+	}
 	if env != "" {
 		text, err := readSource(env)
 		if err != nil {
@@ -151,15 +156,21 @@ func readSettings(o *check.Options, env, terraform string) error {
 			return fmt.Errorf("-terraform: %w", err)
 		}
 	}
-	variables := map[string]string{}
+	values := map[string]string{}
 	for _, name := range check.Names {
-		value, err := check.Variable(name, os.Getenv)
-		if err != nil {
-			return err
+		value, given := file[name]
+		if !given {
+			value = outputs[name]
 		}
-		variables[name] = value
+		if !given && value == "" && (!o.Deployed || slices.Contains(check.Secrets, name) || slices.Contains(check.Addresses, name)) {
+			var err error
+			if value, err = check.Environment(name, os.Getenv); err != nil {
+				return err
+			}
+		}
+		values[name] = value
 	}
-	o.Getenv = func(name string) string { return cmp.Or(file[name], outputs[name], os.Getenv(name), variables[name]) }
+	o.Getenv = func(name string) string { return values[name] }
 	return nil
 }
 

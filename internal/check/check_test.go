@@ -127,10 +127,16 @@ func TestFindings(t *testing.T) {
 		}},
 
 		// Settings.
-		{"a file with a name that nobody reads", func(w *world) { w.options.Names = []string{"ROUTES", "GITLAB_TRIGGER_TOKEN"} }, []want{
-			{"settings.names GITLAB_TRIGGER_TOKEN", "warn", "is not a setting", "no function reads it"},
+		{"a file with a misspelt name", func(w *world) { w.options.Names = []string{"ROUTES", "GITLAB_TRIGGER_TOKEN"} }, []want{
+			{"settings.names GITLAB_TRIGGER_TOKEN", "warn", "is not a setting of hubrelay, and GITLAB_TRIGGER_TOKENS is", "Correct the name"},
+		}},
+		{"a file with a name in lower case", func(w *world) { w.options.Names = []string{"registry_auth"} }, []want{
+			{"settings.names registry_auth", "warn", "and REGISTRY_AUTH is", ""},
 		}},
 		{"a file whose names are all read", func(w *world) { w.options.Names = []string{"ROUTES", "TOPIC"} }, []want{{"settings.names", "pass", "2 settings", ""}}},
+		{"a file with names of others", func(w *world) {
+			w.options.Names = []string{"WEBHOOK_TOKENS", "WEBHOOK_TOKEN", "TF_VAR_webhook_tokens", "TF_VAR_slack_bot_token", "COSIGN_PASSWORD", "PATH", "A"}
+		}, []want{{"settings.names", "pass", "1 setting,", ""}}},
 		{"a webhook token that is too short", set("WEBHOOK_TOKENS", "canary"), []want{
 			{"settings.webhook WEBHOOK_TOKENS", "fail", "shorter than 20 characters", "Set WEBHOOK_TOKENS"},
 			{"deployed.webhook_token token 1 of 1", "skip", "needs settings.webhook WEBHOOK_TOKENS, which failed", ""},

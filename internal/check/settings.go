@@ -6,12 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agext/levenshtein"
+
 	"github.com/getto-systems/hubrelay/functions/notify"
 	"github.com/getto-systems/hubrelay/functions/trigger"
 	"github.com/getto-systems/hubrelay/functions/webhook"
 )
 
-// The addresses of the functions, which no function reads itself.
 const (
 	webhookURL = "WEBHOOK_URL"
 	notifyURL  = "NOTIFY_URL"
@@ -29,8 +30,11 @@ var Names = []string{
 	webhookURL, notifyURL, triggerURL,
 }
 
-// secrets are settings that are in no output of Terraform.
-var secrets = []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS", "REGISTRY_AUTH", "SLACK_BOT_TOKEN", "NOTIFY_TOKENS"}
+// Addresses are settings that no function reads itself.
+var Addresses = []string{webhookURL, notifyURL, triggerURL}
+
+// Secrets are settings that are in no output of Terraform.
+var Secrets = []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS", "REGISTRY_AUTH", "SLACK_BOT_TOKEN", "NOTIFY_TOKENS"}
 
 // fromDeploy are settings that a deploy makes, and what stands for them before
 // it.
@@ -138,7 +142,7 @@ func (c *checker) mistakes(id string, err error, wrong map[string]*probe, said m
 		}
 		said[name+text] = true
 		r := fail("Set "+name+" as the page says. A function with a mistake in its settings does not start.", "%s", text)
-		if c.Deployed && c.get(name) == "" && slices.Contains(secrets, name) {
+		if c.Deployed && c.get(name) == "" && slices.Contains(Secrets, name) {
 			r = notAsked("is not given here; what is deployed has its own")
 		}
 		p := c.known(id, name, r)
@@ -148,19 +152,34 @@ func (c *checker) mistakes(id string, err error, wrong map[string]*probe, said m
 	}
 }
 
-// names says which settings of a file nobody reads.
+// names says which names of a file look like that of a setting which is not there.
+// Others are somebody else's: a file may be a whole environment.
 func (c *checker) names() {
-	unknown := false
+	known := 0
+	var misspelt []string
 	for _, name := range c.Options.Names {
 		if slices.Contains(Names, name) {
-			continue
+			known++
+		} else if meant := nearest(name, Names); meant != "" && !slices.Contains(c.Options.Names, meant) {
+			misspelt = append(misspelt, name)
+			c.known("settings.names", name, warn("Correct the name to "+meant+", or take it out.", "is not a setting of hubrelay, and %s is", meant))
 		}
-		unknown = true
-		c.known("settings.names", name, warn("Take it out, or correct its name: no function reads it.", "is not a setting of hubrelay"))
 	}
-	if !unknown {
-		c.known("settings.names", "", pass("%s, each of which is read", count(len(c.Options.Names), "setting")))
+	if len(misspelt) == 0 {
+		c.known("settings.names", "", pass("%s, and no name that looks like another", count(known, "setting")))
 	}
+}
+
+// nearest returns the word that most likely was meant, or "" where none is within
+// two slips of the finger.
+func nearest(typed string, words []string) string {
+	best, least := "", 3
+	for _, word := range words {
+		if d := levenshtein.Distance(strings.ToUpper(typed), word, nil); d < least {
+			best, least = word, d
+		}
+	}
+	return best
 }
 
 func (c *checker) issuer(s settings) {

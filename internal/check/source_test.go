@@ -155,7 +155,7 @@ func TestTheExampleOfTerraform(t *testing.T) {
 	}
 }
 
-func TestSecretsAsTerraformGetsThem(t *testing.T) {
+func TestSettingsOfAnEnvironment(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, variable, value, want, err string }{
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", `["one","two"]`, "one\ntwo", ""},
@@ -165,13 +165,16 @@ func TestSecretsAsTerraformGetsThem(t *testing.T) {
 		{"SLACK_BOT_TOKEN", "TF_VAR_slack_bot_token", " xoxb-1\n", "xoxb-1", ""},
 		{"REGISTRY_AUTH", "TF_VAR_registry_auth", `{"auths":{}}`, `{"auths":{}}`, ""},
 		{"ROUTES", "TF_VAR_routes", `{}`, "", ""},
+		{"ROUTES", "ROUTES", " {} ", "{}", ""},
+		{"LANGUAGE", "LANGUAGE", "ja", "ja", ""},
+		{"LANGUAGE", "LANGUAGE", "en_US:en", "", ""},
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", "", "", ""},
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", "canary", "", "TF_VAR_webhook_tokens is not a list"},
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", `[["canary"]]`, "", "TF_VAR_webhook_tokens is not a list"},
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", strings.Repeat("[", 50_000) + "canary", "", "brackets"},
 		{"GITLAB_TRIGGER_TOKENS", "TF_VAR_gitlab_trigger_tokens", `["canary"]`, "", "TF_VAR_gitlab_trigger_tokens is not a map"},
 	} {
-		got, err := check.Variable(c.name, func(name string) string {
+		got, err := check.Environment(c.name, func(name string) string {
 			if name == c.variable {
 				return c.value
 			}
@@ -196,7 +199,7 @@ func FuzzSources(f *testing.F) {
 			_, _ = route.Parse(values["ROUTES"])
 		}
 		for _, name := range []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS"} {
-			_, _ = check.Variable(name, func(string) string { return text })
+			_, _ = check.Environment(name, func(string) string { return text })
 		}
 	})
 }

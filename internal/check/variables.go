@@ -13,6 +13,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
+
+	"github.com/getto-systems/hubrelay/internal/slack"
 )
 
 // variables are the inputs of terraform/ that are settings of the functions. Routes
@@ -120,11 +122,24 @@ func mistake(all hcl.Diagnostics) error {
 	return errors.New("it cannot be read")
 }
 
-// Variable returns a secret from the variable by which Terraform gets it, such as
-// TF_VAR_webhook_tokens for WEBHOOK_TOKENS, or "". The error repeats no value.
-func Variable(name string, getenv func(string) string) (string, error) {
-	variable := "TF_VAR_" + strings.ToLower(name)
-	text := strings.TrimSpace(getenv(variable))
+// Environment returns a setting from an environment: by its name, or a secret by the
+// variable by which Terraform gets it, such as TF_VAR_webhook_tokens for
+// WEBHOOK_TOKENS, or "". The error repeats no value.
+func Environment(name string, getenv func(string) string) (string, error) {
+	value := strings.TrimSpace(getenv(name))
+	// The name is gettext's, too, with values such as en_US:en.
+	if name == "LANGUAGE" && value != string(slack.En) && value != string(slack.Ja) {
+		return "", nil
+	}
+	if value != "" {
+		return value, nil
+	}
+	return variable(name, getenv)
+}
+
+func variable(name string, getenv func(string) string) (string, error) {
+	from := "TF_VAR_" + strings.ToLower(name)
+	text := strings.TrimSpace(getenv(from))
 	if text == "" {
 		return "", nil
 	}
@@ -134,13 +149,13 @@ func Variable(name string, getenv func(string) string) (string, error) {
 	case "WEBHOOK_TOKENS", "NOTIFY_TOKENS":
 		var tokens []string
 		if err := decodeValue(text, cty.List(cty.String), &tokens); err != nil {
-			return "", fmt.Errorf(`%s is not a list of texts, such as ["…"]: %w`, variable, err)
+			return "", fmt.Errorf(`%s is not a list of texts, such as ["…"]: %w`, from, err)
 		}
 		return strings.Join(tokens, "\n"), nil
 	case "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS":
 		var tokens map[string]string
 		if err := decodeValue(text, cty.Map(cty.String), &tokens); err != nil {
-			return "", fmt.Errorf(`%s is not a map of texts, such as {"*" = "…"}: %w`, variable, err)
+			return "", fmt.Errorf(`%s is not a map of texts, such as {"*" = "…"}: %w`, from, err)
 		}
 		raw, err := json.Marshal(tokens)
 		return string(raw), err

@@ -560,6 +560,7 @@ func onlyReady(status int) http.Handler {
 			return
 		}
 		rw.WriteHeader(status)
+		_, _ = rw.Write([]byte(`{"error":"x"}`))
 	})
 }
 

@@ -2,7 +2,11 @@ package check
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
+	"html"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -238,6 +242,13 @@ func newRedactor(getenv func(string) string) func(string) string {
 			text, _ := entry[key].(string)
 			hidden = append(hidden, text)
 		}
+		auth, _ := entry["auth"].(string)
+		plain, _ := base64.RawStdEncoding.DecodeString(strings.TrimRight(auth, "="))
+		_, password, _ := strings.Cut(string(plain), ":")
+		hidden = append(hidden, password)
+	}
+	for _, secret := range hidden { // as they look in a URL or a page
+		hidden = append(hidden, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret))
 	}
 	// The longest first, for one may begin with another.
 	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
@@ -247,8 +258,13 @@ func newRedactor(getenv func(string) string) func(string) string {
 			pairs = append(pairs, s, "[secret]")
 		}
 	}
-	return strings.NewReplacer(pairs...).Replace
+	known := strings.NewReplacer(pairs...)
+	return func(text string) string { return token.ReplaceAllString(known.Replace(text), "[secret]") }
 }
+
+// token is what tokens of GitLab, Slack and Docker Hub look like, for one that stands
+// in the place of another setting.
+var token = regexp.MustCompile(`\b(?:(?:glpat|glptt|glcbt|gldt|glrt|glft|glsoat)-|xox[a-z]-|xapp-|dckr_[a-z]+_)[A-Za-z0-9._-]{8,}`)
 
 // minSecret is how long what is taken out of texts is at least: what is shorter is
 // no token, and may be a word.

@@ -36,6 +36,9 @@ func (c *checker) slack(s settings) {
 		}
 		return pass("%s", strings.Join(who.Scopes, ", "))
 	})
+	if routes := s.need("ROUTES"); len(routes) > 0 {
+		c.add("slack.channel", "", routes, nil)
+	}
 	for _, channel := range channels(s) {
 		c.add("slack.channel", channel, []*probe{token}, func(ctx context.Context) result {
 			return c.channel(ctx, s.notify.Slack, channel, who.Scopes)

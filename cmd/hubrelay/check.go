@@ -156,13 +156,13 @@ func readSettings(o *check.Options, env, terraform string) error {
 			return fmt.Errorf("-terraform: %w", err)
 		}
 	}
-	values := map[string]string{}
+	values, deploySays := map[string]string{}, o.Deployed && outputs["ROUTES"] != ""
 	for _, name := range check.Names {
 		value, given := file[name]
 		if !given {
 			value = outputs[name]
 		}
-		if !given && value == "" && (!o.Deployed || slices.Contains(check.Secrets, name) || slices.Contains(check.Addresses, name)) {
+		if !given && value == "" && (!deploySays || slices.Contains(check.Secrets, name) || slices.Contains(check.Addresses, name)) {
 			var err error
 			if value, err = check.Environment(name, os.Getenv); err != nil {
 				return err

@@ -124,7 +124,7 @@ func TestTheEnvironmentOfAShellDoesNotMakeACheckFail(t *testing.T) {
 	t.Setenv("SLACK_BOT_TOKEN", "canary with spaces")
 	t.Setenv("TF_VAR_notify_tokens", "canary, and not a list")
 	outputs := filepath.Join(t.TempDir(), "outputs.json")
-	text := `{"settings": {"value": {"notify": {"LANGUAGE": "ja"}}}}`
+	text := `{"settings": {"value": {"notify": {"LANGUAGE": "ja", "ROUTES": "{}"}}}}`
 	if err := os.WriteFile(outputs, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

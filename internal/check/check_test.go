@@ -212,7 +212,7 @@ func TestFindings(t *testing.T) {
 			{"gitlab.url", "pass", "18.5.0-ee", ""}, {"gitlab.api_token *", "fail", "", ""}, {"gitlab.api_token acme/api", "pass", "", ""}, {"gitlab.project " + project, "pass", "", ""},
 		}},
 		{"a glob that matches no repository", set("ROUTES", routes("acme/x*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)), []want{
-			{"gitlab.project acme/x*", "skip", "no repository that the key matches", ""}, {"dockerhub.pull acme/x*", "skip", "", ""}, {"deployed.heard acme/x*", "skip", "", ""},
+			{"gitlab.project acme/x*", "skip", "no repository that the key matches", ""}, {"gitlab.trigger_token acme/x*", "skip", "no repository that the key matches", ""}, {"dockerhub.pull acme/x*", "skip", "", ""}, {"deployed.heard acme/x*", "skip", "", ""},
 		}},
 		{"a glob, and Docker Hub is away", func(w *world) {
 			w.settings["ROUTES"] = routes("acme/*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)

@@ -54,6 +54,7 @@ func (c *checker) gitlab(s settings, t targets) []*templateVersion {
 	g.accessTokens()
 	for _, key := range t.keys {
 		c.known("gitlab.project", key, t.open[key])
+		c.known("gitlab.trigger_token", key, t.open[key])
 	}
 	if routes := s.need("ROUTES"); len(routes) > 0 {
 		for _, id := range []string{"gitlab.project", "gitlab.trigger_token", "gitlab.variables_role", "gitlab.ref"} {

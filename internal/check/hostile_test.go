@@ -165,6 +165,19 @@ func TestAnswersThatAreNotWhatTheySeem(t *testing.T) {
 			w.settings["GITLAB_URL"], w.settings["OIDC_ISSUER"] = proxy.URL, proxy.URL
 		}
 	}
+	slackSays := func(path, body string) func(*testing.T, *world) {
+		return func(t *testing.T, w *world) {
+			proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, path) {
+					_, _ = rw.Write([]byte(body))
+					return
+				}
+				w.slack.ServeHTTP(rw, r)
+			}))
+			t.Cleanup(proxy.Close)
+			w.settings["SLACK_API_URL"] = proxy.URL
+		}
+	}
 	redirecting := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		http.Redirect(rw, r, "https://login.example/", http.StatusFound)
 	})
@@ -191,6 +204,12 @@ func TestAnswersThatAreNotWhatTheySeem(t *testing.T) {
 		{"a lint that says nothing", gitlabSays(onLint, `{}`), []want{{"gitlab.ci_file " + onMain, "unknown", "does not say", ""}}},
 		{"a lint of another type", gitlabSays(onLint, `{"valid":"true"}`), []want{{"gitlab.ci_file " + onMain, "unknown", "does not say", ""}}},
 		{"a branch that says nothing", gitlabSays("/repository/branches/main", `{}`), []want{{"gitlab.ref " + onMain, "unknown", "does not say", ""}}},
+		{"a Slack that says nothing", slackSays("/auth.test", `{"ok":true}`), []want{{"slack.token", "unknown", "does not say whose", ""}}},
+		{"a channel of which Slack says nothing", slackSays("/conversations.info", `{"ok":true,"channel":{}}`), []want{{"slack.channel C0123456789", "unknown", "does not say which", ""}}},
+		{"a direct message", func(t *testing.T, w *world) {
+			slackSays("/conversations.info", `{"ok":true,"channel":{"id":"D0123456789","is_im":true}}`)(t, w)
+			w.settings["DEFAULT_CHANNEL"] = "D0123456789"
+		}, []want{{"slack.channel D0123456789", "pass", "direct message", ""}}},
 		{"a wrong trigger token, and an archived project", func(_ *testing.T, w *world) {
 			w.project.Archived = true
 			w.settings["GITLAB_TRIGGER_TOKENS"] = `{"*":"glptt-canary-another-one"}`

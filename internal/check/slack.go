@@ -21,6 +21,8 @@ func (c *checker) slack(s settings) {
 		switch {
 		case err != nil:
 			return slackRefusal(err)
+		case who.User == "" && who.Team == "" && !who.Bot:
+			return unknown("Check SLACK_API_URL, and run it again.", "Slack's answer does not say whose token it is")
 		case !who.Bot:
 			return warn("Set SLACK_BOT_TOKEN to the Bot User OAuth Token (xoxb-…) of the app.", "the token is of the user %s in %s, and no bot's", who.User, who.Team)
 		}
@@ -73,6 +75,10 @@ func (c *checker) channel(ctx context.Context, client *slack.Client, channel str
 	switch {
 	case err == nil && found.Archived:
 		return fail("Unarchive the channel, or set another one.", "#%s is archived", found.Name)
+	case err == nil && !found.Member && found.Name == "" && channel[0] == 'D':
+		return pass("it is a direct message of the bot's") // of which Slack names no members
+	case err == nil && !found.Member && found.Name == "":
+		return unknown("Run it again.", "Slack's answer does not say which channel it is")
 	case err == nil && !found.Member:
 		return fail(invite, "the bot is not in #%s", found.Name)
 	case err == nil:

@@ -99,6 +99,8 @@ var onlyIn = map[string][]string{
 	"github.com/Masterminds/semver":               {"internal/route"},
 	"github.com/go-jose/go-jose":                  {"internal/gitlab/gitlabtest"},
 	"github.com/google/go-cmp":                    {},
+	"github.com/hashicorp/hcl":                    {"internal/check"},
+	"github.com/zclconf/go-cty":                   {"internal/check"},
 	"github.com/rogpeppe/go-internal":             {},
 	"github.com/getto-systems/hubrelay/functions": {".", "internal/check", "internal/sandbox"},
 }

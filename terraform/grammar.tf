@@ -38,10 +38,19 @@ locals {
     project    = "^(?:[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+|[1-9][0-9]*)$"
     ref        = "^[^\\s~^:?*\\[\\\\]*$"
     channel    = "^[^ \\t\\r\\n]+$"
-    mention    = "^(?:|@here|@channel|[UWS][A-Z0-9]+)$"
+    mention    = "^(?:|@here|@channel|[UWS][A-Z0-9]{2,20})$"
     input      = "^[A-Za-z_][A-Za-z0-9_-]*$"
     reserved   = ["image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"]
   }
+
+  # A base URL, as internal/env reads it.
+  port     = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+  host     = "(?:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(?::${local.port})?"
+  base_url = "^https://${local.host}(?:/[A-Za-z0-9._~/-]*)?$"
+
+  # A token of another service, as it travels in a header. internal/env takes the
+  # same.
+  token = "^[!-~]+$"
 
   # Of a webhook token, in characters. The longest URL that Cloud Run makes has
   # some hundred, and Docker Hub takes 255.

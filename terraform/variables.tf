@@ -138,8 +138,8 @@ variable "routes" {
   }
 
   validation {
-    condition     = alltrue([for key in keys(var.routes) : length(key) <= 255 || can(regex(local.grammar.wild, key))])
-    error_message = "The name of a repository has 255 characters at most. Mend ${join(", ", [for key in keys(var.routes) : key if length(key) > 255])}."
+    condition     = alltrue([for key in keys(var.routes) : length(strcontains(key, "/") ? key : "library/${key}") <= 255 || can(regex(local.grammar.wild, key))])
+    error_message = "The name of a repository has 255 characters at most, with library/ where it has no slash. Mend ${join(", ", [for key in keys(var.routes) : key if length(strcontains(key, "/") ? key : "library/${key}") > 255])}."
   }
 
   validation {
@@ -233,7 +233,7 @@ variable "gitlab_url" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^https://[^/?#@\\s]+(?:/[^?#\\s]*)?$", var.gitlab_url))
+    condition     = can(regex(local.base_url, var.gitlab_url))
     error_message = "gitlab_url must start with https://, or trigger tokens would travel in the clear, and have no user, query or fragment: https://gitlab.example.com."
   }
 }
@@ -262,7 +262,7 @@ variable "registry" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^https://[^/?#@\\s]+/?$", var.registry))
+    condition     = can(regex("^https://${local.host}/?$", var.registry))
     error_message = "registry must be a base URL such as https://registry-1.docker.io, without path, user or query."
   }
 }
@@ -340,8 +340,8 @@ variable "gitlab_trigger_tokens" {
   }
 
   validation {
-    condition     = alltrue([for token in try(values(var.gitlab_trigger_tokens), []) : try(length(token), 0) > 0 && !can(regex(local.placeholder, token))])
-    error_message = "gitlab_trigger_tokens must hold real tokens: make one in the GitLab project, under Settings, CI/CD, Pipeline trigger tokens."
+    condition     = alltrue([for token in try(values(var.gitlab_trigger_tokens), []) : can(regex(local.token, token)) && !can(regex(local.placeholder, token))])
+    error_message = "gitlab_trigger_tokens must hold real tokens, without spaces and line breaks: make one in the GitLab project, under Settings, CI/CD, Pipeline trigger tokens."
   }
 
   validation {
@@ -367,9 +367,9 @@ variable "gitlab_api_tokens" {
 
   validation {
     condition = var.gitlab_api_tokens == null ? true : length(var.gitlab_api_tokens) > 0 && alltrue([for key, token in var.gitlab_api_tokens :
-      try(length(token), 0) > 0 && (key == "*" || contains(keys(var.routes), key))
+      can(regex(local.token, token)) && (key == "*" || contains(keys(var.routes), key))
     ])
-    error_message = "Each of gitlab_api_tokens must belong to one of the routes ${join(", ", keys(var.routes))}, or to \"*\", and none may be empty."
+    error_message = "Each of gitlab_api_tokens must belong to one of the routes ${join(", ", keys(var.routes))}, or to \"*\", and none may be empty or have a space or line break."
   }
 }
 
@@ -405,9 +405,9 @@ variable "notify_tokens" {
 
   validation {
     condition = var.notify_tokens == null ? true : length(var.notify_tokens) > 0 && alltrue([for token in var.notify_tokens :
-      try(length(token), 0) >= 20 && can(regex("^\\S+$", token)) && !can(regex(local.placeholder, token)) && length(distinct(split("", token))) > 1
+      try(length(token), 0) >= 20 && can(regex("^[A-Za-z0-9._~-]+$", token)) && !can(regex(local.placeholder, token)) && length(distinct(split("", token))) > 1
     ])
-    error_message = "Each of notify_tokens must have 20 characters or more, without spaces, and be no placeholder: make one by openssl rand -hex 24."
+    error_message = "Each of notify_tokens must have 20 characters or more (letters, digits, '.', '_', '~', '-'), and be no placeholder: make one by openssl rand -hex 24."
   }
 }
 
@@ -500,7 +500,7 @@ variable "silent_after" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^(?:[1-9][0-9]*h)?(?:[1-9][0-9]*m)?$", var.silent_after)) && var.silent_after != ""
+    condition     = can(regex("^(?:[1-9][0-9]{0,4}h)?(?:[1-9][0-9]{0,4}m)?$", var.silent_after)) && var.silent_after != ""
     error_message = "silent_after must be a time in hours and minutes, such as 1h, 90m or 1h30m."
   }
 }

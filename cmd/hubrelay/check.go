@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/getto-systems/hubrelay/internal/check"
@@ -34,8 +34,8 @@ functions what can be asked without side effects, and takes 30 seconds at most.
 
 Settings have the names that the functions read, such as ROUTES and
 GITLAB_TRIGGER_TOKENS. A file takes precedence over the environment. Terraform's
-outputs have all settings but the secrets: these come from -env or from the
-environment, where the names that Terraform reads work, too
+outputs have all settings but the secrets. Beside them, only secrets and addresses
+are read from the environment, where the names that Terraform reads work, too
 (TF_VAR_gitlab_trigger_tokens). WEBHOOK_URL, NOTIFY_URL and TRIGGER_URL are the
 addresses of the functions. With an access token in GITLAB_API_TOKENS, much more of
 GitLab can be checked, and a wrong trigger token can be told from a wrong project.
@@ -129,9 +129,13 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 
 // readSettings says where settings come from: a file counts before what Terraform
 // has, and that before the environment, where the variables by which Terraform
-// gets its secrets count last.
+// gets its secrets count last. How functions are set that are deployed, their
+// deploy alone says: names such as REGISTRY mean something else to others.
 func readSettings(o *check.Options, env, terraform string) error {
 	var file, outputs map[string]string
+	if env == "-" && terraform == "-" {
+		return errors.New("-env and -terraform cannot both be standard input")
+	}
 	if env != "" {
 		text, err := readSource(env)
 		if err != nil {
@@ -150,15 +154,21 @@ func readSettings(o *check.Options, env, terraform string) error {
 			return fmt.Errorf("-terraform: %w", err)
 		}
 	}
-	variables := map[string]string{}
+	values, deploySays := map[string]string{}, o.Deployed && outputs["ROUTES"] != ""
 	for _, name := range check.Names {
-		value, err := check.Variable(name, os.Getenv)
-		if err != nil {
-			return err
+		value, given := file[name]
+		if !given {
+			value = outputs[name]
 		}
-		variables[name] = value
+		if !given && value == "" && (!deploySays || slices.Contains(check.Secrets, name) || slices.Contains(check.Addresses, name)) {
+			var err error
+			if value, err = check.Environment(name, os.Getenv); err != nil {
+				return err
+			}
+		}
+		values[name] = value
 	}
-	o.Getenv = func(name string) string { return cmp.Or(file[name], outputs[name], os.Getenv(name), variables[name]) }
+	o.Getenv = func(name string) string { return values[name] }
 	return nil
 }
 

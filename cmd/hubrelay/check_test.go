@@ -117,6 +117,44 @@ func TestSettingsOfACheckComeFromWhatTerraformHas(t *testing.T) {
 	}
 }
 
+// Names of settings mean something else to others, too.
+func TestTheEnvironmentOfAShellDoesNotMakeACheckFail(t *testing.T) {
+	t.Setenv("LANGUAGE", "en_US:en")
+	t.Setenv("REGISTRY", "ghcr.io")
+	t.Setenv("SLACK_BOT_TOKEN", "canary with spaces")
+	t.Setenv("TF_VAR_notify_tokens", "canary, and not a list")
+	outputs := filepath.Join(t.TempDir(), "outputs.json")
+	text := `{"settings": {"value": {"notify": {"LANGUAGE": "ja", "ROUTES": "{}"}}}}`
+	if err := os.WriteFile(outputs, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := func(args ...string) string {
+		var out bytes.Buffer
+		err := run(t.Context(), append([]string{"check"}, args...), &out)
+		text := out.String()
+		if err != nil {
+			text += err.Error()
+		}
+		if strings.Contains(text, "canary") {
+			t.Errorf("a value of the environment shows in\n%s", text)
+		}
+		return text
+	}
+	if text := said("-only", "settings", "-env", settingsFile(t, oneRoute, "REGISTRY=", "SLACK_BOT_TOKEN=", "NOTIFY_TOKENS=0123456789abcdefghij")); strings.Contains(text, "LANGUAGE") || strings.Contains(text, "settings.trigger REGISTRY") || !strings.Contains(text, "SLACK_BOT_TOKEN: is required") {
+		t.Errorf("a file does not count before the environment, or gettext's LANGUAGE is taken:\n%s", text)
+	}
+	t.Setenv("TF_VAR_notify_tokens", "")
+	if text := said("-only", "settings", "-terraform", outputs); strings.Contains(text, "LANGUAGE") || strings.Contains(text, "settings.trigger REGISTRY") {
+		t.Errorf("the environment says how the functions are set:\n%s", text)
+	}
+	if text := said("-terraform", os.DevNull); !strings.Contains(text, "none of hubrelay's inputs") {
+		t.Errorf("nothing is taken for settings:\n%s", text)
+	}
+	if text := said("-terraform", "-", "-env", "-"); !strings.Contains(text, "cannot both be standard input") {
+		t.Errorf("got\n%s", text)
+	}
+}
+
 func TestColoursAreForTerminals(t *testing.T) {
 	t.Parallel()
 	file, err := os.Create(filepath.Join(t.TempDir(), "out"))

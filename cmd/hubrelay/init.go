@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
+	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/version"
 )
 
@@ -120,7 +121,7 @@ var release = "v" + strings.TrimSuffix(version.Number, "-dev")
 var (
 	projectID     = regexp.MustCompile(`^[a-z][a-z0-9-]{4,28}[a-z0-9]$`)
 	region        = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
-	gitlabURL     = regexp.MustCompile(`^https://[A-Za-z0-9.-]+(?::[0-9]+)?(?:/[A-Za-z0-9._~-]+)*$`)
+	gitlabURL     = regexp.MustCompile(`^https://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[1-9][0-9]*)?(?:/[A-Za-z0-9._~-]+)*$`)
 	gitlabProject = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$`)
 	channelID     = regexp.MustCompile(`^[CG][A-Z0-9]{2,20}$`)
 	templateURL   = regexp.MustCompile(`^https://[A-Za-z0-9.-]+(?::[0-9]+)?/[A-Za-z0-9._~/@%+-]+\.ya?ml$`)
@@ -163,7 +164,13 @@ func questions(a *answers) []question {
 			answer: &a.GitLab, flag: "gitlab-url", usage: "`URL` of GitLab; the default is https://gitlab.com",
 			asked: "URL of GitLab", suggestion: always("https://gitlab.com"), isDefault: true,
 			read: func(text string) (string, error) {
-				return like(gitlabURL, "the URL of a GitLab, which starts with https:// and has no user, query or fragment")(strings.TrimRight(text, "/"))
+				const want = "the URL of a GitLab, which starts with https:// and has no user, query or fragment"
+				text, err := like(gitlabURL, want)(strings.TrimRight(text, "/"))
+				r := env.New(func(string) string { return text })
+				if r.URL("GITLAB_URL", ""); err == nil && r.Err() != nil {
+					err = errors.New("this is not " + want)
+				}
+				return text, err
 			},
 		},
 		{

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/agext/levenshtein"
 )
 
 const usage = `hubrelay turns Docker Hub's webhooks into GitLab pipelines.
@@ -122,31 +124,9 @@ func count(n int, one, many string) string {
 func nearest(typed string, words []string) string {
 	best, least := "", 3 // more than two slips of the finger make another word
 	for _, word := range words {
-		if d := distance(strings.ToLower(typed), word); d < least && d < len(word)-1 {
+		if d := levenshtein.Distance(strings.ToLower(typed), word, nil); d < least && d < len(word)-1 {
 			best, least = word, d
 		}
 	}
 	return best
-}
-
-// distance is how many letters must be put in, left out or replaced to make b of
-// a: Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(row[j]+1, row[j+1]+1, change)
-		}
-	}
-	return row[len(b)]
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 	"github.com/getto-systems/hubrelay/internal/gitlab"
@@ -130,7 +131,14 @@ func parseTokens(text string) (Tokens, error) {
 		} else if err := env.CheckToken(raw[key]); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("the token of %q %w", key, err))
 		}
-		tokens[key] = env.NewSecret(raw[key])
+		name := key
+		if dockerhub.CheckRepository(key) == nil { // as a route's key is read
+			name = dockerhub.Canonical(key)
+		}
+		if _, twice := tokens[name]; twice {
+			mistakes = append(mistakes, fmt.Errorf("%q stands twice: as %[1]q and without library/", name))
+		}
+		tokens[name] = env.NewSecret(raw[key])
 	}
 	return tokens, errors.Join(mistakes...)
 }

@@ -1247,6 +1247,8 @@ func TestEverySettingIsChecked(t *testing.T) {
 			[]string{`"acme/each" has an empty token`}},
 		{"a route without a token, and a token without a route", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"acme/api":"canary","acme/x":"canary"}`},
 			[]string{`route "acme/each" has no token`, `"acme/x" is not the key of a route`}},
+		{"a token that stands twice", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"*":"canary","nginx":"canary","library/nginx":"canary"}`},
+			[]string{`"library/nginx" stands twice`}},
 		{"the registry cannot be switched off", map[string]string{"REGISTRY": "off"}, []string{"REGISTRY: "}},
 		{"skip_signed is no field any more", map[string]string{"ROUTES": strings.ReplaceAll(routes, `"inputs": {"severity": "low"}`, `"skip_signed": true`)},
 			[]string{"skip_signed"}},
@@ -1271,6 +1273,24 @@ func TestEverySettingIsChecked(t *testing.T) {
 				t.Errorf("a secret shows in\n%v", err)
 			}
 		})
+	}
+}
+
+// A token belongs to a route by the key that stands in ROUTES.
+func TestATokenOfAnOfficialImage(t *testing.T) {
+	t.Parallel()
+	for _, inRoutes := range []string{"nginx", "library/nginx"} {
+		for _, inTokens := range []string{"nginx", "library/nginx"} {
+			settings := map[string]string{
+				"ROUTES":                `{"` + inRoutes + `": {"gitlab": {"project": "acme/images/nginx"}, "slack": {"channel": "C0123456789"}}}`,
+				"GITLAB_TRIGGER_TOKENS": `{"` + inTokens + `": "canary"}`, "GITLAB_API_TOKENS": `{"` + inTokens + `": "canary"}`,
+				"TOPIC": "projects/p/topics/pushes", "DEAD_LETTER_TOPIC": "projects/p/topics/dead", "LEDGER": "memory:settings",
+			}
+			s, err := trigger.ReadSettings(func(name string) string { return settings[name] })
+			if err != nil || s.Tokens.Of("library/nginx").Reveal() != "canary" || s.APITokens.Of("library/nginx").Reveal() != "canary" {
+				t.Errorf("%s in ROUTES, %s in the tokens: %v", inRoutes, inTokens, err)
+			}
+		}
 	}
 }
 

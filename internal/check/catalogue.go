@@ -19,7 +19,7 @@ type kind struct {
 // catalogue has every finding that there can be, in the order in which they are
 // shown.
 var catalogue = []kind{
-	{id: "settings.names", wanted: "names that a function reads", page: "README.md#settings"},
+	{id: "settings.names", wanted: "no misspelt name of a setting", page: "README.md#settings"},
 	{id: "settings.webhook", wanted: "settings with which Webhook starts", page: "README.md#settings"},
 	{id: "settings.trigger", wanted: "settings with which Trigger starts", page: "README.md#settings"},
 	{id: "settings.notify", wanted: "settings with which Notify starts", page: "README.md#settings"},

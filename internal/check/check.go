@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 )
@@ -26,7 +28,7 @@ const (
 	callTimeout = 10 * time.Second
 )
 
-// atOnce is how many questions are under way at the same time, so that a table of
+// atOnce is how many questions of a section are under way at the same time, so that a table of
 // many routes does not meet GitLab's limits.
 const atOnce = 12
 
@@ -215,7 +217,17 @@ func (p *probe) ok() bool {
 type checker struct {
 	Options
 	probes []*probe
-	limit  chan struct{}
+	limits map[string]chan struct{} // by section
+}
+
+// newChecker returns a checker by which each section has as many questions under
+// way at a time: who hangs in one keeps no other from its turn.
+func newChecker(o Options, atOnce int) *checker {
+	c := &checker{Options: o, limits: map[string]chan struct{}{}}
+	for _, section := range Sections {
+		c.limits[section] = make(chan struct{}, atOnce)
+	}
+	return c
 }
 
 func (c *checker) add(id, subject string, needs []*probe, run func(context.Context) result) *probe {
@@ -244,9 +256,11 @@ func (c *checker) lookAt(ctx context.Context, p *probe) {
 			return
 		}
 	}
+	section, _, _ := strings.Cut(p.id, ".")
+	limit := c.limits[section]
 	select {
-	case c.limit <- struct{}{}:
-		defer func() { <-c.limit }()
+	case limit <- struct{}{}:
+		defer func() { <-limit }()
 	case <-ctx.Done():
 		p.result = outOfTime
 		return
@@ -299,7 +313,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err := checkOnly(o); err != nil {
 		return Report{}, fmt.Errorf("-only: %w", err)
 	}
-	c := &checker{Options: o, limit: make(chan struct{}, atOnce)}
+	c := newChecker(o, atOnce)
 	looking, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	if err := c.plan(looking); err != nil {
@@ -330,7 +344,8 @@ func (c *checker) look(ctx context.Context) Report {
 		case <-time.After(time.Second):
 		}
 	}
-	hide := newRedactor(c.Getenv)
+	redact := newRedactor(c.Getenv)
+	tell := func(text string) string { return shorten(redact(oneLine(text))) }
 	var report Report
 	for _, p := range probes {
 		r := outOfTime
@@ -341,8 +356,8 @@ func (c *checker) look(ctx context.Context) Report {
 		}
 		k := kinds[p.id]
 		report.Findings = append(report.Findings, Finding{
-			ID: p.id, Subject: hide(p.subject), Status: r.status, Unknown: r.unknown,
-			Found: hide(oneLine(r.found)), Wanted: hide(cmp.Or(r.wanted, k.wanted)), Mend: hide(oneLine(r.mend)), Page: Docs + k.page,
+			ID: p.id, Subject: tell(p.subject), Status: r.status, Unknown: r.unknown,
+			Found: tell(r.found), Wanted: tell(cmp.Or(r.wanted, k.wanted)), Mend: tell(r.mend), Page: Docs + k.page,
 		})
 	}
 	slices.SortStableFunc(report.Findings, func(a, b Finding) int { return cmp.Compare(kinds[a.ID].order, kinds[b.ID].order) })
@@ -362,7 +377,28 @@ func checkOnly(o Options) error {
 	return nil
 }
 
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// oneLine returns text without line breaks, and without what a terminal would obey
+// or not show.
+func oneLine(text string) string {
+	printable := strings.Map(func(c rune) rune {
+		if c == utf8.RuneError || !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, text)
+	return strings.Join(strings.Fields(printable), " ")
+}
+
+// maxText bounds what is told of one thing, in characters. It is cut once no secret
+// is in it: a part of one would not be found.
+const maxText = 4000
+
+func shorten(text string) string {
+	if utf8.RuneCountInString(text) <= maxText {
+		return text
+	}
+	return string([]rune(text)[:maxText-1]) + "…"
+}
 
 // plan makes the probes.
 func (c *checker) plan(ctx context.Context) error {

@@ -127,10 +127,16 @@ func TestFindings(t *testing.T) {
 		}},
 
 		// Settings.
-		{"a file with a name that nobody reads", func(w *world) { w.options.Names = []string{"ROUTES", "GITLAB_TRIGGER_TOKEN"} }, []want{
-			{"settings.names GITLAB_TRIGGER_TOKEN", "warn", "is not a setting", "no function reads it"},
+		{"a file with a misspelt name", func(w *world) { w.options.Names = []string{"ROUTES", "GITLAB_TRIGGER_TOKEN"} }, []want{
+			{"settings.names GITLAB_TRIGGER_TOKEN", "warn", "is not a setting of hubrelay, and GITLAB_TRIGGER_TOKENS is", "Correct the name"},
+		}},
+		{"a file with a name in lower case", func(w *world) { w.options.Names = []string{"registry_auth"} }, []want{
+			{"settings.names registry_auth", "warn", "and REGISTRY_AUTH is", ""},
 		}},
 		{"a file whose names are all read", func(w *world) { w.options.Names = []string{"ROUTES", "TOPIC"} }, []want{{"settings.names", "pass", "2 settings", ""}}},
+		{"a file with names of others", func(w *world) {
+			w.options.Names = []string{"WEBHOOK_TOKENS", "WEBHOOK_TOKEN", "TF_VAR_webhook_tokens", "TF_VAR_slack_bot_token", "COSIGN_PASSWORD", "PATH", "A"}
+		}, []want{{"settings.names", "pass", "1 setting,", ""}}},
 		{"a webhook token that is too short", set("WEBHOOK_TOKENS", "canary"), []want{
 			{"settings.webhook WEBHOOK_TOKENS", "fail", "shorter than 20 characters", "Set WEBHOOK_TOKENS"},
 			{"deployed.webhook_token token 1 of 1", "skip", "needs settings.webhook WEBHOOK_TOKENS, which failed", ""},
@@ -206,7 +212,7 @@ func TestFindings(t *testing.T) {
 			{"gitlab.url", "pass", "18.5.0-ee", ""}, {"gitlab.api_token *", "fail", "", ""}, {"gitlab.api_token acme/api", "pass", "", ""}, {"gitlab.project " + project, "pass", "", ""},
 		}},
 		{"a glob that matches no repository", set("ROUTES", routes("acme/x*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)), []want{
-			{"gitlab.project acme/x*", "skip", "no repository that the key matches", ""}, {"dockerhub.pull acme/x*", "skip", "", ""}, {"deployed.heard acme/x*", "skip", "", ""},
+			{"gitlab.project acme/x*", "skip", "no repository that the key matches", ""}, {"gitlab.trigger_token acme/x*", "skip", "no repository that the key matches", ""}, {"dockerhub.pull acme/x*", "skip", "", ""}, {"deployed.heard acme/x*", "skip", "", ""},
 		}},
 		{"a glob, and Docker Hub is away", func(w *world) {
 			w.settings["ROUTES"] = routes("acme/*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)
@@ -554,6 +560,7 @@ func onlyReady(status int) http.Handler {
 			return
 		}
 		rw.WriteHeader(status)
+		_, _ = rw.Write([]byte(`{"error":"x"}`))
 	})
 }
 

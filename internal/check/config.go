@@ -101,11 +101,17 @@ func parseConfig(text []byte) (config, error) {
 	var pipeline struct {
 		Workflow workflow `yaml:"workflow"`
 	}
-	if err := body.Decode(&pipeline); err != nil {
-		return c, errors.New("its workflow: is not as GitLab has it")
+	// A part that GitLab would take from elsewhere, as by !reference, stays empty.
+	var odd *yaml.TypeError
+	if err := body.Decode(&pipeline); err != nil && (!errors.As(err, &odd) || !isMap(body)) {
+		return c, errors.New("it is not a map")
 	}
 	c.Workflow = pipeline.Workflow
 	return c, nil
+}
+
+func isMap(document yaml.Node) bool {
+	return document.Kind == yaml.DocumentNode && len(document.Content) == 1 && document.Content[0].Kind == yaml.MappingNode
 }
 
 // refuses says what GitLab would refuse of inputs, all of which are texts.

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -90,6 +91,8 @@ func (c *checker) door(id, name string, said *string) *probe {
 			return pass("200 from %s", u.Host)
 		case answer.status == http.StatusOK:
 			return fail("Correct "+name+".", "what answers at %s is not hubrelay", u.Host)
+		case answer.status >= 300 && answer.status < 400:
+			return fail("Correct "+name+": what answers there redirects to another address, such as a login.", "%d from %s", answer.status, u.Host)
 		case answer.status == http.StatusForbidden, answer.status == http.StatusUnauthorized:
 			return fail("Let everybody call it: the organisation's policy may forbid allUsers the role run.invoker.", "%d from %s: Google lets nobody in", answer.status, u.Host)
 		case answer.status == http.StatusNotFound:
@@ -105,14 +108,25 @@ func judgeToken(answer got, err error, function, mend string) result {
 	switch {
 	case err != nil:
 		return unknown("Run it again.", "no answer: %v", err)
+	case answer.status >= 500, answer.status == http.StatusTooManyRequests:
+		return unknown("Run it again, or look at the function's log.", "%s answered %d", function, answer.status)
+	case !answer.ours():
+		return unknown("Look at what stands before the function.", "the answer, %d, is not hubrelay's", answer.status)
 	case answer.status == http.StatusBadRequest:
 		return pass("%s takes it", function)
 	case answer.status == http.StatusUnauthorized:
 		return fail(mend, "%s answered 401: it does not know the token", function)
-	case answer.status >= 500, answer.status == http.StatusTooManyRequests:
-		return unknown("Run it again, or look at the function's log.", "%s answered %d", function, answer.status)
 	}
 	return fail("Check the address.", "%s answered %d", function, answer.status)
+}
+
+// ours tells whether it is the answer of a function to a mistake: a proxy has pages of
+// its own.
+func (g got) ours() bool {
+	var said struct {
+		Error string `json:"error"`
+	}
+	return json.Unmarshal(g.body, &said) == nil && said.Error != ""
 }
 
 // judgeShut reads Trigger's answer to somebody without credentials. Google keeps

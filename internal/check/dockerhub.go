@@ -35,6 +35,10 @@ func (c *checker) dockerhub(s settings, t targets) {
 	for _, key := range t.keys {
 		c.known("dockerhub.pull", key, t.open[key])
 	}
+	if routes := s.need("ROUTES"); len(routes) > 0 {
+		c.add("dockerhub.pull", "", routes, nil)
+		c.add("dockerhub.missed", "", routes, nil)
+	}
 	for _, target := range t.list {
 		if target.repository == "" {
 			continue
@@ -176,6 +180,9 @@ func source(ctx context.Context, client *hub.Client, namespace, repository strin
 // it.
 func (c *checker) heard(s settings, t targets) {
 	needs := s.need("LEDGER", "ROUTES")
+	if routes := s.need("ROUTES"); len(routes) > 0 {
+		c.add("deployed.heard", "", routes, nil)
+	}
 	open := sync.OnceValues(func() (*ledger.Ledger, error) { return ledger.Open(string(s.trigger.Ledger)) })
 	for _, target := range t.list {
 		if target.repository == "" {

@@ -54,6 +54,17 @@ func (c *checker) gitlab(s settings, t targets) []*templateVersion {
 	g.accessTokens()
 	for _, key := range t.keys {
 		c.known("gitlab.project", key, t.open[key])
+		c.known("gitlab.trigger_token", key, t.open[key])
+	}
+	if routes := s.need("ROUTES"); len(routes) > 0 {
+		for _, id := range []string{"gitlab.project", "gitlab.trigger_token", "gitlab.variables_role", "gitlab.ref"} {
+			c.add(id, "", routes, nil)
+		}
+		for _, id := range []string{"gitlab.ci_file", "gitlab.job", "gitlab.template", "gitlab.inputs", "gitlab.workflow"} {
+			if !c.Pre {
+				c.add(id, "", routes, nil)
+			}
+		}
 	}
 	seen := map[string]bool{}
 	first := func(parts ...string) bool {
@@ -168,13 +179,15 @@ func (g *gitlabChecks) askVersion(ctx context.Context) result {
 	return pass("GitLab is %s", text)
 }
 
+var versionNumber = regexp.MustCompile(`^([0-9]+)\.([0-9]+)(?:[.-]|$)`)
+
 func majorMinor(text string) (v [2]int, ok bool) {
-	parts := strings.SplitN(text, ".", 3)
-	if len(parts) < 2 {
+	parts := versionNumber.FindStringSubmatch(text)
+	if parts == nil {
 		return v, false
 	}
-	major, err := strconv.Atoi(parts[0])
-	minor, err2 := strconv.Atoi(parts[1])
+	major, err := strconv.Atoi(parts[1])
+	minor, err2 := strconv.Atoi(parts[2])
 	return [2]int{major, minor}, err == nil && err2 == nil
 }
 
@@ -200,7 +213,7 @@ func (g *gitlabChecks) issuerProbe() {
 		case got.status != http.StatusOK, said.Issuer == "":
 			return fail("Set OIDC_ISSUER to the URL of GitLab.", "%s names no issuer: it answered %d", issuer, got.status)
 		case said.Issuer != issuer:
-			return fail("Set OIDC_ISSUER to what GitLab calls itself, or mend GitLab's external_url.", "GitLab calls itself %.200s, and OIDC_ISSUER is %s", said.Issuer, issuer)
+			return fail("Set OIDC_ISSUER to what GitLab calls itself, or mend GitLab's external_url.", "GitLab calls itself %s, and OIDC_ISSUER is %s", said.Issuer, issuer)
 		}
 		return pass("%s", issuer)
 	})
@@ -235,6 +248,8 @@ func (g *gitlabChecks) accessToken(ctx context.Context, key string, token env.Se
 		return result{status: Skip, found: "this GitLab does not describe tokens", goOn: true}
 	case err != nil:
 		return refusal(err)
+	case !self.Active && self.Scopes == nil:
+		return unknown("", "GitLab's answer does not say whether the token is active")
 	case !self.Active:
 		return fail(mend, "the token is not active")
 	case !slices.Contains(self.Scopes, "read_api") && !slices.Contains(self.Scopes, "api"):
@@ -243,6 +258,8 @@ func (g *gitlabChecks) accessToken(ctx context.Context, key string, token env.Se
 	expires := self.Expires()
 	found := "active, with " + strings.Join(self.Scopes, ", ")
 	switch left := time.Until(expires); {
+	case expires.IsZero() && self.ExpiresAt != "":
+		return unknown("", "%s, until %s, which is no day", found, self.ExpiresAt)
 	case expires.IsZero():
 		return pass("%s, for ever", found)
 	case left < soon:
@@ -275,6 +292,9 @@ func (g *gitlabChecks) project(r route.Route) *project {
 
 // asked adds a probe that takes an access token.
 func (g *gitlabChecks) asked(id, subject string, p *project, needs []*probe, run func(context.Context) result) *probe {
+	if wrong := g.need("GITLAB_API_TOKENS"); len(wrong) > 0 {
+		return g.add(id, subject, wrong, nil)
+	}
 	if p.token.IsZero() {
 		return g.known(id, subject, notAsked("GITLAB_API_TOKENS has no token for it"))
 	}
@@ -352,7 +372,7 @@ func judgeTrigger(created gitlab.Pipeline, err error, p *project, key string) re
 	switch {
 	case e.Reason == gitlab.ReferenceNotFound:
 		return pass("GitLab takes the token, and whoever made it may run pipelines")
-	case e.Reason == gitlab.NotFound && p.probe.ok():
+	case e.Reason == gitlab.NotFound && p.shown.Path != "":
 		return fail(newToken, "the project is there, and GitLab answered 404: the token is not one of this project, or was revoked")
 	case e.Reason == gitlab.NotFound && seen.status == Fail:
 		return fail("Mend gitlab.project first.", "GitLab answered 404, as it does to the access token: the project is wrong, and the token perhaps, too")
@@ -399,6 +419,8 @@ func (g *gitlabChecks) ref(p *project, ref string) {
 			return fail("Set gitlab.ref of the route to a branch or tag of the project, or push it.", "there is neither a branch nor a tag %s", ref)
 		case err != nil:
 			return refusal(err)
+		case found.Name == "":
+			return unknown("", "GitLab's answer does not say which %s it is", kind)
 		case !found.Protected:
 			r := fail("Protect it: Settings > Repository > Protected branches, or tags. Notify refuses reports of others, and they have no protected variables.",
 				"%s is a %s that is not protected", ref, kind)
@@ -418,8 +440,10 @@ func (g *gitlabChecks) ref(p *project, ref string) {
 		switch {
 		case err != nil:
 			return refusal(err)
+		case !lint.Valid && len(lint.Errors) == 0:
+			return unknown("Look at it in Build > Pipeline editor.", "GitLab's answer does not say what is wrong")
 		case !lint.Valid:
-			return fail("Mend .gitlab-ci.yml: Build > Pipeline editor shows where.", "GitLab finds mistakes: %.500s", cmp.Or(strings.Join(lint.Errors, "; "), "it does not say which"))
+			return fail("Mend .gitlab-ci.yml: Build > Pipeline editor shows where.", "GitLab finds mistakes: %s", strings.Join(lint.Errors, "; "))
 		}
 		return pass("GitLab finds no mistake")
 	})

@@ -18,7 +18,7 @@ import (
 func TestItEndsInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := &checker{Options: Options{Getenv: func(string) string { return "" }}, limit: make(chan struct{}, 2)}
+		c := newChecker(Options{Getenv: func(string) string { return "" }}, 2)
 		c.add("slack.channel", "answers", nil, func(context.Context) result { return pass("at once") })
 		c.add("slack.channel", "hangs", nil, func(ctx context.Context) result {
 			<-ctx.Done()
@@ -33,6 +33,14 @@ func TestItEndsInTime(t *testing.T) {
 			return pass("late")
 		})
 		c.add("slack.channel", "needs who does not listen", []*probe{deaf}, func(context.Context) result { return pass("late") })
+		c.add("deployed.webhook", "waits for nobody of another section", nil, func(context.Context) result { return pass("at once") })
+		for range 20 {
+			c.add("dockerhub.pull", "hangs", nil, func(ctx context.Context) result {
+				<-ctx.Done()
+				return unknown("", "%v", ctx.Err())
+			})
+		}
+		c.add("gitlab.url", "waits for nobody of another section", nil, func(context.Context) result { return pass("at once") })
 		ctx, cancel := context.WithTimeout(t.Context(), Timeout)
 		defer cancel()
 		began := time.Now()
@@ -40,7 +48,7 @@ func TestItEndsInTime(t *testing.T) {
 		if took := time.Since(began); took > Timeout+time.Second {
 			t.Errorf("it took %s", took)
 		}
-		if r.Findings[0].Status != Pass || r.Unknown() != 4 || r.ExitCode() != 2 {
+		if r.Count(Pass) != 3 || r.Unknown() != 24 || r.ExitCode() != 2 {
 			t.Errorf("found %+v", r.Findings)
 		}
 		time.Sleep(3 * time.Hour) // they end at last

@@ -4,8 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/getto-systems/hubrelay/internal/route"
 )
@@ -120,14 +124,14 @@ func (c *checker) targets(ctx context.Context, s settings) targets {
 			named[r.Key] = append(named[r.Key], i)
 		}
 	}
-	lists := map[string]listed{}
+	lists := c.listed(ctx, s, named)
 	for _, r := range s.trigger.Routes.All() {
 		images := named[r.Key]
 		if !isGlob(r.Key) && !slices.ContainsFunc(images, func(i Image) bool { return i.Repository == r.Key }) {
 			images = append(images, Image{Repository: r.Key})
 		}
 		if len(images) == 0 {
-			images = c.matching(ctx, s, r, lists, &found)
+			images = matching(s, r, lists, &found)
 		}
 		if len(found.list)+len(images) > maxTargets {
 			found.leave(r.Key, unknown("Look at fewer routes at once.", "%d repositories are looked at, and no more", maxTargets))
@@ -151,33 +155,68 @@ type listed struct {
 	err   error
 }
 
+// namespaceOf returns the namespace that a glob names, or "".
+func namespaceOf(key string) string {
+	namespace, _, ok := strings.Cut(key, "/")
+	if !ok || isGlob(namespace) {
+		return ""
+	}
+	return namespace
+}
+
+// listed asks Docker Hub for the repositories of each namespace of which a route is a
+// glob, of all at once, for everything else waits for it.
+func (c *checker) listed(ctx context.Context, s settings, named map[string][]Image) map[string]listed {
+	lists := map[string]listed{}
+	if s.trigger.Hub == nil {
+		return lists
+	}
+	for _, r := range s.trigger.Routes.All() {
+		if namespace := namespaceOf(r.Key); isGlob(r.Key) && namespace != "" && len(named[r.Key]) == 0 {
+			lists[namespace] = listed{}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var (
+		asking errgroup.Group
+		mu     sync.Mutex
+	)
+	asking.SetLimit(atOnce)
+	for _, namespace := range slices.Collect(maps.Keys(lists)) {
+		asking.Go(func() error {
+			page, err := s.trigger.Hub.Repositories(ctx, namespace, "")
+			list := listed{err: err}
+			slices.SortStableFunc(page.Items, newestFirst)
+			for _, repository := range page.Items {
+				list.names = append(list.names, repository.Name)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			lists[namespace] = list
+			return nil
+		})
+	}
+	_ = asking.Wait() // each has its own error
+	return lists
+}
+
 // matching returns some repositories that a glob matches, those that were pushed
 // last, or notes why it knows none.
-func (c *checker) matching(ctx context.Context, s settings, r route.Route, lists map[string]listed, found *targets) []Image {
+func matching(s settings, r route.Route, lists map[string]listed, found *targets) []Image {
 	open := func(why result) []Image {
 		found.leave(r.Key, why)
 		return nil
 	}
 	const mend = "Name a repository with -image."
-	namespace, _, ok := strings.Cut(r.Key, "/")
+	namespace := namespaceOf(r.Key)
 	switch {
-	case !ok, isGlob(namespace):
+	case namespace == "":
 		return open(notAsked("the key names no namespace, so its repositories are not known; -image names one"))
 	case s.trigger.Hub == nil:
 		return open(notAsked("Docker Hub is not asked which repositories the key matches; -image names one"))
 	}
-	list, ok := lists[namespace]
-	if !ok {
-		asking, cancel := context.WithTimeout(ctx, callTimeout)
-		page, err := s.trigger.Hub.Repositories(asking, namespace, "")
-		cancel()
-		slices.SortStableFunc(page.Items, newestFirst)
-		for _, repository := range page.Items {
-			list.names = append(list.names, repository.Name)
-		}
-		list.err = err
-		lists[namespace] = list
-	}
+	list := lists[namespace]
 	if list.err != nil {
 		return open(unknown(mend, "Docker Hub did not tell which repositories %s has: %v", namespace, list.err))
 	}

@@ -2,16 +2,21 @@ package check
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
+	"html"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/agext/levenshtein"
 
 	"github.com/getto-systems/hubrelay/functions/notify"
 	"github.com/getto-systems/hubrelay/functions/trigger"
 	"github.com/getto-systems/hubrelay/functions/webhook"
 )
 
-// The addresses of the functions, which no function reads itself.
 const (
 	webhookURL = "WEBHOOK_URL"
 	notifyURL  = "NOTIFY_URL"
@@ -29,8 +34,11 @@ var Names = []string{
 	webhookURL, notifyURL, triggerURL,
 }
 
-// secrets are settings that are in no output of Terraform.
-var secrets = []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS", "REGISTRY_AUTH", "SLACK_BOT_TOKEN", "NOTIFY_TOKENS"}
+// Addresses are settings that no function reads itself.
+var Addresses = []string{webhookURL, notifyURL, triggerURL}
+
+// Secrets are settings that are in no output of Terraform.
+var Secrets = []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS", "REGISTRY_AUTH", "SLACK_BOT_TOKEN", "NOTIFY_TOKENS"}
 
 // fromDeploy are settings that a deploy makes, and what stands for them before
 // it.
@@ -138,7 +146,7 @@ func (c *checker) mistakes(id string, err error, wrong map[string]*probe, said m
 		}
 		said[name+text] = true
 		r := fail("Set "+name+" as the page says. A function with a mistake in its settings does not start.", "%s", text)
-		if c.Deployed && c.get(name) == "" && slices.Contains(secrets, name) {
+		if c.Deployed && c.get(name) == "" && slices.Contains(Secrets, name) {
 			r = notAsked("is not given here; what is deployed has its own")
 		}
 		p := c.known(id, name, r)
@@ -148,19 +156,34 @@ func (c *checker) mistakes(id string, err error, wrong map[string]*probe, said m
 	}
 }
 
-// names says which settings of a file nobody reads.
+// names says which names of a file look like that of a setting which is not there.
+// Others are somebody else's: a file may be a whole environment.
 func (c *checker) names() {
-	unknown := false
+	known := 0
+	var misspelt []string
 	for _, name := range c.Options.Names {
 		if slices.Contains(Names, name) {
-			continue
+			known++
+		} else if meant := nearest(name, Names); meant != "" && !slices.Contains(c.Options.Names, meant) {
+			misspelt = append(misspelt, name)
+			c.known("settings.names", name, warn("Correct the name to "+meant+", or take it out.", "is not a setting of hubrelay, and %s is", meant))
 		}
-		unknown = true
-		c.known("settings.names", name, warn("Take it out, or correct its name: no function reads it.", "is not a setting of hubrelay"))
 	}
-	if !unknown {
-		c.known("settings.names", "", pass("%s, each of which is read", count(len(c.Options.Names), "setting")))
+	if len(misspelt) == 0 {
+		c.known("settings.names", "", pass("%s, and no name that looks like another", count(known, "setting")))
 	}
+}
+
+// nearest returns the word that most likely was meant, or "" where none is within
+// two slips of the finger.
+func nearest(typed string, words []string) string {
+	best, least := "", 3
+	for _, word := range words {
+		if d := levenshtein.Distance(strings.ToUpper(typed), word, nil); d < least {
+			best, least = word, d
+		}
+	}
+	return best
 }
 
 func (c *checker) issuer(s settings) {
@@ -219,6 +242,13 @@ func newRedactor(getenv func(string) string) func(string) string {
 			text, _ := entry[key].(string)
 			hidden = append(hidden, text)
 		}
+		auth, _ := entry["auth"].(string)
+		plain, _ := base64.RawStdEncoding.DecodeString(strings.TrimRight(auth, "="))
+		_, password, _ := strings.Cut(string(plain), ":")
+		hidden = append(hidden, password)
+	}
+	for _, secret := range hidden { // as they look in a URL or a page
+		hidden = append(hidden, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret))
 	}
 	// The longest first, for one may begin with another.
 	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
@@ -228,8 +258,13 @@ func newRedactor(getenv func(string) string) func(string) string {
 			pairs = append(pairs, s, "[secret]")
 		}
 	}
-	return strings.NewReplacer(pairs...).Replace
+	known := strings.NewReplacer(pairs...)
+	return func(text string) string { return token.ReplaceAllString(known.Replace(text), "[secret]") }
 }
+
+// token is what tokens of GitLab, Slack and Docker Hub look like, for one that stands
+// in the place of another setting.
+var token = regexp.MustCompile(`\b(?:(?:glpat|glptt|glcbt|gldt|glrt|glft|glsoat)-|xox[a-z]-|xapp-|dckr_[a-z]+_)[A-Za-z0-9._-]{8,}`)
 
 // minSecret is how long what is taken out of texts is at least: what is shorter is
 // no token, and may be a word.

@@ -21,6 +21,8 @@ func (c *checker) slack(s settings) {
 		switch {
 		case err != nil:
 			return slackRefusal(err)
+		case who.User == "" && who.Team == "" && !who.Bot:
+			return unknown("Check SLACK_API_URL, and run it again.", "Slack's answer does not say whose token it is")
 		case !who.Bot:
 			return warn("Set SLACK_BOT_TOKEN to the Bot User OAuth Token (xoxb-…) of the app.", "the token is of the user %s in %s, and no bot's", who.User, who.Team)
 		}
@@ -36,6 +38,9 @@ func (c *checker) slack(s settings) {
 		}
 		return pass("%s", strings.Join(who.Scopes, ", "))
 	})
+	if routes := s.need("ROUTES"); len(routes) > 0 {
+		c.add("slack.channel", "", routes, nil)
+	}
 	for _, channel := range channels(s) {
 		c.add("slack.channel", channel, []*probe{token}, func(ctx context.Context) result {
 			return c.channel(ctx, s.notify.Slack, channel, who.Scopes)
@@ -70,6 +75,10 @@ func (c *checker) channel(ctx context.Context, client *slack.Client, channel str
 	switch {
 	case err == nil && found.Archived:
 		return fail("Unarchive the channel, or set another one.", "#%s is archived", found.Name)
+	case err == nil && !found.Member && found.Name == "" && channel[0] == 'D':
+		return pass("it is a direct message of the bot's") // of which Slack names no members
+	case err == nil && !found.Member && found.Name == "":
+		return unknown("Run it again.", "Slack's answer does not say which channel it is")
 	case err == nil && !found.Member:
 		return fail(invite, "the bot is not in #%s", found.Name)
 	case err == nil:

@@ -126,60 +126,6 @@ func ParseTerraform(text []byte) (map[string]string, error) {
 	return values, nil
 }
 
-// variables are the inputs of terraform/ that are settings of the functions.
-var variables = map[string]string{
-	"gitlab_url": "GITLAB_URL", "registry": "REGISTRY", "language": "LANGUAGE", "default_channel": "DEFAULT_CHANNEL", "silent_after": "SILENT_AFTER",
-}
-
-// ParseVariables reads a terraform.tfvars, as far as it says how the functions are
-// set. Its routes are taken as they stand: Terraform drops a field that it does
-// not know, and hubrelay check names it.
-func ParseVariables(text string) (map[string]string, error) {
-	inputs, err := parseAttributes(text)
-	if err != nil {
-		return nil, err
-	}
-	values := map[string]string{}
-	for input, name := range variables {
-		switch value := inputs[input].(type) {
-		case nil:
-		case string:
-			values[name] = value
-		default:
-			return nil, fmt.Errorf("%s is not a text", input)
-		}
-	}
-	if on, ok := inputs["reconcile"].(bool); ok {
-		values["RECONCILE"] = map[bool]string{true: "on", false: "off"}[on]
-	}
-	if routes, ok := inputs["routes"].(map[string]any); ok {
-		for _, route := range routes {
-			if fields, ok := route.(map[string]any); ok {
-				if inputs, ok := fields["inputs"].(map[string]any); ok {
-					toTexts(inputs)
-				}
-			}
-		}
-		raw, err := json.Marshal(routes)
-		if err != nil {
-			return nil, err
-		}
-		values["ROUTES"] = string(raw)
-	}
-	return values, nil
-}
-
-// toTexts makes texts of numbers and booleans, as Terraform does where a map of
-// texts is wanted.
-func toTexts(values map[string]any) {
-	for name, value := range values {
-		switch value.(type) {
-		case json.Number, bool:
-			values[name] = fmt.Sprint(value)
-		}
-	}
-}
-
 // ParseTerraformFile reads what terraform output -json prints, which says that it
 // is deployed, or a terraform.tfvars.
 func ParseTerraformFile(text []byte) (values map[string]string, deployed bool, err error) {
@@ -189,48 +135,4 @@ func ParseTerraformFile(text []byte) (values map[string]string, deployed bool, e
 	}
 	values, err = ParseVariables(string(text))
 	return values, false, err
-}
-
-// Variable returns a secret from the variable by which Terraform gets it, such as
-// TF_VAR_webhook_tokens for WEBHOOK_TOKENS, or "". The error repeats no value.
-func Variable(name string, getenv func(string) string) (string, error) {
-	variable := "TF_VAR_" + strings.ToLower(name)
-	text := strings.TrimSpace(getenv(variable))
-	if text == "" {
-		return "", nil
-	}
-	switch name {
-	case "SLACK_BOT_TOKEN", "REGISTRY_AUTH":
-		return text, nil
-	case "WEBHOOK_TOKENS", "NOTIFY_TOKENS":
-		var tokens []string
-		if err := decodeValue(text, &tokens); err != nil {
-			return "", fmt.Errorf(`%s is not a list of texts, such as ["…"]: %w`, variable, err)
-		}
-		return strings.Join(tokens, "\n"), nil
-	case "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS":
-		var tokens map[string]string
-		if err := decodeValue(text, &tokens); err != nil {
-			return "", fmt.Errorf(`%s is not a map of texts, such as {"*" = "…"}: %w`, variable, err)
-		}
-		raw, err := json.Marshal(tokens)
-		return string(raw), err
-	}
-	return "", nil
-}
-
-// decodeValue reads a value as Terraform would, into what it should be.
-func decodeValue(text string, into any) error {
-	value, err := parseValue(text)
-	if err != nil {
-		return err
-	}
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	if json.Unmarshal(raw, into) != nil { // its error may repeat a part of a token
-		return errors.New("it is something else")
-	}
-	return nil
 }

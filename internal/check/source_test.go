@@ -80,7 +80,9 @@ func TestInputsOfTerraform(t *testing.T) {
 # comment
 project_id = "acme-hubrelay" // another
 gitlab_url = "https://gitlab.example/\u00e9$${x}"
-reconcile  = false
+reconcile  = "false"
+silent_after = 90
+registry     = null
 sizes = { webhook = { cpu = 1, memory = "256Mi" } }
 alert_channels = ["a", "b",]
 kms_key = null
@@ -92,6 +94,7 @@ routes = {
     slack  = { channel = "C1" }
     tags   = { include = ["v*", "semver:>=1.2"] }
     inputs = { level = 3, strict = true, name = "x" }
+    latest = null
   }
 }
 default_channel = "C1"`))
@@ -99,8 +102,8 @@ default_channel = "C1"`))
 		t.Fatal(err, deployed)
 	}
 	want := map[string]string{
-		"GITLAB_URL": "https://gitlab.example/é${x}", "RECONCILE": "off", "DEFAULT_CHANNEL": "C1",
-		"ROUTES": `{"acme/*":{"gitlab":{"project":"acme/images/{name}","ref":"main"},"inputs":{"level":"3","name":"x","strict":"true"},"slack":{"channel":"C1"},"tags":{"include":["v*","semver:\u003e=1.2"]}}}`,
+		"GITLAB_URL": "https://gitlab.example/é${x}", "RECONCILE": "off", "DEFAULT_CHANNEL": "C1", "SILENT_AFTER": "90",
+		"ROUTES": `{"acme/*":{"gitlab":{"project":"acme/images/{name}","ref":"main"},"inputs":{"level":"3","name":"x","strict":"true"},"latest":null,"slack":{"channel":"C1"},"tags":{"include":["v*","semver:\u003e=1.2"]}}}`,
 	}
 	if d := diff.Diff(want, got); d != "" {
 		t.Error(d)
@@ -109,28 +112,25 @@ default_channel = "C1"`))
 		t.Error(err)
 	}
 	for text, want := range map[string]string{
-		"a = \n":                         "line 2: a value is missing",
-		"a":                              "NAME = VALUE",
-		"1 = 2":                          "NAME = VALUE",
-		"a = file(\"canary\")":           "neither a text",
-		"a = \"canary":                   "no closing quote",
-		"a = \"canary\n\"":               "no closing quote on its line",
-		"a = \"${canary}\"":              "has no meaning here",
-		`a = "\q"`:                       "backslash",
-		`a = "\uZZZZ"`:                   "backslash",
-		`a = "\`:                         "backslash",
-		"\na = \"canary\" b":             "line 2: something follows the value of a",
-		"a = [1 2]":                      "a list wants",
-		"a = [1":                         "a list wants",
-		"a = {b 1}":                      "a map wants =",
-		"a = {b = 1 c = 2}":              "a map wants a comma",
-		"a = {1 = 2}":                    "a map wants a name",
-		"a = {b = 1, b = 2}":             "stands twice",
-		"a = -":                          "a number is not one",
-		"a = <<EOT\nx\nEOT\n":            "neither a text",
-		"gitlab_url = 1":                 "gitlab_url is not a text",
-		"a = /* canary":                  "neither a text",
-		"a = " + strings.Repeat("[", 30): "too deeply",
+		"registry = \n":                              "line 1: invalid expression",
+		"registry":                                   "line 1: argument or block definition required",
+		"routes {\n}":                                "line 1: unexpected \"routes\" block",
+		"\nregistry = file(\"canary\")":              "line 2: function calls not allowed",
+		"registry = canary":                          "line 1: variables not allowed",
+		"registry = \"canary":                        "line 1: unterminated template string",
+		"registry = \"${canary}\"":                   "line 1: variables not allowed",
+		`registry = "canary\q"`:                      "line 1: invalid escape sequence",
+		"\nregistry = \"canary\" b":                  "line 2: missing newline after argument",
+		"routes = [1 2]":                             "line 1: missing item separator",
+		"registry = 1\nregistry = 2":                 "line 2: attribute redefined",
+		"gitlab_url = [1]":                           "gitlab_url is not a string",
+		"reconcile = \"canary\"":                     "reconcile is not a bool",
+		"":                                           "none of hubrelay's inputs",
+		"webhook_url = \"https://x\"":                "none of hubrelay's inputs",
+		"routes = " + strings.Repeat("[", 30):        "line 1: missing expression",
+		"routes = " + strings.Repeat("[", 50_000):    "brackets",
+		"routes = " + strings.Repeat("(", 50_000):    "brackets",
+		"routes = " + strings.Repeat("-", 1_000_000): "bytes",
 	} {
 		if _, err := check.ParseVariables(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%q: %v, want %q", text, err, want)
@@ -155,7 +155,7 @@ func TestTheExampleOfTerraform(t *testing.T) {
 	}
 }
 
-func TestSecretsAsTerraformGetsThem(t *testing.T) {
+func TestSettingsOfAnEnvironment(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, variable, value, want, err string }{
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", `["one","two"]`, "one\ntwo", ""},
@@ -165,12 +165,16 @@ func TestSecretsAsTerraformGetsThem(t *testing.T) {
 		{"SLACK_BOT_TOKEN", "TF_VAR_slack_bot_token", " xoxb-1\n", "xoxb-1", ""},
 		{"REGISTRY_AUTH", "TF_VAR_registry_auth", `{"auths":{}}`, `{"auths":{}}`, ""},
 		{"ROUTES", "TF_VAR_routes", `{}`, "", ""},
+		{"ROUTES", "ROUTES", " {} ", "{}", ""},
+		{"LANGUAGE", "LANGUAGE", "ja", "ja", ""},
+		{"LANGUAGE", "LANGUAGE", "en_US:en", "", ""},
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", "", "", ""},
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", "canary", "", "TF_VAR_webhook_tokens is not a list"},
 		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", `[["canary"]]`, "", "TF_VAR_webhook_tokens is not a list"},
+		{"WEBHOOK_TOKENS", "TF_VAR_webhook_tokens", strings.Repeat("[", 50_000) + "canary", "", "brackets"},
 		{"GITLAB_TRIGGER_TOKENS", "TF_VAR_gitlab_trigger_tokens", `["canary"]`, "", "TF_VAR_gitlab_trigger_tokens is not a map"},
 	} {
-		got, err := check.Variable(c.name, func(name string) string {
+		got, err := check.Environment(c.name, func(name string) string {
 			if name == c.variable {
 				return c.value
 			}
@@ -195,7 +199,7 @@ func FuzzSources(f *testing.F) {
 			_, _ = route.Parse(values["ROUTES"])
 		}
 		for _, name := range []string{"WEBHOOK_TOKENS", "GITLAB_TRIGGER_TOKENS"} {
-			_, _ = check.Variable(name, func(string) string { return text })
+			_, _ = check.Environment(name, func(string) string { return text })
 		}
 	})
 }

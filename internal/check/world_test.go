@@ -156,17 +156,34 @@ func (w *world) function(t *testing.T, build func(func(string) string) (http.Han
 	return h
 }
 
-// versioned answers GET /ready with a version.
+// versioned answers with another version than that of this source.
 type versioned struct {
 	next    *http.Handler
 	version string
 }
 
 func (v versioned) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	if v.version != "" {
-		rw.Header().Set("Hubrelay-Version", v.version)
+	(*v.next).ServeHTTP(stamped{rw, v.version}, r)
+}
+
+type stamped struct {
+	http.ResponseWriter
+	version string
+}
+
+func (s stamped) WriteHeader(status int) {
+	s.Header().Del("Hubrelay-Version")
+	if s.version != "" {
+		s.Header().Set("Hubrelay-Version", s.version)
 	}
-	(*v.next).ServeHTTP(rw, r)
+	s.ResponseWriter.WriteHeader(status)
+}
+
+func (s stamped) Write(p []byte) (int, error) {
+	if s.Header().Get("Hubrelay-Version") != s.version {
+		s.WriteHeader(http.StatusOK)
+	}
+	return s.ResponseWriter.Write(p)
 }
 
 func answering(status int, body string) http.Handler {

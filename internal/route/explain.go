@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/Masterminds/semver/v3"
 
@@ -70,7 +71,8 @@ func (t Table) Explain(repository, tag string) Explanation {
 // String says it in plain sentences, one a line. The first line is the answer.
 func (e Explanation) String() string {
 	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	// A channel or a ref may hold what a terminal would obey.
+	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
 	verdict := "is promoted"
 	if !e.Promoted {
 		verdict = "is not promoted: " + e.Reason
@@ -102,6 +104,15 @@ func (e Explanation) String() string {
 	line("The moving tag is %s.", e.Latest)
 	line("The Slack channel is %s.", e.Channel)
 	return b.String()
+}
+
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, text)
 }
 
 // rules says which patterns let the tag not be promoted.

@@ -332,6 +332,27 @@ run "variable_with_a_hyphen" {
   expect_failures = [var.routes]
 }
 
+run "key_too_long_with_library" {
+  command = plan
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["key_too_long_with_library"] }
+  expect_failures = [var.routes]
+}
+
+run "mention_too_short" {
+  command = plan
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["mention_too_short"] }
+  expect_failures = [var.routes]
+}
+
+run "mention_too_long" {
+  command = plan
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["mention_too_long"] }
+  expect_failures = [var.routes]
+}
+
 run "mention_unknown" {
   command = plan
   module { source = "./tests/variables" }

@@ -422,3 +422,80 @@ run "kms_key_and_secrets_elsewhere" {
 
   expect_failures = [var.kms_key]
 }
+
+run "wrong_values_16" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url            = "https://:443"                       # without a host
+    registry              = "https://registry.example.com:99999" # a port too high
+    gitlab_trigger_tokens = { "*" = "canary gitlab" }            # with a space
+    gitlab_api_tokens     = { "*" = "glpat-canäry" }             # a letter outside of ASCII
+    notify_tokens         = ["canary/notify+0123456789"]         # that a URL would not keep
+    secret_versions       = { gitlab_api_tokens = 1, notify_tokens = 1 }
+    silent_after          = "9999999h" # too long
+  }
+
+  expect_failures = [var.gitlab_url, var.registry, var.gitlab_trigger_tokens, var.gitlab_api_tokens, var.notify_tokens, var.silent_after]
+}
+
+run "wrong_values_17" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url            = "https://gitlab.example.com:0" # port 0
+    gitlab_trigger_tokens = { "*" = "canary-gitlab\n" }    # with a line break
+  }
+
+  expect_failures = [var.gitlab_url, var.gitlab_trigger_tokens]
+}
+
+run "wrong_values_18" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://gitlab.example.com:65536" # a port too high
+  }
+
+  expect_failures = [var.gitlab_url]
+}
+
+run "wrong_values_19" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://gitlab.example.com/a\u00a0b" # with a space
+  }
+
+  expect_failures = [var.gitlab_url]
+}
+
+run "wrong_values_20" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gitlab_url = "https://gitlab.example.com/%zz" # with a percent sign
+  }
+
+  expect_failures = [var.gitlab_url]
+}

@@ -1,0 +1,188 @@
+package check
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
+
+	"github.com/getto-systems/hubrelay/internal/slack"
+)
+
+// variables are the inputs of terraform/ that are settings of the functions. Routes
+// are taken as they stand.
+var variables = map[string]struct {
+	setting string
+	is      cty.Type
+}{
+	"default_channel": {"DEFAULT_CHANNEL", cty.String},
+	"gitlab_url":      {"GITLAB_URL", cty.String},
+	"language":        {"LANGUAGE", cty.String},
+	"reconcile":       {"RECONCILE", cty.Bool},
+	"registry":        {"REGISTRY", cty.String},
+	"routes":          {"ROUTES", cty.DynamicPseudoType},
+	"silent_after":    {"SILENT_AFTER", cty.String},
+}
+
+// Bounds of what is read as Terraform's language: its parser calls itself for each
+// bracket and operator, and ends the process where that is too deep. Routes that an
+// environment can hold stay far below.
+const (
+	maxVariables = 128 << 10 // bytes
+	maxBrackets  = 10_000
+)
+
+func tooLarge(text string) error {
+	brackets := strings.Count(text, "[") + strings.Count(text, "{") + strings.Count(text, "(")
+	if len(text) > maxVariables || brackets > maxBrackets {
+		return fmt.Errorf("it has over %d bytes or %d brackets", maxVariables, maxBrackets)
+	}
+	return nil
+}
+
+// ParseVariables reads a terraform.tfvars, as far as it says how the functions are
+// set. Terraform drops a field of a route that it does not know, and hubrelay check
+// names it. The error repeats no value.
+func ParseVariables(text string) (map[string]string, error) {
+	if err := tooLarge(text); err != nil {
+		return nil, err
+	}
+	file, mistakes := hclsyntax.ParseConfig([]byte(text), "", hcl.InitialPos)
+	if mistakes.HasErrors() {
+		return nil, mistake(mistakes)
+	}
+	attributes, mistakes := file.Body.JustAttributes()
+	if mistakes.HasErrors() {
+		return nil, mistake(mistakes)
+	}
+	values, found := map[string]string{}, false
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		attribute, ok := attributes[name]
+		if !ok {
+			continue
+		}
+		found = true
+		value, mistakes := attribute.Expr.Value(nil)
+		if mistakes.HasErrors() {
+			return nil, mistake(mistakes)
+		}
+		input := variables[name]
+		value, err := convert.Convert(value, input.is)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s is not a %s", name, input.is.FriendlyName())
+		case value.IsNull(): // as if it were not there
+		case value.Type() == cty.Bool:
+			values[input.setting] = map[bool]string{true: "on", false: "off"}[value.True()]
+		case value.Type() == cty.String:
+			values[input.setting] = value.AsString()
+		default:
+			if values[input.setting], err = routesOf(value); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if !found {
+		return nil, errors.New("it has none of hubrelay's inputs: is it a terraform.tfvars, or what terraform output -json prints?")
+	}
+	return values, nil
+}
+
+// routesOf writes routes as JSON. A number or boolean becomes a text, as Terraform
+// makes it: in routes nothing else is wanted.
+func routesOf(value cty.Value) (string, error) {
+	value, err := cty.Transform(value, func(_ cty.Path, v cty.Value) (cty.Value, error) {
+		if v.Type().IsPrimitiveType() {
+			return convert.Convert(v, cty.String)
+		}
+		return v, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	raw, err := ctyjson.Marshal(value, value.Type())
+	return string(raw), err
+}
+
+// mistake says where the first one is, and repeats nothing of the text.
+func mistake(all hcl.Diagnostics) error {
+	for _, d := range all {
+		if d.Severity == hcl.DiagError && d.Subject != nil {
+			return fmt.Errorf("line %d: %s", d.Subject.Start.Line, strings.ToLower(d.Summary))
+		}
+	}
+	return errors.New("it cannot be read")
+}
+
+// Environment returns a setting from an environment: by its name, or a secret by the
+// variable by which Terraform gets it, such as TF_VAR_webhook_tokens for
+// WEBHOOK_TOKENS, or "". The error repeats no value.
+func Environment(name string, getenv func(string) string) (string, error) {
+	value := strings.TrimSpace(getenv(name))
+	// The name is gettext's, too, with values such as en_US:en.
+	if name == "LANGUAGE" && value != string(slack.En) && value != string(slack.Ja) {
+		return "", nil
+	}
+	if value != "" {
+		return value, nil
+	}
+	return variable(name, getenv)
+}
+
+func variable(name string, getenv func(string) string) (string, error) {
+	from := "TF_VAR_" + strings.ToLower(name)
+	text := strings.TrimSpace(getenv(from))
+	if text == "" {
+		return "", nil
+	}
+	switch name {
+	case "SLACK_BOT_TOKEN", "REGISTRY_AUTH":
+		return text, nil
+	case "WEBHOOK_TOKENS", "NOTIFY_TOKENS":
+		var tokens []string
+		if err := decodeValue(text, cty.List(cty.String), &tokens); err != nil {
+			return "", fmt.Errorf(`%s is not a list of texts, such as ["…"]: %w`, from, err)
+		}
+		return strings.Join(tokens, "\n"), nil
+	case "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS":
+		var tokens map[string]string
+		if err := decodeValue(text, cty.Map(cty.String), &tokens); err != nil {
+			return "", fmt.Errorf(`%s is not a map of texts, such as {"*" = "…"}: %w`, from, err)
+		}
+		raw, err := json.Marshal(tokens)
+		return string(raw), err
+	}
+	return "", nil
+}
+
+// decodeValue reads a value as Terraform does, into what t is in Go.
+func decodeValue(text string, t cty.Type, into any) error {
+	if err := tooLarge(text); err != nil {
+		return err
+	}
+	expression, mistakes := hclsyntax.ParseExpression([]byte(text), "", hcl.InitialPos)
+	if mistakes.HasErrors() {
+		return mistake(mistakes)
+	}
+	value, mistakes := expression.Value(nil)
+	if mistakes.HasErrors() {
+		return mistake(mistakes)
+	}
+	value, err := convert.Convert(value, t)
+	if err != nil {
+		return errors.New("it is something else")
+	}
+	raw, err := ctyjson.Marshal(value, t)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, into)
+}

@@ -75,10 +75,10 @@ func ParseVariables(text string) (map[string]string, error) {
 			return nil, mistake(mistakes)
 		}
 		input := variables[name]
-		value, err := convert.Convert(value, input.is)
+		value, err := as(value, input.is)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("%s is not a %s", name, input.is.FriendlyName())
+			return nil, fmt.Errorf("%s is not a %s, or holds a number that is too large", name, input.is.FriendlyName())
 		case value.IsNull(): // as if it were not there
 		case value.Type() == cty.Bool:
 			values[input.setting] = map[bool]string{true: "on", false: "off"}[value.True()]
@@ -94,6 +94,23 @@ func ParseVariables(text string) (map[string]string, error) {
 		return nil, errors.New("it has none of hubrelay's inputs: is it a terraform.tfvars, or what terraform output -json prints?")
 	}
 	return values, nil
+}
+
+// as converts as Terraform does. A number that nobody means, such as 1e99999999, is an
+// error: as a text it would have that many digits.
+func as(value cty.Value, t cty.Type) (cty.Value, error) {
+	const maxExponent = 1024
+	if err := cty.Walk(value, func(_ cty.Path, v cty.Value) (bool, error) {
+		if v.Type() == cty.Number && !v.IsNull() {
+			if e := v.AsBigFloat().MantExp(nil); v.AsBigFloat().IsInf() || e > maxExponent || e < -maxExponent {
+				return false, errors.New("a number is too large or too small")
+			}
+		}
+		return true, nil
+	}); err != nil {
+		return value, err
+	}
+	return convert.Convert(value, t)
 }
 
 // routesOf writes routes as JSON. A number or boolean becomes a text, as Terraform
@@ -176,7 +193,7 @@ func decodeValue(text string, t cty.Type, into any) error {
 	if mistakes.HasErrors() {
 		return mistake(mistakes)
 	}
-	value, err := convert.Convert(value, t)
+	value, err := as(value, t)
 	if err != nil {
 		return errors.New("it is something else")
 	}

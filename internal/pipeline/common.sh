@@ -18,7 +18,6 @@ else
 fi
 
 say() { printf 'hubrelay: %s\n' "$1" >&2; }
-say "version ${HUBRELAY_VERSION-unknown}"
 
 # matches VALUE LENGTH EXPRESSION: the whole value, which is one line.
 matches() {

@@ -216,7 +216,7 @@ func TestTheComponentAssertsItsJobs(t *testing.T) {
 	if result.Status != "success" || !slices.Equal(result.Order, []string{"hubrelay-running", "hubrelay-promote", "hubrelay-done", "jobs"}) {
 		t.Errorf("got %+v", result)
 	}
-	p.Variables = []coordinator.Variable{{Name: "CI_COMMIT_TAG", Value: "1.2.3"}}
+	p.Variables = []coordinator.Variable{{Name: "CI_COMMIT_TAG", Value: "v1.2.3"}}
 	if made, err := p.Create(coordinator.Request{Source: "push"}); err != nil || made.Job("release") == nil {
 		t.Errorf("a version is not released: %v", err)
 	}

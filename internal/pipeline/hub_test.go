@@ -27,6 +27,7 @@ import (
 
 	"github.com/getto-systems/hubrelay/internal/coordinator"
 	"github.com/getto-systems/hubrelay/internal/skip"
+	"github.com/getto-systems/hubrelay/internal/version"
 )
 
 // hub is a registry in memory that asks for a password, counts what is written,
@@ -340,10 +341,16 @@ type outcome struct {
 	all    []string // what was written meanwhile
 }
 
+// saysVersion is a line of each log.
+const saysVersion = "hubrelay: version " + version.Number + "\n"
+
 func (o outcome) want(code int, status, message string) {
 	o.t.Helper()
 	if o.code != code || o.dotenv["HUBRELAY_STATUS"] != status || !strings.Contains(o.dotenv["HUBRELAY_MESSAGE"], message) {
 		o.t.Errorf("got exit code %d and %v, want %d, %s: %q\n%s", o.code, o.dotenv, code, status, message, o.log)
+	}
+	if !strings.Contains(o.log, saysVersion) {
+		o.t.Errorf("the log does not say the version:\n%s", o.log)
 	}
 }
 

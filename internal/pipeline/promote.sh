@@ -296,6 +296,7 @@ promote() {
 	said="" own="" note="" why="" did="" done_now="" DIGEST="" work=$(mktemp -d)
 	trap left EXIT
 	trap 'exit 1' HUP INT TERM
+	say "version ${HUBRELAY_VERSION-unknown}"
 
 	# What is wrong is not repeated: it may be anything.
 	is_repository "$repository" || stop 2 "image_repository is not a repository, such as acme/api"

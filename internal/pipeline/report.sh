@@ -31,6 +31,7 @@ report() {
 		esac
 		;;
 	esac
+	say "version ${HUBRELAY_VERSION-unknown}"
 	need curl || return 1
 
 	# A name that Notify would refuse is left out: the report still counts.

@@ -115,7 +115,7 @@ func TestReportsSayWhatHappened(t *testing.T) {
 			t.Parallel()
 			n := newNotify(t)
 			handed := map[string]string{"HUBRELAY_PIPELINE": "1", "HUBRELAY_STATUS": c.status, "HUBRELAY_MESSAGE": c.message, "HUBRELAY_DIGEST": someHash}
-			if a := n.report(c.job, handed); a.Code != 0 {
+			if a := n.report(c.job, handed); a.Code != 0 || !strings.Contains(a.Log, saysVersion) {
 				t.Errorf("exit code %d\n%s", a.Code, a.Log)
 			}
 			n.want("status", c.reported, "message", c.says, "promotion_id", somePromotion, "repository", "acme/api", "tag", "1.4.0",

@@ -5,7 +5,7 @@ locals {
   checkout = "${path.module}/.."
 
   source_included = ["*.go", "go.mod", "go.sum", "functions/**/*.go", "internal/**/*.go"]
-  source_excluded = ["*_test.go", "**/*_test.go", "internal/**/*test/*.go", "internal/e2e/**", "internal/sandbox/**", "**/testdata/**"]
+  source_excluded = ["*_test.go", "**/*_test.go", "internal/**/*test/*.go", "internal/check/**", "internal/console/**", "internal/coordinator/**", "internal/deadletter/**", "internal/sandbox/**", "internal/skip/**", "**/testdata/**"]
 
   source_files = setsubtract(
     setunion([for pattern in local.source_included : fileset(local.checkout, pattern)]...),

@@ -321,11 +321,12 @@ func tellHub(ts *testscript.TestScript, neg bool, args []string) {
 
 // serve runs a server until the story ends, and has a variable name it.
 func serve(ts *testscript.TestScript, variable string, handler func(url string) http.Handler) {
-	var h http.Handler
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
+	server := httptest.NewUnstartedServer(nil)
+	url := "http://" + server.Listener.Addr().String()
+	server.Config.Handler = handler(url)
+	server.Start()
 	ts.Defer(server.Close)
-	h = handler(server.URL)
-	ts.Setenv(variable, server.URL)
+	ts.Setenv(variable, url)
 }
 
 func tellGitLab(ts *testscript.TestScript, neg bool, args []string) {

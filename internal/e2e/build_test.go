@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // generatedMain is what the buildpack writes beside the source: it imports the
@@ -154,15 +157,39 @@ func TestWhatIsDeployed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"go.mod", "go.sum", "hubrelay.go", "functions/webhook/webhook.go", "internal/gitlab/gitlab.go"} {
+	for _, want := range []string{"go.mod", "go.sum", "hubrelay.go"} {
 		if !slices.Contains(files, want) {
 			t.Errorf("%s is not deployed", want)
 		}
 	}
+	deployed := map[string]bool{}
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") || strings.Contains(file, "test/") || strings.Contains(file, "sandbox") || strings.HasPrefix(file, "cmd/") {
+		if strings.HasSuffix(file, "_test.go") {
 			t.Errorf("%s is deployed", file)
 		}
+		if strings.HasSuffix(file, ".go") {
+			deployed[path.Dir(file)] = true
+		}
+	}
+	// No more than the functions are made of, and no less.
+	list, err := exec.Command("go", "list", "-C", "../..", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	needed := map[string]bool{}
+	for dir := range strings.FieldsSeq(string(list)) {
+		name, err := filepath.Rel(root, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		needed[filepath.ToSlash(name)] = true
+	}
+	if diff := cmp.Diff(needed, deployed); diff != "" {
+		t.Errorf("packages that are needed (-) and deployed (+):\n%s", diff)
 	}
 }
 

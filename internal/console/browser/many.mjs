@@ -38,8 +38,8 @@ await walk(async (page) => {
 	const worst = await silence;
 	const work = await worked() - start;
 	console.log(`2,000 changes took the page ${Math.round(work)} ms of work; the longest that it did not answer: ${Math.round(worst)} ms`);
-	assert.ok(work < 10_000, `2,000 changes took ${work} ms of work`);
-	assert.ok(worst < 20_000, `the page did not answer for ${worst} ms`);
+	assert.ok(work < 60_000, `2,000 changes took ${work} ms of work`);
+	assert.ok(worst < 60_000, `the page did not answer for ${worst} ms`);
 	await page.getByText("of 12\u2009000").waitFor();
 	const ids = await page.locator("#rows > tr").evaluateAll((list) => list.map((tr) => tr.id));
 	assert.equal(ids.length, 100);

@@ -126,6 +126,7 @@ type Sandbox struct {
 	mute    sync.Map // IDs of pipelines that GitLab cannot be asked about
 	load    load
 	streams atomic.Int64
+	life    string // differs from run to run: the IDs of events begin anew with each
 
 	starting  sync.Mutex // held while functions start
 	settings  map[string]string
@@ -161,6 +162,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		logs:       c.Logs,
 		ctx:        ctx,
 		stop:       cancel,
+		life:       strconv.FormatInt(time.Now().UnixNano(), 36),
 
 		clock: newClock(), index: newIndex(), hints: newHints(), stages: newStages(),
 		faults: &faults{real: map[Stage]bool{

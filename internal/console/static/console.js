@@ -21,7 +21,8 @@
   };
   document.addEventListener("htmx:sseOpen", () => say("live", "live"));
   document.addEventListener("htmx:sseError", () => paused || say("reconnecting", "reconnecting …"));
-  const renew = () => htmx.ajax("GET", location.href, {target: "#console", select: "#console", swap: "outerHTML"});
+  const renew = () => htmx.ajax("GET", location.href, {target: "#console", select: "#console", swap: "outerHTML"})
+    .catch(() => {}); // htmx:sendError has told
   // A browser has six connections to a server, and a stream takes one: a page
   // that nobody sees gives its own back. The extension opens another as it does
   // for a page that is new.
@@ -38,6 +39,13 @@
     source.close();
     say("paused", "paused");
   };
+  // Where the page itself is no longer to be had, as of a story that is forgotten,
+  // the browser shows what there is instead.
+  document.addEventListener("htmx:beforeSwap", (e) => {
+    if (e.detail.target.id !== "console" || e.detail.xhr.status < 400) return;
+    e.detail.shouldSwap = false;
+    location.reload();
+  });
   $("pause").addEventListener("click", () => follow(paused));
 
   // A story that opens takes the focus, and gives it back when it closes.
@@ -78,7 +86,8 @@
   };
   news.showPopover();
   document.addEventListener("htmx:beforeSwap", (e) => e.detail.target === news && rise(e.detail.xhr.status >= 400));
-  document.addEventListener("htmx:sendError", () => {
+  document.addEventListener("htmx:sendError", (e) => {
+    if (e.detail.target?.id === "console" && source.readyState === EventSource.CLOSED) follow(false);
     rise(true);
     news.textContent = "The sandbox does not answer: was it stopped?";
   });

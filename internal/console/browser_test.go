@@ -105,6 +105,7 @@ type door struct {
 	console http.Handler
 	again   func() http.Handler // another run of it
 	away    bool
+	down    bool // no answer comes at all
 	streams map[int]context.CancelFunc
 	next    int
 	fake    *fake // of showMany
@@ -114,7 +115,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	d.mu.Lock()
-	console, away := d.console, d.away
+	console, away, down := d.console, d.away, d.down
 	if r.URL.Path == "/live" && !away {
 		id := d.next
 		d.next++
@@ -129,6 +130,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}()
 	}
 	d.mu.Unlock()
+	if down {
+		panic(http.ErrAbortHandler)
+	}
 	if away {
 		http.Error(w, "away", http.StatusServiceUnavailable)
 		return
@@ -151,8 +155,11 @@ func (d *door) control(w http.ResponseWriter, r *http.Request) {
 	case "/away":
 		d.away = true
 		cut()
+	case "/down":
+		d.down = true
+		cut()
 	case "/back":
-		d.away = false
+		d.away, d.down = false, false
 	case "/restart":
 		d.console = d.again()
 		cut()

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/ledger"
@@ -57,6 +58,7 @@ type console struct {
 	sandbox  system
 	hints    hints
 	template *template.Template
+	streams  atomic.Int64
 	run      string // differs from run to run: numbers of events begin anew with each
 }
 

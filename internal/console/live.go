@@ -26,6 +26,9 @@ const (
 	slowest = 30 * time.Second
 )
 
+// maxStreams bounds the streams at a time. Each keeps what its browser shows.
+const maxStreams = 100
+
 // maxPatched bounds the stories and the news of one patch.
 const maxPatched = 50
 
@@ -56,6 +59,12 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "after: want the number of an event", http.StatusBadRequest)
 		return
 	}
+	if c.streams.Add(1) > maxStreams {
+		c.streams.Add(-1)
+		http.Error(w, "too many pages are open: close some", http.StatusServiceUnavailable)
+		return
+	}
+	defer c.streams.Add(-1)
 	returns := false
 	if id, err := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
 		after, returns = id, true

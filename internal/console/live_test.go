@@ -349,3 +349,34 @@ func TestFeedIsBounded(t *testing.T) {
 		l.close()
 	})
 }
+
+// Whoever opens streams without end gets no more of them, and those that close
+// make room.
+func TestStreamsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := serve(newFake(), hints{})
+		stream := open(t, h, "/")
+		var all []*listener
+		for range maxStreams {
+			all = append(all, listen(t, h, stream, ""))
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		refused := httptest.NewRecorder()
+		h.ServeHTTP(refused, httptest.NewRequest(http.MethodGet, stream, nil).WithContext(ctx))
+		if refused.Code != http.StatusServiceUnavailable {
+			t.Errorf("one more is answered %d", refused.Code)
+		}
+		for _, l := range all {
+			l.close()
+		}
+		again := listen(t, h, stream, "")
+		synctest.Wait()
+		if again.writes() == 0 {
+			t.Error("where all have closed, none opens")
+		}
+		again.close()
+	})
+}

@@ -138,6 +138,23 @@ func bodyOf(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
+// textOf returns the body, or the field of that name where it is a form. curl -d
+// calls everything a form: what is JSON is none, whatever stands in it.
+func textOf(r *http.Request, field string) (string, error) {
+	body, err := bodyOf(r)
+	if err != nil {
+		return "", err
+	}
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if media != "application/x-www-form-urlencoded" || strings.HasPrefix(strings.TrimSpace(string(body)), "{") || json.Valid(body) {
+		return string(body), nil
+	}
+	if form, err := url.ParseQuery(string(body)); err == nil && form.Has(field) {
+		return form.Get(field), nil
+	}
+	return string(body), nil
+}
+
 // decode reads a JSON object of texts, numbers and booleans, or a form. A name
 // that is not among names is a mistake, and so is one that stands there twice.
 func decode(contentType string, body []byte, names ...string) (map[string]string, error) {
@@ -158,7 +175,7 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 		var object map[string]any
 		decoder := json.NewDecoder(strings.NewReader(text))
 		decoder.UseNumber()
-		if err := decoder.Decode(&object); err != nil || decoder.More() {
+		if err := decoder.Decode(&object); err != nil || !json.Valid([]byte(text)) {
 			return nil, errors.New("the body is not a JSON object")
 		}
 		for _, name := range sorted(object) {
@@ -272,15 +289,11 @@ func (s *Sandbox) apiPush(r *http.Request) (done, error) {
 
 // apiWebhook sends any JSON to Webhook. A form has it as body.
 func (s *Sandbox) apiWebhook(r *http.Request) (done, error) {
-	body, err := bodyOf(r)
+	body, err := textOf(r, "body")
 	if err != nil {
 		return done{}, err
 	}
-	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if form, err := url.ParseQuery(string(body)); err == nil && media == "application/x-www-form-urlencoded" && form.Has("body") {
-		body = []byte(form.Get("body"))
-	}
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, s.hub.webhookURL, strings.NewReader(string(body)))
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, s.hub.webhookURL, strings.NewReader(body))
 	if err != nil {
 		return done{}, err
 	}
@@ -508,15 +521,11 @@ func (s *Sandbox) apiRoutes(*http.Request) (done, error) {
 
 // apiSetRoutes takes a table as JSON. A form has it as routes.
 func (s *Sandbox) apiSetRoutes(r *http.Request) (done, error) {
-	body, err := bodyOf(r)
+	body, err := textOf(r, "routes")
 	if err != nil {
 		return done{}, err
 	}
-	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if form, err := url.ParseQuery(string(body)); err == nil && media == "application/x-www-form-urlencoded" && form.Has("routes") {
-		body = []byte(form.Get("routes"))
-	}
-	if err := s.SetRoutes(string(body)); err != nil {
+	if err := s.SetRoutes(body); err != nil {
 		return done{}, err
 	}
 	return done{value: json.RawMessage(s.Routes()), sentence: "The routes are in use from now on."}, nil

@@ -307,7 +307,7 @@ func (b *box) read(path, lastEventID string, until func(sandbox.Event) bool) (ev
 		}
 		if text, ok := strings.CutPrefix(line, "data: "); ok {
 			var ev sandbox.Event
-			if err := json.Unmarshal([]byte(text), &ev); err != nil || fmt.Sprint(ev.ID) != id {
+			if err := json.Unmarshal([]byte(text), &ev); err != nil || !strings.HasPrefix(id, fmt.Sprint(ev.ID)+"-") {
 				b.t.Fatalf("id %s: %v: %s", id, err, text)
 			}
 			events = append(events, ev)
@@ -340,6 +340,13 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 	}
 	if again, _ := b.read(fmt.Sprintf("/api/events?after=%d", last), "", success); again[0].ID != last+1 {
 		t.Errorf("after %d comes %d", last, again[0].ID)
+	}
+	// Another life of the sandbox had as many events, and this one has gone on.
+	if of, gaps := b.read("/api/events", "1-another", func(sandbox.Event) bool { return true }); of[0].ID != 1 || gaps != 1 {
+		t.Errorf("of another life it begins with %d, and %d gaps", of[0].ID, gaps)
+	}
+	if of := b.good("GET", "/api/events", "after", "1-another", "limit", "1")["events"].([]any); of[0].(map[string]any)["id"] != 1.0 {
+		t.Errorf("of another life it begins as JSON with %v", of[0])
 	}
 	if of, gaps := b.read("/api/events", "999999", func(sandbox.Event) bool { return true }); of[0].ID != 1 || gaps != 1 {
 		t.Errorf("of another life it begins with %d, and %d gaps", of[0].ID, gaps)
@@ -393,6 +400,8 @@ func TestFaultsAreSetAndTakenBack(t *testing.T) {
 		`{"stage":"slack","answer":"away","times":-1}`:                 "times is between",
 		`{"stage":"slack","answer":"away","probability":[1]}`:          "neither a text nor a number",
 		`{"stage":"slack","answer":"away"} {"stage":"x"}`:              "not a JSON object",
+		`{"stage":"slack","answer":"away"}}`:                           "not a JSON object",
+		`{"stage":"slack","answer":"away"}]`:                           "not a JSON object",
 		`{"stage":"` + strings.Repeat("s", 10_000) + `","answer":"x"}`: "none of hub",
 	} {
 		b.bad(400, words, "POST", "/api/faults", "", form)
@@ -520,5 +529,53 @@ func TestReplayReconcileAndTick(t *testing.T) {
 	b.bad(400, "no field", "POST", "/api/tick", "now", "yes")
 	if got := b.good("GET", "/api/"); len(got["calls"].([]any)) < 15 {
 		t.Errorf("%v", got)
+	}
+}
+
+// curl -d says of everything that it is a form.
+func TestJSONIsTakenForNoForm(t *testing.T) {
+	t.Parallel()
+	b := start(t, sandbox.Config{})
+	send := func(method, path, body string) map[string]any {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, b.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var answer map[string]any
+		if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	const push = `{"repository":{"repo_name":"acme/api"},"push_data":{"tag":"1.4.0","pusher":"a&body=b"}}`
+	if got := send("POST", "/api/webhook", push); got["status"] != 202.0 {
+		t.Errorf("a push of a&body=b: %v", got)
+	}
+	const table = `{"acme/api":{"gitlab":{"project":"acme/images/api","ref":"a"},"slack":{"channel":"C0&routes=b"}}}`
+	if got := send("PUT", "/api/routes", table); got["acme/api"] == nil {
+		t.Errorf("a table with &routes=: %v", got)
+	}
+	if got := send("POST", "/api/webhook", url.Values{"body": {push}}.Encode()); got["status"] != 202.0 {
+		t.Errorf("as a form: %v", got)
+	}
+}
+
+// Nothing is amiss at a start with the usual table, and nothing is said.
+func TestTheStartIsQuiet(t *testing.T) {
+	t.Parallel()
+	b := start(t, sandbox.Config{})
+	if events, _, _ := b.Events(0); len(events) > 0 {
+		t.Errorf("it begins with %s: %s %s", events[0].Who, events[0].What, events[0].Detail)
+	}
+	own := start(t, sandbox.Config{Routes: `{"*/web":{"gitlab":{"project":"acme/images/web"},"slack":{"channel":"C0IMAGES"}}}`})
+	if events, _, _ := own.Events(0); len(events) == 0 || !strings.Contains(events[0].What, "not looked for") {
+		t.Errorf("of a table of one's own it says %v", events)
 	}
 }

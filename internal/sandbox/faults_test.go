@@ -494,6 +494,11 @@ func TestWhoeverIsNotOfThisMachineIsRefused(t *testing.T) {
 		{"Webhook asks for a token", "POST", "/webhook/x", "evil.example", nil, 401},
 		{"Notify asks for a token", "POST", "/notify/", "evil.example", nil, 401},
 		{"the registry is for whoever reaches it", "GET", "/v2/", "registry.example", nil, 200},
+		{"a page whose name leads here pushes", "POST", "/v2/acme/api/blobs/uploads/", "evil.example", map[string]string{"Origin": "http://evil.example"}, 403},
+		{"a page whose name leads here reads the registry", "GET", "/v2/", "evil.example", map[string]string{"Sec-Fetch-Site": "same-origin"}, 403},
+		{"another site pushes", "POST", "/v2/acme/api/blobs/uploads/", host, map[string]string{"Origin": "https://evil.example"}, 403},
+		{"another site posts to Webhook", "POST", "/webhook/x", host, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		{"another site posts to Notify", "POST", "/notify/", host, map[string]string{"Origin": "https://evil.example"}, 403},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, b.URL+c.path, strings.NewReader(""))
 		if err != nil {

@@ -65,7 +65,9 @@ func (s *Sandbox) restart(change map[string]string) error {
 	maps.Copy(settings, change)
 	instances := map[Stage]*instance{}
 	for stage := range s.functions {
-		i, err := s.start(s.ctx, stage, settings, len(s.settings) > 0 && len(change) == 0)
+		// The usual table is nobody's choice, and what is said of it no news.
+		quiet := len(s.settings) > 0 && len(change) == 0 || settings["ROUTES"] == Routes
+		i, err := s.start(s.ctx, stage, settings, quiet)
 		if err != nil {
 			for _, made := range instances {
 				made.close()

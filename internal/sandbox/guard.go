@@ -13,7 +13,8 @@ import (
 // and docker push do. All else, as the API, the console and Trigger, is for
 // people and programs on this machine: not for the outside where there is a
 // public URL, not for a page of another site that has its name lead here, and
-// not for one that has a browser send something here.
+// not for one that has a browser send something here. What is open is so to
+// programs: Docker, GitLab and Docker Hub name no Origin, and browsers do.
 func (s *Sandbox) guard(c Config, h http.Handler) http.Handler {
 	public := strings.TrimPrefix(strings.TrimPrefix(c.PublicURL, "https://"), "http://")
 	open := []string{"webhook", "notify"}
@@ -23,7 +24,8 @@ func (s *Sandbox) guard(c Config, h http.Handler) http.Handler {
 	sites := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		if slices.Contains(open, first) {
+		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
+		if slices.Contains(open, first) && !browser {
 			h.ServeHTTP(w, r)
 			return
 		}

@@ -31,7 +31,7 @@ type localRegistry struct {
 	host    string
 	handler http.Handler
 	pushed  func(pushedManifest)
-	quiet   atomic.Bool
+	quiet   atomic.Value // the image that nobody is told of, a string
 
 	mu      sync.Mutex
 	history map[string][]string // by image: the digests that it had, the newest last
@@ -85,7 +85,7 @@ func (l *localRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		pushed.webhooks = multiArchWebhooks
 	}
 	l.remember(pushed)
-	if !l.quiet.Load() {
+	if l.quiet.Load() != any(pushed.repository+":"+pushed.tag) {
 		l.pushed(pushed)
 	}
 }
@@ -185,8 +185,8 @@ func (l *localRegistry) build(image string) (string, error) {
 
 // seed builds an image without telling anybody.
 func (l *localRegistry) seed(image string) error {
-	l.quiet.Store(true)
-	defer l.quiet.Store(false)
+	l.quiet.Store(image)
+	defer l.quiet.Store("")
 	_, err := l.build(image)
 	return err
 }

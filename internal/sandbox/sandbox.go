@@ -126,6 +126,7 @@ type Sandbox struct {
 	mute    sync.Map // IDs of pipelines that GitLab cannot be asked about
 	load    load
 	streams atomic.Int64
+	life    string // differs from run to run: the IDs of events begin anew with each
 
 	starting  sync.Mutex // held while functions start
 	settings  map[string]string
@@ -161,6 +162,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		logs:       c.Logs,
 		ctx:        ctx,
 		stop:       cancel,
+		life:       strconv.FormatInt(time.Now().UnixNano(), 36),
 
 		clock: newClock(), index: newIndex(), hints: newHints(), stages: newStages(),
 		faults: &faults{real: map[Stage]bool{
@@ -209,7 +211,8 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	if err := s.restart(settings); err != nil {
 		return nil, err
 	}
-	s.server = &http.Server{Handler: s.handler(c), ReadHeaderTimeout: 10 * time.Second}
+	whole := make(chan struct{})
+	s.server = &http.Server{Handler: onceWhole(whole, s.handler(c)), ReadHeaderTimeout: 10 * time.Second}
 	s.running.Go(func() {
 		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.events.add(Event{Who: "sandbox", What: "stopped: " + err.Error(), Bad: true})
@@ -234,7 +237,23 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 		}
 		s.running.Go(func() { p.run(ctx) })
 	}
+	close(whole)
 	return s, nil
+}
+
+// onceWhole has requests wait until the sandbox is, but for those to the
+// registry, of which it is built.
+func onceWhole(whole <-chan struct{}, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/v2/") {
+			select {
+			case <-whole:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // memory names the ledger of the sandbox at a URL.

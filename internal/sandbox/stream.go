@@ -33,10 +33,12 @@ func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		asked = last // a browser that comes back keeps its URL
 	}
-	after := int64(0)
+	after, ours := int64(0), true
 	if asked != "" {
-		if after, err = strconv.ParseInt(asked, 10, 64); err != nil || after < 0 {
-			refuse(w, r, http.StatusBadRequest, "after is the ID of an event, a number")
+		number, life, whole := strings.Cut(asked, "-")
+		ours = !whole || life == s.life
+		if after, err = strconv.ParseInt(number, 10, 64); err != nil || after < 0 {
+			refuse(w, r, http.StatusBadRequest, "after is the ID of an event, a number, or what the stream gave as its id")
 			return
 		}
 	}
@@ -45,6 +47,9 @@ func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
 		if err != nil || limit < 1 {
 			refuse(w, r, http.StatusBadRequest, "limit is a number over 0")
 			return
+		}
+		if !ours {
+			after = 0
 		}
 		list, oldest, newest := s.Events(after)
 		list = append([]Event{}, list[:min(len(list), limit, atMost)]...)
@@ -57,12 +62,13 @@ func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.streams.Add(-1)
-	s.stream(w, r, after)
+	s.stream(w, r, after, ours)
 }
 
 // stream sends events until the client goes away. Where some are gone that the
-// client has not seen, it hears of a gap first: it has to ask for the rest.
-func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64) {
+// client has not seen, it hears of a gap first: it has to ask for the rest. So
+// it does where after is not of this life of the sandbox.
+func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64, ours bool) {
 	out := http.NewResponseController(w)
 	send := func(text string) bool {
 		_ = out.SetWriteDeadline(time.Now().Add(writeTime))
@@ -81,8 +87,8 @@ func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64) {
 	defer beat.Stop()
 	for {
 		list, oldest, newest := s.Events(after)
-		if after > newest { // of another life of the sandbox
-			after = 0
+		if after > newest || !ours {
+			after, ours = 0, true
 			list, oldest, newest = s.Events(after)
 			if !send(gap(oldest)) {
 				return
@@ -96,7 +102,7 @@ func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64) {
 			if err != nil {
 				continue // there is nothing in it that cannot be written
 			}
-			fmt.Fprintf(&text, "id: %d\ndata: %s\n\n", ev.ID, data)
+			fmt.Fprintf(&text, "id: %d-%s\ndata: %s\n\n", ev.ID, s.life, data)
 		}
 		if text.Len() > 0 && !send(text.String()) {
 			return

@@ -47,10 +47,35 @@ await walk(async (page) => {
 	await live(page);
 	await once(page);
 
+	// Paused, and followed while the server is away: it stays paused, and says why.
+	await page.getByRole("button", {name: "Pause"}).click();
+	await page.locator("#link[data-state=paused]").waitFor();
+	await tell("down");
+	await page.getByRole("button", {name: "Pause"}).click();
+	await page.locator("#news", {hasText: "does not answer"}).waitFor();
+	assert.equal(await page.locator("#pause").getAttribute("aria-pressed"), "true");
+	await tell("back");
+	await page.getByRole("button", {name: "Pause"}).click();
+	await live(page);
+
+	// A story that is forgotten meanwhile: the page says so, and is not left empty.
+	await page.getByRole("link", {name: "acme/api:1.8.0", exact: true}).click();
+	await page.getByRole("article", {name: "acme/api:1.8.0"}).waitFor();
+	const story = page.url();
+	await page.getByRole("button", {name: "Pause"}).click();
+	await page.locator("#link[data-state=paused]").waitFor();
+	await page.evaluate(() => history.replaceState(null, "", "/promotions/0123456789abcdef0123456789abcdef"));
+	await page.getByRole("button", {name: "Pause"}).click();
+	await page.getByRole("heading", {name: "This promotion is not known"}).waitFor();
+	await page.goto(story);
+	await page.getByRole("article", {name: "acme/api:1.8.0"}).waitFor();
+	await page.getByRole("link", {name: "Close"}).click();
+	await live(page);
+
 	// Another run of the server: the page loads itself anew.
 	const loaded = page.waitForEvent("load");
 	await tell("restart");
 	await loaded;
 	await live(page);
 	await is(page, "acme/api:1.8.0", "promoted");
-}, {expected: [/htmx:sseError|object Event/, /503/, /ERR_/]});
+}, {expected: [/htmx:sseError|object Event/, /503/, /404/, /htmx:sendError|htmx:afterRequest/, /ERR_/]});

@@ -14,13 +14,24 @@
     link.textContent = words;
   };
   htmx.createEventSource = (url) => {
+    source?.close();
     source = new EventSource(url);
-    if (paused) source.close();
+    if (paused || document.hidden) source.close();
     return source;
   };
   document.addEventListener("htmx:sseOpen", () => say("live", "live"));
   document.addEventListener("htmx:sseError", () => paused || say("reconnecting", "reconnecting …"));
-  const renew = () => htmx.ajax("GET", location.href, {target: "#console", select: "#console", swap: "outerHTML"});
+  const renew = () => htmx.ajax("GET", location.href, {target: "#console", select: "#console", swap: "outerHTML"})
+    .catch(() => {}); // htmx:sendError has told
+  // A browser has six connections to a server, and a stream takes one: a page
+  // that nobody sees gives its own back. The extension opens another as it does
+  // for a page that is new.
+  document.addEventListener("visibilitychange", () => {
+    if (paused || !source) return;
+    if (document.hidden) return source.close();
+    if (source.readyState !== EventSource.CLOSED) return;
+    for (const e of [$("console"), ...$("console").querySelectorAll("[sse-swap], [hx-trigger^='sse:']")]) htmx.trigger(e, "htmx:afterProcessNode");
+  });
   const follow = (on) => {
     paused = !on;
     $("pause").setAttribute("aria-pressed", String(paused));
@@ -28,6 +39,13 @@
     source.close();
     say("paused", "paused");
   };
+  // Where the page itself is no longer to be had, as of a story that is forgotten,
+  // the browser shows what there is instead.
+  document.addEventListener("htmx:beforeSwap", (e) => {
+    if (e.detail.target.id !== "console" || e.detail.xhr.status < 400) return;
+    e.detail.shouldSwap = false;
+    location.reload();
+  });
   $("pause").addEventListener("click", () => follow(paused));
 
   // A story that opens takes the focus, and gives it back when it closes.
@@ -50,6 +68,11 @@
     mark();
   });
   document.addEventListener("htmx:oobAfterSwap", mark);
+  // What is as it was stays, with the focus, the selection and the scroll in it.
+  document.addEventListener("htmx:oobBeforeSwap", (e) => {
+    const {fragment, target} = e.detail;
+    if (fragment.children.length === 1 && fragment.firstElementChild.isEqualNode(target)) e.detail.shouldSwap = false;
+  });
 
   // What came of the last thing done stands above all else for a while.
   let fade;
@@ -63,7 +86,8 @@
   };
   news.showPopover();
   document.addEventListener("htmx:beforeSwap", (e) => e.detail.target === news && rise(e.detail.xhr.status >= 400));
-  document.addEventListener("htmx:sendError", () => {
+  document.addEventListener("htmx:sendError", (e) => {
+    if (e.detail.target?.id === "console" && source.readyState === EventSource.CLOSED) follow(false);
     rise(true);
     news.textContent = "The sandbox does not answer: was it stopped?";
   });
@@ -78,6 +102,7 @@
   // Keys. Those of buttons and fields stand on them, as data-key.
   document.addEventListener("keydown", (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
+    if (e.repeat && e.key !== "j" && e.key !== "k") return; // a key that is held does its thing once
     const here = document.activeElement;
     if (e.key === "Escape") {
       if (document.querySelector("[role=dialog]:popover-open")) return; // the browser closes it

@@ -16,6 +16,7 @@ import (
 
 	"github.com/getto-systems/hubrelay/internal/ledger"
 	"github.com/getto-systems/hubrelay/internal/sandbox"
+	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
 // The walks are scripts for playwright-core, each in a file of browser/. In
@@ -78,7 +79,7 @@ func browserTools(t *testing.T) tools {
 	var found tools
 	var err error
 	if found.node, err = exec.LookPath("node"); err != nil {
-		notRun(t, "node is not installed: the console is not tried in a browser")
+		skip.UnlessCI(t, "node is not installed: the console is not tried in a browser")
 	}
 	for _, name := range []string{os.Getenv("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"} {
 		if found.chromium, err = exec.LookPath(cmp.Or(name, "chromium")); err == nil {
@@ -86,14 +87,14 @@ func browserTools(t *testing.T) tools {
 		}
 	}
 	if found.chromium == "" {
-		notRun(t, "there is no Chromium: make tools installs it, on Debian as root; CHROMIUM names another one")
+		skip.UnlessCI(t, "there is no Chromium: make tools installs it, on Debian as root; CHROMIUM names another one")
 	}
 	if found.modules, err = filepath.Abs("../../.tools/browser"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"playwright-core", "axe-core"} {
 		if _, err := os.Stat(filepath.Join(found.modules, "node_modules", name)); err != nil {
-			notRun(t, name+" is not in .tools: make tools gets it")
+			skip.UnlessCI(t, name+" is not in .tools: make tools gets it")
 		}
 	}
 	return found

@@ -18,7 +18,7 @@ await walk(async (page) => {
 	await shot(page, "behind");
 
 	// Back again, the clock has it told.
-	await page.locator(".faults-now").getByRole("button", {name: "Mend Slack: away"}).click();
+	await page.locator(".faults-now").getByRole("button", {name: "Fix Slack: away"}).click();
 	await until("Slack shows it", async () => {
 		await api("POST", "/api/clock", {forward: "10m"});
 		return await page.locator("#story-slack .slack", {hasText: "✅"}).count() > 0;

@@ -19,16 +19,16 @@ func TestItEndsInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newChecker(Options{Getenv: func(string) string { return "" }}, 2)
-		c.add("slack.channel", "answers", nil, func(context.Context) result { return pass("at once") })
-		c.add("slack.channel", "hangs", nil, func(ctx context.Context) result {
+		first := []*probe{c.add("slack.channel", "answers", nil, func(context.Context) result { return pass("at once") })} // or it might not get its turn
+		c.add("slack.channel", "hangs", first, func(ctx context.Context) result {
 			<-ctx.Done()
 			return unknown("", "%v", ctx.Err())
 		})
-		deaf := c.add("slack.channel", "does not listen", nil, func(context.Context) result {
+		deaf := c.add("slack.channel", "does not listen", first, func(context.Context) result {
 			time.Sleep(time.Hour)
 			return pass("late")
 		})
-		c.add("slack.channel", "waits for its turn", nil, func(context.Context) result {
+		c.add("slack.channel", "waits for its turn", first, func(context.Context) result {
 			time.Sleep(time.Hour)
 			return pass("late")
 		})
@@ -48,7 +48,9 @@ func TestItEndsInTime(t *testing.T) {
 		if took := time.Since(began); took > Timeout+time.Second {
 			t.Errorf("it took %s", took)
 		}
-		if r.Count(Pass) != 3 || r.Unknown() != 24 || r.ExitCode() != 2 {
+		// Who does not listen may have had its turn, or not: then what needs it is
+		// known not to be asked.
+		if unknown := r.Unknown(); r.Count(Pass) != 3 || unknown != 23 && unknown != 24 || r.ExitCode() != 2 {
 			t.Errorf("found %+v", r.Findings)
 		}
 		time.Sleep(3 * time.Hour) // they end at last

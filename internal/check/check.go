@@ -16,10 +16,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
+	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
 // Timeout bounds all of a check, and callTimeout one question of it.
@@ -345,7 +345,7 @@ func (c *checker) look(ctx context.Context) Report {
 		}
 	}
 	redact := newRedactor(c.Getenv)
-	tell := func(text string) string { return shorten(redact(oneLine(text))) }
+	tell := func(text string) string { return shorten(redact(httpclient.OneLine(text))) }
 	var report Report
 	for _, p := range probes {
 		r := outOfTime
@@ -375,18 +375,6 @@ func checkOnly(o Options) error {
 		}
 	}
 	return nil
-}
-
-// oneLine returns text without line breaks, and without what a terminal would obey
-// or not show.
-func oneLine(text string) string {
-	printable := strings.Map(func(c rune) rune {
-		if c == utf8.RuneError || !unicode.IsPrint(c) {
-			return ' '
-		}
-		return c
-	}, text)
-	return strings.Join(strings.Fields(printable), " ")
 }
 
 // maxText bounds what is told of one thing, in characters. It is cut once no secret

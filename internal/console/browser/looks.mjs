@@ -28,8 +28,13 @@ await walk(async (page) => {
 const {rows} = await api("GET", "/api/promotions");
 const of = (image) => `/promotions/${rows.find((p) => p.image === image).id}`;
 
-// fits says that nothing makes the page wider than its window.
-const fits = async (page, what) => assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${what} is wider than the window`);
+// fits says that nothing makes the page wider than its window, and else what sticks out.
+const fits = async (page, what) => assert.deepEqual(await page.evaluate(() => {
+	const page = document.documentElement;
+	if (page.scrollWidth <= innerWidth) return [];
+	const out = [...document.querySelectorAll("body *")].filter((e) => !e.closest(".scroll") && e.getBoundingClientRect().right > innerWidth);
+	return [`${page.scrollWidth} of ${innerWidth} pixels`, ...out.slice(0, 20).map((e) => `${e.tagName}#${e.id}.${e.className} ${e.textContent.trim().slice(0, 80)}`)];
+}), [], `${what} is wider than the window`);
 
 for (const [scheme, width, height] of [["light", 1440, 900], ["dark", 1440, 900], ["light", 360, 800], ["dark", 360, 800]]) {
 	const name = `${width > 700 ? "wide" : "narrow"}-${scheme}`;
@@ -43,8 +48,9 @@ for (const [scheme, width, height] of [["light", 1440, 900], ["dark", 1440, 900]
 			await live(page);
 			await page.locator("#story-log > li:not(.is-aside) summary").nth(1).click();
 			await accessible(page, `${name}: ${what}`);
-			await fits(page, `${name}: ${what}`);
 			await shot(page, `story-${what}-${name}`, {fullPage: true});
+			await page.evaluate(() => document.querySelectorAll("details").forEach((d) => d.open = true));
+			await fits(page, `${name}: ${what}, all unfolded`);
 		}
 		// The dialogs once in each scheme, and once in each width.
 		const dialogs = name === "wide-light" || name === "narrow-dark";

@@ -182,6 +182,9 @@ func unknown(mend, format string, args ...any) result {
 	return result{status: Skip, unknown: true, found: fmt.Sprintf(format, args...), mend: mend}
 }
 
+// again is the mend where nothing is known to be wrong.
+const again = "Run it again."
+
 // why says why others cannot go on.
 func (r result) why() string {
 	switch {

@@ -227,6 +227,12 @@ func TestFindings(t *testing.T) {
 			w.options.Images = []check.Image{{Repository: "acme/api", Tag: "1.0.0"}}
 		}, []want{{"gitlab.project " + project, "pass", "", ""}, {"dockerhub.pull acme/api", "fail", "may be pulled, and has no tag 1.0.0", "Push the tag"}}},
 
+		{"a repository that was named twice, with two tags", func(w *world) {
+			w.options.Images = []check.Image{{Repository: "acme/api", Tag: "1.0.0"}, {Repository: "acme/api", Tag: "1.0.0"}, {Repository: "acme/api", Tag: "latest"}, {Repository: "acme/api"}}
+		}, []want{
+			{"dockerhub.pull acme/api", "fail", "has no tag 1.0.0", ""}, {"dockerhub.pull acme/api:latest", "pass", "latest is", ""}, {"deployed.heard acme/api", "unknown", "", ""},
+		}},
+
 		// Secrets of what is deployed, which is not here.
 		{"what is deployed has secrets of its own", func(w *world) {
 			w.options.Deployed = true
@@ -348,6 +354,12 @@ func TestFindings(t *testing.T) {
 		{"variables that no one may set", func(w *world) {
 			w.settings["ROUTES"] = routes("acme/api", `"gitlab":{"project":"acme/images/api","pass":"variables"},`+toChannel)
 		}, []want{{"gitlab.variables_role " + project, "fail", "no one may set", "Raise"}}},
+		{"a project of two routes that pass in two ways", func(w *world) {
+			w.settings["ROUTES"] = `{"acme/api": {` + toAPI + "," + toChannel + `}, "acme/web": {"gitlab": {"project": "acme/images/api", "pass": "variables"},` + toChannel + `}}`
+		}, []want{
+			{"gitlab.variables_role " + project, "pass", "no_one_allowed, with pass: inputs", ""},
+			{"gitlab.variables_role " + project + " with pass: variables", "fail", "no one may set", "Raise"},
+		}},
 		{"variables that a Developer may set", func(w *world) {
 			w.settings["ROUTES"] = routes("acme/api", `"gitlab":{"project":"acme/images/api","pass":"variables"},`+toChannel)
 			w.project.VariablesRole = gitlabtest.RoleDeveloper
@@ -461,6 +473,9 @@ func TestFindings(t *testing.T) {
 		}, []want{{"dockerhub.missed acme", "fail", "hub_not_found", ""}}},
 		{"Docker Hub is away", func(w *world) { w.hub.Away(hubtest.Failure{Status: 503}) }, []want{
 			{"dockerhub.account", "unknown", "hub_unavailable", "Run it again"}, {"dockerhub.missed acme", "unknown", "hub_unavailable", ""},
+		}},
+		{"a page in the place of Docker Hub's API", func(w *world) { w.hub.Away(hubtest.Failure{Status: 404}) }, []want{
+			{"dockerhub.account", "unknown", "not in JSON", "HUB_URL"},
 		}},
 		{"missed pushes are not looked for", set("RECONCILE", "off"), []want{
 			{"dockerhub.missed", "warn", "RECONCILE is off", "RECONCILE=on"}, {"routes.missed", "skip", "is not asked", ""}, {"dockerhub.account", "skip", "is not asked", ""},

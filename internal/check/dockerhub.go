@@ -39,11 +39,20 @@ func (c *checker) dockerhub(s settings, t targets) {
 		c.add("dockerhub.pull", "", routes, nil)
 		c.add("dockerhub.missed", "", routes, nil)
 	}
+	seen := map[string]bool{}
 	for _, target := range t.list {
 		if target.repository == "" {
 			continue
 		}
-		pulls = append(pulls, c.add("dockerhub.pull", target.repository, nil, func(ctx context.Context) result {
+		subject := target.repository
+		if seen[subject] { // with another tag
+			subject += ":" + cmp.Or(target.tag, target.route.Latest)
+		}
+		if seen[subject] {
+			continue
+		}
+		seen[target.repository], seen[subject] = true, true
+		pulls = append(pulls, c.add("dockerhub.pull", subject, nil, func(ctx context.Context) result {
 			return c.pull(ctx, s, target, &limit)
 		}))
 	}
@@ -78,7 +87,11 @@ func hubRefusal(err error) result {
 	if errors.As(err, &e) && !e.Temporary() {
 		return fail(sentence(e.Hint), "%v", err)
 	}
-	return unknown("Run it again when Docker Hub answers.", "%v", err)
+	hint := ""
+	if e != nil {
+		hint = e.Hint
+	}
+	return unknown(cmp.Or(sentence(hint), "Run it again when Docker Hub answers."), "%v", err)
 }
 
 // sentence makes one of a hint.
@@ -106,7 +119,7 @@ func (c *checker) pull(ctx context.Context, s settings, t target, limit *atomic.
 		return pass("%s is %.19s", tag, digest)
 	}
 	if !errors.As(err, &e) {
-		return unknown("", "%v", err)
+		return unknown(again, "%v", err)
 	}
 	switch {
 	case e.Reason == registry.NotInRegistry && t.tag != "":
@@ -184,10 +197,12 @@ func (c *checker) heard(s settings, t targets) {
 		c.add("deployed.heard", "", routes, nil)
 	}
 	open := sync.OnceValues(func() (*ledger.Ledger, error) { return ledger.Open(string(s.trigger.Ledger)) })
+	seen := map[string]bool{"": true}
 	for _, target := range t.list {
-		if target.repository == "" {
+		if seen[target.repository] {
 			continue
 		}
+		seen[target.repository] = true
 		c.add("deployed.heard", target.repository, needs, func(ctx context.Context) result {
 			if s.trigger.Ledger.InMemory() {
 				return notAsked("a ledger in memory cannot be read from here")

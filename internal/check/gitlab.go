@@ -80,7 +80,7 @@ func (c *checker) gitlab(s settings, t targets) []*templateVersion {
 			g.triggerToken(p, r, first("project", r.GitLab.Project))
 		}
 		if first("role", r.GitLab.Project, r.GitLab.Pass) {
-			g.variablesRole(p, r.GitLab.Pass)
+			g.variablesRole(p, r.GitLab.Pass, first("role", r.GitLab.Project))
 		}
 		if first("ref", r.GitLab.Project, r.GitLab.Ref) {
 			g.ref(p, r.GitLab.Ref)
@@ -127,7 +127,7 @@ func tokenKey(tokens trigger.Tokens, key string) string {
 func refusal(err error) result {
 	var e *gitlab.Error
 	if !errors.As(err, &e) {
-		return unknown("", "%v", err)
+		return unknown(again, "%v", err)
 	}
 	if e.Status == http.StatusForbidden && e.Reason == gitlab.Unauthorized {
 		return unknown("Give the access token's user or project the role Reporter, and the token the scope read_api.",
@@ -135,6 +135,9 @@ func refusal(err error) result {
 	}
 	return unknown(cmp.Or(e.Hint, "Run it again when GitLab answers."), "%s", e.Error())
 }
+
+// notGitLabs is the mend where an answer is JSON, and not what GitLab says.
+const notGitLabs = "Check GITLAB_URL, and any proxy in front of it."
 
 func reasonOf(err error) string {
 	var e *gitlab.Error
@@ -170,7 +173,7 @@ func (g *gitlabChecks) askVersion(ctx context.Context) result {
 	inputs := slices.ContainsFunc(g.trigger.Routes.All(), func(r route.Route) bool { return r.GitLab.Pass == route.PassInputs })
 	switch {
 	case !ok:
-		return unknown("", "GitLab's answer names no version")
+		return unknown("Open Help in GitLab: it shows the version.", "GitLab's answer names no version")
 	case slices.Compare(version[:], oldest[:]) < 0:
 		return fail("Upgrade GitLab: the template needs 17.0.", "GitLab is %s", text)
 	case inputs && slices.Compare(version[:], oldestWithInputs[:]) < 0:
@@ -239,6 +242,7 @@ func (g *gitlabChecks) accessToken(ctx context.Context, key string, token env.Se
 	ctx, cancel := within(ctx)
 	defer cancel()
 	mend := fmt.Sprintf("Make an access token of the project or its group with the role Reporter and the scope read_api, and set it for %q in GITLAB_API_TOKENS.", key)
+	const look = "Look at the token in GitLab: Settings > Access tokens of the project, group or user."
 	self, err := g.trigger.Pipelines.Self(ctx, token)
 	var e *gitlab.Error
 	switch {
@@ -249,7 +253,7 @@ func (g *gitlabChecks) accessToken(ctx context.Context, key string, token env.Se
 	case err != nil:
 		return refusal(err)
 	case !self.Active && self.Scopes == nil:
-		return unknown("", "GitLab's answer does not say whether the token is active")
+		return unknown(look, "GitLab's answer does not say whether the token is active")
 	case !self.Active:
 		return fail(mend, "the token is not active")
 	case !slices.Contains(self.Scopes, "read_api") && !slices.Contains(self.Scopes, "api"):
@@ -259,7 +263,7 @@ func (g *gitlabChecks) accessToken(ctx context.Context, key string, token env.Se
 	found := "active, with " + strings.Join(self.Scopes, ", ")
 	switch left := time.Until(expires); {
 	case expires.IsZero() && self.ExpiresAt != "":
-		return unknown("", "%s, until %s, which is no day", found, self.ExpiresAt)
+		return unknown(look, "%s, until %s, which is no day", found, self.ExpiresAt)
 	case expires.IsZero():
 		return pass("%s, for ever", found)
 	case left < soon:
@@ -318,7 +322,7 @@ func (g *gitlabChecks) showProject(ctx context.Context, p *project) (gitlab.Proj
 	case err != nil:
 		return shown, refusal(err)
 	case shown.Path == "":
-		return shown, unknown("", "GitLab's answer names no project")
+		return shown, unknown(notGitLabs, "GitLab's answer names no project")
 	case notNumber != nil && !strings.EqualFold(shown.Path, p.name):
 		return shown, fail(moved, "the project was moved to %s", shown.Path)
 	case shown.Archived:
@@ -365,7 +369,7 @@ func judgeTrigger(created gitlab.Pipeline, err error, p *project, key string) re
 			"GITLAB HAS CREATED A PIPELINE on a ref that does not exist: %s", cmp.Or(created.URL, "it does not say which"))
 	}
 	if !errors.As(err, &e) {
-		return unknown("", "%v", err)
+		return unknown(again, "%v", err)
 	}
 	newToken := fmt.Sprintf("Make a token in Settings > CI/CD > Pipeline trigger tokens of %s, and set it for %q in GITLAB_TRIGGER_TOKENS.", p.name, key)
 	seen := p.probe.result
@@ -387,8 +391,12 @@ func judgeTrigger(created gitlab.Pipeline, err error, p *project, key string) re
 	return fail(e.Hint, "%s", e.Error())
 }
 
-func (g *gitlabChecks) variablesRole(p *project, how string) {
-	g.asked("gitlab.variables_role", p.name, p, []*probe{p.probe}, func(context.Context) result {
+func (g *gitlabChecks) variablesRole(p *project, how string, first bool) {
+	subject := p.name
+	if !first {
+		subject += " with pass: " + how
+	}
+	g.asked("gitlab.variables_role", subject, p, []*probe{p.probe}, func(context.Context) result {
 		role := p.shown.VariablesRole
 		switch {
 		case role == "":
@@ -420,7 +428,7 @@ func (g *gitlabChecks) ref(p *project, ref string) {
 		case err != nil:
 			return refusal(err)
 		case found.Name == "":
-			return unknown("", "GitLab's answer does not say which %s it is", kind)
+			return unknown(notGitLabs, "GitLab's answer does not say which %s it is", kind)
 		case !found.Protected:
 			r := fail("Protect it: Settings > Repository > Protected branches, or tags. Notify refuses reports of others, and they have no protected variables.",
 				"%s is a %s that is not protected", ref, kind)

@@ -120,7 +120,7 @@ func (c *checker) targets(ctx context.Context, s settings) targets {
 	}
 	named := map[string][]Image{} // by the key of their route
 	for _, i := range c.Images {
-		if r, ok := s.trigger.Routes.Find(i.Repository); ok {
+		if r, ok := s.trigger.Routes.Find(i.Repository); ok && !slices.Contains(named[r.Key], i) {
 			named[r.Key] = append(named[r.Key], i)
 		}
 	}

@@ -84,7 +84,7 @@ func (c *checker) channel(ctx context.Context, client *slack.Client, channel str
 	case err == nil:
 		return pass("the bot is in #%s", found.Name)
 	case !errors.As(err, &e):
-		return unknown("", "%v", err)
+		return unknown(again, "%v", err)
 	case e.Code == slack.MissingScope && c.Say:
 		return c.say(ctx, client, channel)
 	case e.Code == slack.MissingScope:

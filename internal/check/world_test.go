@@ -207,7 +207,9 @@ func dockerConfig(host, user, token string) string {
 	return string(raw)
 }
 
-// run checks the world, and holds that no secret is in what is written.
+// run checks the world, and holds what holds for every report: no secret is in what
+// is written, no two findings are about the same thing, and whatever is not well says
+// what to do about it.
 func (w *world) run(t *testing.T) check.Report {
 	t.Helper()
 	w.gitlab.AddProject(w.project)
@@ -216,6 +218,17 @@ func (w *world) run(t *testing.T) check.Report {
 	report, err := check.Run(t.Context(), w.options)
 	if err != nil {
 		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, f := range report.Findings {
+		if name := f.ID + " " + f.Subject; names[name] {
+			t.Errorf("%s stands twice", name)
+		} else {
+			names[name] = true
+		}
+		if (f.Status == check.Fail || f.Status == check.Warn || f.Unknown) && f.Mend == "" {
+			t.Errorf("%s %s does not say what to do: %s", f.ID, f.Subject, f.Found)
+		}
 	}
 	for _, text := range []string{w.text(t, report), w.json(t, report)} {
 		for _, secret := range []string{"canary", base64.StdEncoding.EncodeToString([]byte("acme:" + dockerToken))} {

@@ -391,13 +391,30 @@ func TestFindings(t *testing.T) {
 			{"gitlab.job " + onMain, "fail", "has 1 job, and hubrelay-promote is none of them", "Include the template"},
 			{"gitlab.template " + onMain, "skip", "no include", ""},
 		}},
-		{"a template that moves", func(w *world) { w.project.Includes[0].Location = "gitlab.example/acme/hubrelay/promote@~latest" }, []want{{"gitlab.template " + onMain, "warn", "~latest, version 1.2.0, which moves", "Pin it"}}},
+		{"a template that moves", func(w *world) { w.project.Includes[0].Location = "gitlab.example/acme/hubrelay/promote@~latest" }, []want{{"gitlab.template " + onMain, "warn", "~latest, version 1.2.0, which can change", "Pin it"}}},
 		{"a template by URL", func(w *world) {
 			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://raw.example/getto-systems/hubrelay/0123abc/templates/promote.yml"}}
 		}, []want{{"gitlab.template " + onMain, "pass", "0123abc/templates/promote.yml, version 1.2.0", ""}}},
 		{"a template by the URL of a branch", func(w *world) {
 			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://raw.example/getto-systems/hubrelay/main/templates/promote.yml"}}
-		}, []want{{"gitlab.template " + onMain, "warn", "which moves", ""}}},
+		}, []want{{"gitlab.template " + onMain, "warn", "which can change", ""}}},
+		{"a template by a component's minor version", func(w *world) { w.project.Includes[0].Location = "gitlab.example/acme/hubrelay/promote@1.2" }, []want{{"gitlab.template " + onMain, "warn", "promote@1.2, version 1.2.0, which can change", "Pin it"}}},
+		{"a template by a component's branch", func(w *world) { w.project.Includes[0].Location = "gitlab.example/acme/hubrelay/promote@trunk" }, []want{{"gitlab.template " + onMain, "warn", "which can change", ""}}},
+		{"a template by a URL that names no version", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://ci.example/promote.yml"}}
+		}, []want{{"gitlab.template " + onMain, "warn", "https://ci.example/promote.yml", ""}}},
+		{"a template by the URL of a tag", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://raw.example/getto-systems/hubrelay/refs/tags/v0.1.0-rc.1/templates/promote.yml"}}
+		}, []want{{"gitlab.template " + onMain, "pass", "", ""}}},
+		{"a template of another project at no ref", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "file", Location: "templates/promote.yml", Ref: "HEAD"}}
+		}, []want{{"gitlab.template " + onMain, "warn", "templates/promote.yml@HEAD, version 1.2.0, which can change", ""}}},
+		{"a template of another project at a commit", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "file", Location: "templates/promote.yml", Ref: "0123456789abcdef0123456789abcdef01234567"}}
+		}, []want{{"gitlab.template " + onMain, "pass", "", ""}}},
+		{"a template that a file of the project includes", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "local", Location: "ci/promote.yml"}, {Type: "component", Location: "gitlab.example/acme/hubrelay/promote@main"}}
+		}, []want{{"gitlab.template " + onMain, "warn", "promote@main", ""}}},
 		{"a template of another project", func(w *world) {
 			w.project.Includes = []gitlabtest.Include{{Type: "file", Location: "templates/promote.yml"}}
 		}, []want{{"gitlab.template " + onMain, "pass", "templates/promote.yml, version 1.2.0", ""}}},
@@ -415,6 +432,16 @@ func TestFindings(t *testing.T) {
 			file = strings.Replace(file, `image_digest: {type: string, default: ""}`, "image_digest: {regex: ^sha512:}", 1)
 			w.project.Files[".gitlab-ci.yml"] = strings.Replace(file, `image_repository: {type: string, default: ""}`, "image_repository: {options: [acme/web]}", 1)
 		}, []want{{"gitlab.inputs acme/api", "fail", `image_digest is sent as "sha256:` + strings.Repeat("0", 64) + `", which its regex does not match; image_repository is sent as "acme/api", which is none of its options; image_tag is declared as a number`, ""}}},
+		{"inputs that another file declares", func(w *world) {
+			w.project.Files[".gitlab-ci.yml"] = "spec:\n  include: [{local: ci/inputs.yml}]\n---\nbuild: {script: [make]}\n"
+		}, []want{{"gitlab.inputs acme/api", "skip", "declared in other files", ""}}},
+		{"inputs that another file declares, and one here that is wrong", func(w *world) {
+			w.project.Files[".gitlab-ci.yml"] = "spec:\n  include: [{local: ci/inputs.yml}]\n  inputs:\n    image_tag: {type: number}\n---\nbuild: {script: [make]}\n"
+		}, []want{{"gitlab.inputs acme/api", "fail", "image_tag is declared as a number", ""}}},
+		{"a workflow that an included file has", func(w *world) {
+			w.project.Files[".gitlab-ci.yml"] = strings.Replace(ciFile, "workflow:\n", "other:\n", 1)
+			w.project.Merged += "workflow: {name: $PIPELINE_NAME, auto_cancel: {on_new_commit: none}}\n"
+		}, []want{{"gitlab.workflow " + onMain, "pass", "named $PIPELINE_NAME", ""}}},
 		{"a configuration of another name", func(w *world) {
 			w.project.CIConfigPath = "ci/main.yml"
 			w.project.Files = map[string]string{"ci/main.yml": ciFile}

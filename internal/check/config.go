@@ -16,8 +16,10 @@ import (
 // config is what matters of a .gitlab-ci.yml: its header, and what it says of
 // pipelines as a whole. GitLab itself judges the rest.
 type config struct {
-	Inputs   map[string]*input
-	Workflow workflow
+	Inputs map[string]*input
+	// InputsElsewhere says that other files declare inputs, too (spec: include:).
+	InputsElsewhere bool
+	Workflow        workflow
 }
 
 // input is what a header declares of one.
@@ -84,7 +86,8 @@ func parseConfig(text []byte) (config, error) {
 	}
 	var header struct {
 		Spec *struct {
-			Inputs map[string]*input `yaml:"inputs"`
+			Inputs  map[string]*input `yaml:"inputs"`
+			Include yaml.Node         `yaml:"include"`
 		} `yaml:"spec"`
 	}
 	if err := first.Decode(&header); err != nil {
@@ -92,7 +95,7 @@ func parseConfig(text []byte) (config, error) {
 	}
 	body := first
 	if header.Spec != nil {
-		c.Inputs = header.Spec.Inputs
+		c.Inputs, c.InputsElsewhere = header.Spec.Inputs, !header.Spec.Include.IsZero()
 		body = yaml.Node{}
 		if err := d.Decode(&body); err != nil {
 			return c, errors.New("nothing that is YAML follows its header")
@@ -119,7 +122,7 @@ func (c config) refuses(sent map[string]string) []string {
 	var mistakes []string
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Sprintf(format, args...)) }
 	for _, name := range slices.Sorted(maps.Keys(sent)) {
-		if _, ok := c.Inputs[name]; !ok {
+		if _, ok := c.Inputs[name]; !ok && !c.InputsElsewhere {
 			wrong("%s is sent and not declared", name)
 		}
 	}

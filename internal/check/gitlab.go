@@ -473,7 +473,7 @@ func (g *gitlabChecks) ref(p *project, ref string) {
 		return r
 	})
 	g.templates = append(g.templates, version)
-	g.workflow(p, ref, subject, file)
+	g.workflow(p, ref, subject, file, &lint)
 }
 
 // hubrelayVersion stands in the variables of the template's jobs.
@@ -489,31 +489,43 @@ func template(l gitlab.Lint) (version string, r result) {
 	if version != "" {
 		of = ", version " + version
 	}
+	included := ""
 	for _, include := range l.Includes {
 		location := include.Location
 		if !strings.Contains(location, "promote") {
 			continue
 		}
-		ref := ""
-		switch include.Type {
-		case "component":
-			_, ref, _ = strings.Cut(location, "@")
-		case "remote":
-			before, _, _ := strings.Cut(location, "/templates/")
-			ref = before[strings.LastIndex(before, "/")+1:]
-		default: // a file of this project, or of another whose ref is not told
-			return version, pass("%s%s", location, of)
+		var names []string // of which one is a version or a commit
+		switch {
+		case include.Type == "component":
+			_, ref, _ := strings.Cut(location, "@")
+			names = []string{ref}
+		case include.Type == "remote":
+			names = strings.Split(location, "/")
+		case include.Extra.Ref != "":
+			location += "@" + include.Extra.Ref
+			names = []string{include.Extra.Ref}
+		default: // a file of this project
+			included = cmp.Or(included, location)
+			continue
 		}
-		if slices.Contains([]string{"", "~latest", "main", "master", "HEAD"}, ref) {
-			return version, warn("Pin it to a version or a commit: the template sees the key.", "%s%s, which moves", location, of)
+		if !slices.ContainsFunc(names, pinned.MatchString) {
+			return version, warn("Pin it to a version or a commit: the template sees the key.", "%s%s, which can change", location, of)
 		}
-		return version, pass("%s%s", location, of)
+		included = cmp.Or(included, location)
 	}
-	if version != "" {
+	switch {
+	case included != "":
+		return version, pass("%s%s", included, of)
+	case version != "":
 		return version, pass("version %s", version)
 	}
 	return "", notAsked("no include of the configuration is called promote")
 }
+
+// pinned is a version, or a commit. GitLab takes 1 and 1.2 for the newest version that
+// begins so.
+var pinned = regexp.MustCompile(`^(?:v?[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?|[0-9a-f]{7,64})$`)
 
 // file returns what reads the CI configuration of a project at a ref, once.
 func (g *gitlabChecks) file(p *project, ref string) func(context.Context) ([]byte, error) {
@@ -572,17 +584,25 @@ func (g *gitlabChecks) inputs(p *project, t target) {
 			Repository: repository, Tag: cmp.Or(t.tag, "1.0.0"), Digest: "sha256:" + strings.Repeat("0", 64),
 			PromotionID: strings.Repeat("0", 32), PushedAt: time.Now(),
 		})
-		if mistakes := parsed.refuses(sent); len(mistakes) > 0 {
+		switch mistakes := parsed.refuses(sent); {
+		case len(mistakes) > 0:
 			return fail("Correct spec: inputs: at the head of .gitlab-ci.yml, or the route's inputs.", "%s", strings.Join(mistakes, "; "))
+		case parsed.InputsElsewhere:
+			return notAsked("spec: include: has inputs declared in other files, which are not read here")
 		}
 		return pass("%s, all declared", count(len(sent), "input"))
 	})
 }
 
-func (g *gitlabChecks) workflow(p *project, ref, subject string, file *probe) {
+// workflow looks at what stands in the project's own file or, where it has none, in
+// one that it includes.
+func (g *gitlabChecks) workflow(p *project, ref, subject string, file *probe, lint *gitlab.Lint) {
 	read := g.file(p, ref)
 	g.asked("gitlab.workflow", subject, p, []*probe{file}, func(ctx context.Context) result {
 		parsed, stop := readConfig(ctx, p, read)
+		if merged, err := parseConfig([]byte(lint.Merged)); stop == nil && parsed.Workflow.Name == "" && err == nil {
+			parsed.Workflow = merged.Workflow
+		}
 		switch {
 		case stop != nil:
 			return *stop

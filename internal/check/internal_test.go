@@ -136,6 +136,7 @@ func TestSecretsAreTakenOut(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	f.Add("spec:\n  inputs:\n    a: {default: x, options: [x, y], regex: ^x, type: string}\n    b:\n---\nworkflow: {name: x, rules: [{auto_cancel: {on_new_commit: none}}]}\n", "x")
 	f.Add("job: {script: [true]}", "")
+	f.Add("spec: {include: [{local: inputs.yml}]}\n---\njob: {}\n", "x")
 	f.Add("spec: {}", "a")
 	f.Add("a: &a [*a]", "a")
 	f.Fuzz(func(t *testing.T, text, value string) {
@@ -143,7 +144,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(c.refuses(map[string]string{"a": value})) == 0 && c.Inputs["a"] == nil {
+		if len(c.refuses(map[string]string{"a": value})) == 0 && c.Inputs["a"] == nil && !c.InputsElsewhere {
 			if _, declared := c.Inputs["a"]; !declared {
 				t.Error("an input that is not declared is taken")
 			}

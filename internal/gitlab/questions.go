@@ -103,6 +103,9 @@ type Lint struct {
 	Includes []struct {
 		Type     string `json:"type"`     // component, remote, local, file or template
 		Location string `json:"location"` // such as gitlab.com/acme/hubrelay/promote@1.2.0
+		Extra    struct {
+			Ref string `json:"ref"` // of the type file; HEAD where the include names none
+		} `json:"extra"`
 	} `json:"includes"`
 	Jobs []struct {
 		Name string `json:"name"`

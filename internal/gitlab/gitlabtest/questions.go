@@ -33,8 +33,9 @@ type AccessToken struct {
 	Guest, Maintainer bool
 }
 
-// Include is a file that a project's configuration includes.
-type Include struct{ Type, Location string }
+// Include is a file that a project's configuration includes. One of the type file has
+// a Ref.
+type Include struct{ Type, Location, Ref string }
 
 // AddAccessToken adds a token, or replaces the one of that text.
 func (s *Server) AddAccessToken(t AccessToken) {
@@ -239,8 +240,12 @@ func (s *Server) lint(t AccessToken, p Project, r *http.Request) (status int, an
 		}
 		included := []any{}
 		for _, i := range p.Includes {
+			extra := map[string]any{}
+			if i.Ref != "" {
+				extra["project"], extra["ref"] = "acme/hubrelay", i.Ref
+			}
 			included = append(included, map[string]any{
-				"type": i.Type, "location": i.Location, "blob": nil, "raw": i.Location, "extra": map[string]any{}, "context_project": p.Path,
+				"type": i.Type, "location": i.Location, "blob": nil, "raw": i.Location, "extra": extra, "context_project": p.Path,
 				"context_sha": commit(p.Path, ref),
 			})
 		}

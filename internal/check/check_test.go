@@ -122,7 +122,7 @@ func TestFindings(t *testing.T) {
 			{"deployed.webhook_token token 1 of 1", "pass", "Webhook takes it", ""},
 			{"deployed.notify", "pass", "200", ""},
 			{"deployed.notify_token token 1 of 1", "pass", "Notify takes it", ""},
-			{"deployed.trigger", "pass", "403 to a stranger", ""},
+			{"deployed.trigger", "pass", "403 without credentials", ""},
 			{"deployed.version", "pass", "Webhook 1.2.0, Notify 1.2.0, the template of acme/images/api@main 1.2.0", ""},
 		}},
 
@@ -551,7 +551,8 @@ func TestFindings(t *testing.T) {
 			{"deployed.webhook_token token 1 of 1", "skip", "needs deployed.webhook, which was not looked at", ""}, {"deployed.version", "skip", "fewer than two", ""},
 		}},
 		{"the webhook's URL with its token", func(w *world) { w.settings["WEBHOOK_URL"] += "/" + webhookToken }, []want{{"deployed.webhook", "fail", "it ends in a token", "alone"}}},
-		{"the webhook's URL without its scheme", set("WEBHOOK_URL", "hubrelay.example"), []want{{"deployed.webhook", "fail", "no base URL", "such as https://"}}},
+		{"the webhook's URL with a token that is not given", func(w *world) { w.settings["WEBHOOK_URL"] += "/canary-another-0123456789" }, []want{{"deployed.webhook", "fail", "405", "without a token"}}},
+		{"the webhook's URL without its scheme", set("WEBHOOK_URL", "hubrelay.example"), []want{{"deployed.webhook", "fail", "not a base URL", "such as https://"}}},
 		{"Google lets nobody in", func(w *world) { w.webhook, w.notify = answering(403, "<html>"), answering(401, "<html>") }, []want{
 			{"deployed.webhook", "fail", "Google lets nobody in", "run.invoker"}, {"deployed.notify", "fail", "401", ""}, {"deployed.webhook_token token 1 of 1", "skip", "needs deployed.webhook, which failed", ""},
 		}},
@@ -574,7 +575,16 @@ func TestFindings(t *testing.T) {
 			{"deployed.webhook_token token 1 of 1", "unknown", "500", ""}, {"deployed.notify_token token 1 of 1", "fail", "418", ""},
 		}},
 		{"Trigger that everybody may call", func(w *world) { w.trigger = answering(200, "ok") }, []want{{"deployed.trigger", "fail", "everybody may call", "run.invoker"}}},
-		{"Trigger that lets in internal traffic only", func(w *world) { w.trigger = answering(404, "<html>") }, []want{{"deployed.trigger", "pass", "404 to a stranger", ""}}},
+		{"Trigger that lets in internal traffic only", func(w *world) {
+			w.trigger = answering(404, "<html>")
+			w.options.Deployed = true
+		}, []want{{"deployed.trigger", "pass", "404 without credentials", ""}}},
+		{"an address of Trigger that somebody wrote, and nothing answers there", func(w *world) { w.trigger = answering(404, "<html>") }, []want{{"deployed.trigger", "unknown", "or there is no function at this address", "TRIGGER_URL"}}},
+		{"an address of Trigger that is a website", func(w *world) { w.trigger = answering(200, "<html>hello") }, []want{{"deployed.trigger", "fail", "is not hubrelay", "trigger_url"}}},
+		{"an address of Trigger without its scheme", set("TRIGGER_URL", "trigger.example"), []want{{"deployed.trigger", "fail", "not a base URL", "such as https://"}}},
+		{"an address of Trigger that is Webhook's", func(w *world) { w.settings["TRIGGER_URL"] = w.settings["WEBHOOK_URL"] + "/" }, []want{
+			{"deployed.trigger", "fail", "the same as WEBHOOK_URL", "trigger_url"}, {"deployed.webhook", "fail", "the same as TRIGGER_URL", ""},
+		}},
 		{"Trigger that fails", func(w *world) { w.trigger = answering(500, "") }, []want{{"deployed.trigger", "unknown", "500", ""}}},
 		{"another version", func(w *world) { w.options.Version = "1.3.0" }, []want{{"deployed.version", "warn", "hubrelay check 1.3.0, Webhook 1.2.0", "Deploy the version"}}},
 		{"a ledger that cannot be read", func(*world) {}, []want{{"deployed.heard acme/api", "unknown", "the ledger cannot be read", "gcloud auth"}}},

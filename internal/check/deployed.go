@@ -30,7 +30,7 @@ func (c *checker) deployed(s settings, t targets, templates []*templateVersion) 
 				return fail("Make a shorter token.", "the URL that Docker Hub is to call has %d characters", length)
 			}
 			answer, err := ask(ctx, http.MethodPost, base+"/"+token, jsonHeader, []byte("{}"))
-			return judgeToken(answer, err, "Webhook", "Set the token in WEBHOOK_TOKENS of what is deployed, and apply; or take it out of your settings.")
+			return judgeToken(answer, err, "Webhook", "Set the token in WEBHOOK_TOKENS of what is deployed, and apply; or take it out of your settings. Check WEBHOOK_URL, too: Notify answers the same.")
 		})
 	}
 	if len(webhookTokens) == 0 {
@@ -42,19 +42,18 @@ func (c *checker) deployed(s settings, t targets, templates []*templateVersion) 
 			header := jsonHeader.Clone()
 			header.Set("Authorization", "Bearer "+token)
 			answer, err := ask(ctx, http.MethodPost, c.base(notifyURL)+"/", header, []byte("{}"))
-			return judgeToken(answer, err, "Notify", "Set the token in NOTIFY_TOKENS of what is deployed, and apply; or take it out of your settings.")
+			return judgeToken(answer, err, "Notify", "Set the token in NOTIFY_TOKENS of what is deployed, and apply; or take it out of your settings. Check NOTIFY_URL, too: Webhook answers the same.")
 		})
 	}
 	if len(notifyTokens) == 0 {
 		c.known("deployed.notify_token", "", notAsked("NOTIFY_TOKENS is not set: pipelines report by id token alone"))
 	}
 	c.add("deployed.trigger", "", nil, func(ctx context.Context) result {
-		base := c.base(triggerURL)
-		if base == "" {
-			return notAsked("TRIGGER_URL is not set; Terraform's output trigger_url has it")
+		if _, stop := c.address(triggerURL); stop != nil {
+			return *stop
 		}
-		answer, err := get(ctx, base+"/ready", nil)
-		return judgeShut(answer, err)
+		answer, err := get(ctx, c.base(triggerURL)+"/ready", nil)
+		return judgeShut(answer, err, c.Deployed)
 	})
 	c.version(versions, []*probe{doorWebhook, doorNotify}, templates)
 	c.heard(s, t)
@@ -68,31 +67,49 @@ func nth(i, n int) string { return fmt.Sprintf("token %d of %d", i+1, n) }
 // none that can be asked.
 func (c *checker) base(name string) string { return strings.TrimRight(c.get(name), "/") }
 
+// address returns where a function is, or why it cannot be asked.
+func (c *checker) address(name string) (*url.URL, *result) {
+	stop := func(r result) (*url.URL, *result) { return nil, &r }
+	base := c.base(name)
+	if base == "" {
+		return stop(notAsked("%s is not set; Terraform's output %s has it", name, strings.ToLower(name)))
+	}
+	u, err := url.Parse(base)
+	switch {
+	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", u.User != nil, u.RawQuery != "":
+		return stop(fail("Set "+name+" to the address of the function, such as https://hubrelay.example.", "it is not a base URL"))
+	case slices.Contains(c.tokens("WEBHOOK_TOKENS"), path.Base(u.Path)):
+		return stop(fail("Set "+name+" to the address of the function alone: the token stands in WEBHOOK_TOKENS.", "it ends in a token"))
+	}
+	for _, other := range Addresses {
+		if other != name && c.base(other) == base {
+			return stop(fail("Set "+name+" to Terraform's output "+strings.ToLower(name)+": each function has an address of its own.", "it is the same as %s", other))
+		}
+	}
+	return u, nil
+}
+
 // door asks a function whether it is ready, and which version it is.
 func (c *checker) door(id, name string, said *string) *probe {
 	return c.add(id, "", nil, func(ctx context.Context) result {
-		base := c.base(name)
-		u, err := url.Parse(base)
-		switch {
-		case base == "":
-			return notAsked("%s is not set; Terraform's output %s has it", name, strings.ToLower(name))
-		case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", u.User != nil, u.RawQuery != "":
-			return fail("Set "+name+" to the address of the function, such as https://hubrelay.example.", "it is no base URL")
-		case slices.Contains(c.tokens("WEBHOOK_TOKENS"), path.Base(u.Path)):
-			return fail("Set "+name+" to the address of the function alone: the token stands in WEBHOOK_TOKENS.", "it ends in a token")
+		u, stop := c.address(name)
+		if stop != nil {
+			return *stop
 		}
-		answer, err := get(ctx, base+"/ready", nil)
+		answer, err := get(ctx, c.base(name)+"/ready", nil)
 		if err != nil {
 			return unknown("Check the address, and whether this machine reaches it.", "no answer: %v", err)
 		}
 		*said = answer.header.Get(version.Header)
 		switch {
-		case answer.status == http.StatusOK && strings.TrimSpace(string(answer.body)) == "ok":
+		case answer.ready():
 			return pass("200 from %s", u.Host)
 		case answer.status == http.StatusOK:
 			return fail("Correct "+name+".", "what answers at %s is not hubrelay", u.Host)
 		case answer.status >= 300 && answer.status < 400:
 			return fail("Correct "+name+": what answers there redirects to another address, such as a login.", "%d from %s", answer.status, u.Host)
+		case answer.ours() && u.Path != "":
+			return fail("Set "+name+" to the address of the function alone, without a token or another path.", "%d from %s", answer.status, u.Host)
 		case answer.status == http.StatusForbidden, answer.status == http.StatusUnauthorized:
 			return fail("Let everybody call it: the organisation's policy may forbid allUsers the role run.invoker.", "%d from %s: Google lets nobody in", answer.status, u.Host)
 		case answer.status == http.StatusNotFound:
@@ -120,6 +137,11 @@ func judgeToken(answer got, err error, function, mend string) result {
 	return fail("Check the address.", "%s answered %d", function, answer.status)
 }
 
+// ready tells whether it is the answer of a function of ours to GET /ready.
+func (g got) ready() bool {
+	return g.status == http.StatusOK && strings.TrimSpace(string(g.body)) == "ok"
+}
+
 // ours tells whether it is the answer of a function to a mistake: a proxy has pages of
 // its own.
 func (g got) ours() bool {
@@ -130,15 +152,22 @@ func (g got) ours() bool {
 }
 
 // judgeShut reads Trigger's answer to somebody without credentials. Google keeps
-// them out with 401 or 403, and answers 404 where only internal traffic is let in.
-func judgeShut(answer got, err error) result {
+// them out with 401 or 403, and answers 404 where only internal traffic is let in. It
+// does so where there is no function, too: then it counts if the address is that of
+// the deploy.
+func judgeShut(answer got, err error, deployed bool) result {
 	switch {
 	case err != nil:
 		return unknown("Check TRIGGER_URL, and whether this machine reaches it.", "no answer: %v", err)
-	case answer.status == http.StatusOK:
+	case answer.ready():
 		return fail("Take the role run.invoker on Trigger from allUsers: whoever can call it can start promotions.", "200: everybody may call Trigger")
-	case answer.status == http.StatusUnauthorized, answer.status == http.StatusForbidden, answer.status == http.StatusNotFound:
-		return pass("%d to a stranger", answer.status)
+	case answer.status == http.StatusOK:
+		return fail("Set TRIGGER_URL to Terraform's output trigger_url.", "what answers there is not hubrelay")
+	case answer.status == http.StatusUnauthorized, answer.status == http.StatusForbidden, answer.status == http.StatusNotFound && deployed:
+		return pass("%d without credentials", answer.status)
+	case answer.status == http.StatusNotFound:
+		return unknown("Check TRIGGER_URL, or take it from Terraform's outputs, with -terraform.",
+			"404: only Google's internal traffic is let in, or there is no function at this address")
 	}
 	return unknown("Look at the function's log.", "Trigger answered %d", answer.status)
 }

@@ -96,6 +96,9 @@ type Image struct{ Repository, Tag string }
 
 // ParseImage reads REPOSITORY[:TAG].
 func ParseImage(text string) (Image, error) {
+	if err := dockerhub.CheckShort(text); err != nil {
+		return Image{}, err
+	}
 	repository, tag, tagged := strings.Cut(text, ":")
 	repository = dockerhub.Canonical(repository)
 	if err := dockerhub.CheckRepository(repository); err != nil {

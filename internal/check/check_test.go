@@ -173,6 +173,9 @@ func TestFindings(t *testing.T) {
 
 		// Routes.
 		{"no route", set("ROUTES", `{}`), []want{{"routes.table", "fail", "there is no route", "Write a route"}}},
+		{"a key as docker pull takes it", set("ROUTES", routes("docker.io/acme/api", toAPI+","+toChannel)), []want{
+			{"routes.table docker.io/acme/api", "fail", `leave out docker.io/: Docker Hub calls it "acme/api"`, "matches no push"}, {"routes.table", "pass", "1 route", ""},
+		}},
 		{"everything is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"exclude":["*"]}`)), []want{{"routes.tags acme/api", "fail", "tags.exclude has *", ""}}},
 		{"some tags are excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"exclude":["*-rc*"]}`)), []want{{"routes.tags acme/api", "pass", `every tag but latest and what "*-rc*" match`, ""}}},
 		{"what is included is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v*"],"exclude":["v*"]}`)), []want{{"routes.tags acme/api", "fail", `no tag can be promoted: what "v*"`, "-explain"}}},

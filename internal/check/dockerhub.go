@@ -84,14 +84,13 @@ func signIn(ctx context.Context, client *hub.Client, given bool) result {
 
 func hubRefusal(err error) result {
 	var e *hub.Error
-	if errors.As(err, &e) && !e.Temporary() {
-		return fail(sentence(e.Hint), "%v", err)
+	if !errors.As(err, &e) {
+		return unknown(again, "%v", err)
 	}
-	hint := ""
-	if e != nil {
-		hint = e.Hint
+	if !e.Temporary() {
+		return fail(cmp.Or(sentence(e.Hint), "Correct the repository's key in ROUTES."), "%v", err)
 	}
-	return unknown(cmp.Or(sentence(hint), "Run it again when Docker Hub answers."), "%v", err)
+	return unknown(cmp.Or(sentence(e.Hint), "Run it again when Docker Hub answers."), "%v", err)
 }
 
 // sentence makes one of a hint.

@@ -112,6 +112,7 @@ func TestWhichImageIsMeant(t *testing.T) {
 	for text, want := range map[string]Image{
 		"acme/api": {"acme/api", ""}, "acme/api:1.0": {"acme/api", "1.0"}, "nginx": {"library/nginx", ""},
 		"": {}, "ACME/api": {}, "acme/api:": {}, "acme/api:a/b": {}, "https://acme/api": {},
+		"docker.io/acme/api": {}, "index.docker.io/library/nginx:1": {},
 	} {
 		got, err := ParseImage(text)
 		if got != want || (err == nil) != (want != Image{}) {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
@@ -29,6 +30,11 @@ func (c *checker) routes(s settings) {
 	var keys []string
 	for _, r := range all {
 		keys = append(keys, r.Key)
+	}
+	for _, key := range keys {
+		if err := dockerhub.CheckShort(key); err != nil {
+			c.known("routes.table", key, fail("Change the key in ROUTES: as it is, it matches no push.", "%v", err))
+		}
 	}
 	c.known("routes.table", "", pass("%s, tried in this order: %s", count(len(all), "route"), strings.Join(keys, ", ")))
 	for _, r := range all {

@@ -6,8 +6,23 @@ import (
 	"strings"
 )
 
+// CheckShort says what is wrong with the name of an image or a repository that begins
+// with Docker Hub's own, as docker pull takes it: Docker Hub's webhook leaves it out.
+func CheckShort(name string) error {
+	host, rest, ok := strings.Cut(name, "/")
+	switch {
+	case !ok:
+	case host == "docker.io", host == "index.docker.io", host == "registry-1.docker.io":
+		return fmt.Errorf("%.100q: leave out %s: Docker Hub calls it %.100q", name, host+"/", strings.TrimPrefix(rest, "library/"))
+	}
+	return nil
+}
+
 // SplitImage reads REPOSITORY:TAG, and returns the repository's full name.
 func SplitImage(image string) (repository, tag string, err error) {
+	if err := CheckShort(image); err != nil {
+		return "", "", err
+	}
 	repository, tag, ok := strings.Cut(image, ":")
 	if !ok {
 		return "", "", fmt.Errorf("%q is not REPOSITORY:TAG", image)

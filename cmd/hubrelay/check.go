@@ -101,9 +101,15 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("check takes flags and no arguments, and %.100q is one", flags.Arg(0))
 	}
 	if *only != "" {
-		o.Only = strings.Split(*only, ",")
+		for only := range strings.SplitSeq(*only, ",") {
+			o.Only = append(o.Only, strings.TrimSpace(only))
+		}
 	}
-	if err := readSettings(&o, *env, *terraform); err != nil {
+	names := check.Names
+	if *explain != "" {
+		names = []string{"ROUTES"}
+	}
+	if err := readSettings(ctx, &o, names, *env, *terraform); err != nil {
 		return err
 	}
 	if *explain != "" {
@@ -131,13 +137,13 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 // has, and that before the environment, where the variables by which Terraform
 // gets its secrets count last. How functions are set that are deployed, their
 // deploy alone says: names such as REGISTRY mean something else to others.
-func readSettings(o *check.Options, env, terraform string) error {
+func readSettings(ctx context.Context, o *check.Options, names []string, env, terraform string) error {
 	var file, outputs map[string]string
 	if env == "-" && terraform == "-" {
 		return errors.New("-env and -terraform cannot both be standard input")
 	}
 	if env != "" {
-		text, err := readSource(env)
+		text, err := readSource(ctx, env)
 		if err != nil {
 			return fmt.Errorf("-env: %w", err)
 		}
@@ -146,7 +152,7 @@ func readSettings(o *check.Options, env, terraform string) error {
 		}
 	}
 	if terraform != "" {
-		text, err := readSource(terraform)
+		text, err := readSource(ctx, terraform)
 		if err != nil {
 			return fmt.Errorf("-terraform: %w", err)
 		}
@@ -155,7 +161,7 @@ func readSettings(o *check.Options, env, terraform string) error {
 		}
 	}
 	values, deploySays := map[string]string{}, o.Deployed && outputs["ROUTES"] != ""
-	for _, name := range check.Names {
+	for _, name := range names {
 		value, given := file[name]
 		if !given {
 			value = outputs[name]
@@ -173,22 +179,44 @@ func readSettings(o *check.Options, env, terraform string) error {
 }
 
 // readSource reads a file, or standard input where its name is -.
-func readSource(name string) ([]byte, error) {
-	from := os.Stdin
+func readSource(ctx context.Context, name string) ([]byte, error) {
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
 		defer file.Close()
-		from = file
+		return readAll(file, name)
 	}
+	// A read from a terminal cannot be interrupted: it is left behind.
+	type result struct {
+		text []byte
+		err  error
+	}
+	read, in := make(chan result, 1), os.Stdin
+	go func() {
+		text, err := readAll(in, "standard input")
+		read <- result{text, err}
+	}()
+	select {
+	case r := <-read:
+		return r.text, r.err
+	case <-ctx.Done():
+		return nil, errors.New("interrupted")
+	}
+}
+
+func readAll(from io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(from, check.MaxSource+1))
 	if err == nil && len(text) > check.MaxSource {
 		err = fmt.Errorf("%s is over %d bytes", name, check.MaxSource)
 	}
 	return text, err
 }
+
+// explainVersion is that of the form in which an explanation is written as JSON. It
+// grows where a field changes its meaning or goes.
+const explainVersion = 1
 
 // explainImage says what would become of a push.
 func explainImage(routes, image string, asJSON bool, out io.Writer) error {
@@ -210,7 +238,10 @@ func explainImage(routes, image string, asJSON bool, out io.Writer) error {
 	if asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(e)
+		return encoder.Encode(struct {
+			Version int `json:"version"`
+			route.Explanation
+		}{explainVersion, e})
 	}
 	_, err = io.WriteString(out, e.String())
 	return err

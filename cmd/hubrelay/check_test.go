@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getto-systems/hubrelay/internal/gcptest"
 	"github.com/getto-systems/hubrelay/internal/ledger"
@@ -46,10 +48,19 @@ func TestExplainAPush(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said struct {
+		Version    int
 		Promoted   bool
 		IncludedBy string `json:"included_by"`
 	}
-	if err := json.Unmarshal(out.Bytes(), &said); err != nil || !said.Promoted || said.IncludedBy != "semver:>=1.2" {
+	if err := json.Unmarshal(out.Bytes(), &said); err != nil || said.Version != 1 || !said.Promoted || said.IncludedBy != "semver:>=1.2" {
+		t.Errorf("%v, %s", err, out.String())
+	}
+}
+
+func TestOnlyTakesAListWithSpaces(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"check", "-env", settingsFile(t, oneRoute), "-only", " routes.table, routes.tags"}, &out); err != nil || !strings.Contains(out.String(), "routes.tags") {
 		t.Errorf("%v, %s", err, out.String())
 	}
 }
@@ -143,6 +154,9 @@ func TestTheEnvironmentOfAShellDoesNotMakeACheckFail(t *testing.T) {
 	if text := said("-only", "settings", "-env", settingsFile(t, oneRoute, "REGISTRY=", "SLACK_BOT_TOKEN=", "NOTIFY_TOKENS=0123456789abcdefghij")); strings.Contains(text, "LANGUAGE") || strings.Contains(text, "settings.trigger REGISTRY") || !strings.Contains(text, "SLACK_BOT_TOKEN: is required") {
 		t.Errorf("a file does not count before the environment, or gettext's LANGUAGE is taken:\n%s", text)
 	}
+	if text := said("-explain", "acme/api:1.2.0", "-env", settingsFile(t, oneRoute)); !strings.Contains(text, "is promoted") {
+		t.Errorf("more than ROUTES is needed to explain:\n%s", text)
+	}
 	t.Setenv("TF_VAR_notify_tokens", "")
 	if text := said("-only", "settings", "-terraform", outputs); strings.Contains(text, "LANGUAGE") || strings.Contains(text, "settings.trigger REGISTRY") {
 		t.Errorf("the environment says how the functions are set:\n%s", text)
@@ -152,6 +166,24 @@ func TestTheEnvironmentOfAShellDoesNotMakeACheckFail(t *testing.T) {
 	}
 	if text := said("-terraform", "-", "-env", "-"); !strings.Contains(text, "cannot both be standard input") {
 		t.Errorf("got\n%s", text)
+	}
+}
+
+// Who waits for an input that does not come can be interrupted.
+func TestAnInterruptEndsTheWaitForInput(t *testing.T) {
+	silent, typed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = typed.Close(), silent.Close() })
+	stdin := os.Stdin
+	os.Stdin = silent
+	t.Cleanup(func() { os.Stdin = stdin })
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	var end exit
+	if err := run(ctx, []string{"check", "-terraform", "-"}, &bytes.Buffer{}); !errors.As(err, &end) || end.code != 2 || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("it ends with %v", err)
 	}
 }
 

@@ -19,11 +19,16 @@ var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // ParseEnv reads lines NAME=VALUE, as Docker and systemd do: a line may begin with
 // export, and be empty or a comment that begins with #. A value may stand in
 // single quotes, or in double quotes, where \n is a line break, \" a quote and \\
-// a backslash; a value in quotes may go over several lines. The error says in
-// which line it is, and repeats no value.
+// a backslash; a value in quotes may go over several lines. Nothing is expanded: a
+// setting of hubrelay with $NAME in it is a mistake, unless it is in single quotes, or
+// the $ has a backslash in double ones. The error says in which line it is, and
+// repeats no value.
 func ParseEnv(text string) (values map[string]string, names []string, err error) {
+	if text, err = plainText(text); err != nil {
+		return nil, nil, err
+	}
 	values = map[string]string{}
-	lines := strings.Split(strings.ReplaceAll(strings.TrimPrefix(text, "\ufeff"), "\r\n", "\n"), "\n")
+	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 	for i := 0; i < len(lines); i++ {
 		at := i + 1
 		line := strings.TrimSpace(lines[i])
@@ -35,7 +40,8 @@ func ParseEnv(text string) (values map[string]string, names []string, err error)
 			return nil, nil, fmt.Errorf("line %d is not NAME=VALUE", at)
 		}
 		value = strings.TrimSpace(value)
-		if quote := firstOf(value, `"'`); quote != 0 {
+		quote := firstOf(value, `"'`)
+		if quote != 0 {
 			for closing(value, quote) < 0 {
 				if i++; i >= len(lines) {
 					return nil, nil, fmt.Errorf("line %d: the value of %s has no closing quote", at, name)
@@ -47,9 +53,12 @@ func ParseEnv(text string) (values map[string]string, names []string, err error)
 				return nil, nil, fmt.Errorf("line %d: something follows the quoted value of %s", at, name)
 			}
 			value = value[1:end]
-			if quote == '"' {
-				value = strings.NewReplacer(`\n`, "\n", `\"`, `"`, `\\`, `\`).Replace(value)
-			}
+		}
+		if quote != '\'' && slices.Contains(Names, name) && expands(value) {
+			return nil, nil, fmt.Errorf("line %d: %s has a $ or a ` that a shell would expand, and here nothing is expanded: write the value itself, in single quotes", at, name)
+		}
+		if quote == '"' {
+			value = strings.NewReplacer(`\n`, "\n", `\"`, `"`, `\$`, `$`, `\\`, `\`).Replace(value)
 		}
 		if _, twice := values[name]; twice {
 			return nil, nil, fmt.Errorf("line %d: %s stands twice", at, name)
@@ -59,6 +68,26 @@ func ParseEnv(text string) (values map[string]string, names []string, err error)
 	}
 	return values, names, nil
 }
+
+// plainText returns text without a byte order mark. It refuses UTF-16, which Windows
+// calls Unicode.
+func plainText(text string) (string, error) {
+	if strings.Contains(text, "\x00") {
+		return "", errors.New("it is not UTF-8 text: save it as UTF-8")
+	}
+	return strings.TrimPrefix(text, "\ufeff"), nil
+}
+
+// expands tells whether a shell would put something else into a value, in double
+// quotes or without any.
+func expands(value string) bool {
+	return expansion.MatchString(escaped.ReplaceAllString(value, ""))
+}
+
+var (
+	escaped   = regexp.MustCompile(`\\.`)
+	expansion = regexp.MustCompile("\\$[A-Za-z_{(]|`")
+)
 
 // firstOf returns the first byte of text if it is one of those, else 0.
 func firstOf(text, those string) byte {
@@ -99,7 +128,7 @@ func ParseTerraform(text []byte) (map[string]string, error) {
 		Value json.RawMessage `json:"value"`
 	}
 	if err := json.Unmarshal(text, &all); err != nil {
-		return nil, errors.New("it is not what terraform output -json prints")
+		return nil, errors.New("it is not what terraform output -json prints; inputs are read from a terraform.tfvars, not from a .tfvars.json")
 	}
 	values := map[string]string{}
 	for output, name := range outputs {
@@ -128,11 +157,15 @@ func ParseTerraform(text []byte) (map[string]string, error) {
 
 // ParseTerraformFile reads what terraform output -json prints, which says that it
 // is deployed, or a terraform.tfvars.
-func ParseTerraformFile(text []byte) (values map[string]string, deployed bool, err error) {
-	if strings.HasPrefix(strings.TrimSpace(string(text)), "{") {
-		values, err = ParseTerraform(text)
+func ParseTerraformFile(raw []byte) (values map[string]string, deployed bool, err error) {
+	text, err := plainText(string(raw))
+	if err != nil {
+		return nil, false, err
+	}
+	if strings.HasPrefix(strings.TrimSpace(text), "{") {
+		values, err = ParseTerraform([]byte(text))
 		return values, true, err
 	}
-	values, err = ParseVariables(string(text))
+	values, err = ParseVariables(text)
 	return values, false, err
 }

@@ -15,15 +15,17 @@ func TestLinesOfAFile(t *testing.T) {
 	t.Parallel()
 	got, names, err := check.ParseEnv("\ufeff# settings\r\n\nTOPIC=projects/p/topics/t \nexport LANGUAGE = ja\n" +
 		`ROUTES='{"acme/*": {` + "\n" + `  "x": "\n"}}' # two lines` + "\n" +
-		`WEBHOOK_TOKENS="one\ntwo"` + "\n" + `QUOTED="a \" \\ b"` + "\nEMPTY=\nEQUALS=a=b#c\n")
+		`WEBHOOK_TOKENS="one\ntwo"` + "\n" + `QUOTED="a \" \\ b"` + "\nEMPTY=\nEQUALS=a=b#c\n" +
+		"TF_VAR_webhook_tokens=\"[\\\"$WEBHOOK_TOKENS\\\"]\"\n" + `DEFAULT_CHANNEL='$C1'` + "\n" + `GITLAB_URL="\$x $1 $"` + "\n")
 	want := map[string]string{
 		"TOPIC": "projects/p/topics/t", "LANGUAGE": "ja", "ROUTES": "{\"acme/*\": {\n  \"x\": \"\\n\"}}", "WEBHOOK_TOKENS": "one\ntwo",
 		"QUOTED": `a " \ b`, "EMPTY": "", "EQUALS": "a=b#c",
+		"TF_VAR_webhook_tokens": `["$WEBHOOK_TOKENS"]`, "DEFAULT_CHANNEL": "$C1", "GITLAB_URL": "$x $1 $",
 	}
 	if d := diff.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v %s", err, d)
 	}
-	if d := diff.Diff([]string{"TOPIC", "LANGUAGE", "ROUTES", "WEBHOOK_TOKENS", "QUOTED", "EMPTY", "EQUALS"}, names); d != "" {
+	if d := diff.Diff([]string{"TOPIC", "LANGUAGE", "ROUTES", "WEBHOOK_TOKENS", "QUOTED", "EMPTY", "EQUALS", "TF_VAR_webhook_tokens", "DEFAULT_CHANNEL", "GITLAB_URL"}, names); d != "" {
 		t.Error(d)
 	}
 	for text, want := range map[string]string{
@@ -36,6 +38,16 @@ func TestLinesOfAFile(t *testing.T) {
 		"A='canary' b":            "line 1: something follows the quoted value of A",
 		"A=1\nB=2\nA=canary":      "line 3: A stands twice",
 		"A=1\nROUTES: {canary}\n": "line 2 is not NAME=VALUE",
+
+		// Who wrote these for a shell would get another value from it.
+		"A=1\nWEBHOOK_TOKENS=$canary": "line 2: WEBHOOK_TOKENS has a $ or a ` that a shell would expand",
+		"TOPIC=\"${canary}\"":         "line 1: TOPIC has a $",
+		"SLACK_BOT_TOKEN=$(canary)":   "line 1: SLACK_BOT_TOKEN has a $",
+		"SLACK_BOT_TOKEN=`canary`":    "line 1: SLACK_BOT_TOKEN has a $",
+		`TOPIC="\\$canary"`:           "line 1: TOPIC has a $",
+
+		// Windows writes such files.
+		"\xff\xfeA\x00=\x00c\x00a\x00n\x00a\x00r\x00y\x00": "save it as UTF-8",
 	} {
 		_, _, err := check.ParseEnv(text)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
@@ -64,11 +76,54 @@ func TestOutputsOfTerraform(t *testing.T) {
 		t.Errorf("%v %s", err, d)
 	}
 	for text, want := range map[string]string{
-		``: "is not what terraform output -json prints", `[]`: "is not what terraform output", `{"a": 1}`: "is not what terraform output",
+		``: "is not what terraform output -json prints", `[]`: "is not what terraform output", `{"a": 1}`: "not from a .tfvars.json",
 		`{}`: "none of hubrelay's outputs", `{"other": {"value": 1}}`: "none of hubrelay's outputs",
 		`{"ledger": {"value": 1}}`: "the output ledger is not a text", `{"settings": {"value": "x"}}`: "the output settings",
 	} {
 		if _, err := check.ParseTerraform([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// Windows PowerShell writes a byte order mark, or UTF-16.
+func TestFilesOfWindows(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"\ufeff{\"ledger\": {\"value\": \"memory:x\"}}\r\n", "\ufeff\r\nlanguage = \"ja\"\r\n"} {
+		if got, _, err := check.ParseTerraformFile([]byte(text)); err != nil || len(got) != 1 {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"\xff\xfe{\x00}\x00", "\xfe\xff\x00{\x00}", "l\x00=\x00"} {
+		if _, _, err := check.ParseTerraformFile([]byte(text)); err == nil || !strings.Contains(err.Error(), "save it as UTF-8") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// Terraform takes secrets from there, too.
+func TestSecretsAmongTheInputsOfTerraform(t *testing.T) {
+	t.Parallel()
+	got, err := check.ParseVariables(`
+language              = "ja"
+webhook_tokens        = ["one", "two"]
+gitlab_trigger_tokens = {"*" = "three"}
+gitlab_api_tokens     = null
+notify_tokens         = []
+slack_bot_token       = "xoxb-4"`)
+	want := map[string]string{
+		"LANGUAGE": "ja", "WEBHOOK_TOKENS": "one\ntwo", "GITLAB_TRIGGER_TOKENS": `{"*":"three"}`, "GITLAB_API_TOKENS": "", "NOTIFY_TOKENS": "", "SLACK_BOT_TOKEN": "xoxb-4",
+	}
+	if d := diff.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
+	for text, want := range map[string]string{
+		"webhook_tokens = \"canary\"":          "webhook_tokens is not a list of texts",
+		"gitlab_trigger_tokens = [\"canary\"]": "gitlab_trigger_tokens is not a map of texts",
+		"slack_bot_token = [\"canary\"]":       "slack_bot_token is not a text",
+		"slack_bot_token = canary":             "variables not allowed",
+	} {
+		if _, err := check.ParseVariables(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}

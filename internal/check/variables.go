@@ -63,6 +63,7 @@ func ParseVariables(text string) (map[string]string, error) {
 	if mistakes.HasErrors() {
 		return nil, mistake(mistakes)
 	}
+	var err error
 	values, found := map[string]string{}, false
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		attribute, ok := attributes[name]
@@ -75,7 +76,7 @@ func ParseVariables(text string) (map[string]string, error) {
 			return nil, mistake(mistakes)
 		}
 		input := variables[name]
-		value, err := as(value, input.is)
+		value, err = as(value, input.is)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("%s is not a %s, or holds a number that is too large", name, input.is.FriendlyName())
@@ -88,6 +89,20 @@ func ParseVariables(text string) (map[string]string, error) {
 			if values[input.setting], err = routesOf(value); err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
+		}
+	}
+	for _, name := range Secrets { // where somebody keeps them there, Terraform takes them
+		attribute, ok := attributes[strings.ToLower(name)]
+		if !ok {
+			continue
+		}
+		found = true
+		value, mistakes := attribute.Expr.Value(nil)
+		if mistakes.HasErrors() {
+			return nil, mistake(mistakes)
+		}
+		if values[name], err = secretOf(name, value); err != nil {
+			return nil, fmt.Errorf("%s %w", strings.ToLower(name), err)
 		}
 	}
 	if !found {
@@ -160,42 +175,76 @@ func variable(name string, getenv func(string) string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	switch name {
-	case "SLACK_BOT_TOKEN", "REGISTRY_AUTH":
+	if name == "SLACK_BOT_TOKEN" || name == "REGISTRY_AUTH" {
 		return text, nil
-	case "WEBHOOK_TOKENS", "NOTIFY_TOKENS":
-		var tokens []string
-		if err := decodeValue(text, cty.List(cty.String), &tokens); err != nil {
-			return "", fmt.Errorf(`%s is not a list of texts, such as ["…"]: %w`, from, err)
-		}
-		return strings.Join(tokens, "\n"), nil
-	case "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS":
-		var tokens map[string]string
-		if err := decodeValue(text, cty.Map(cty.String), &tokens); err != nil {
-			return "", fmt.Errorf(`%s is not a map of texts, such as {"*" = "…"}: %w`, from, err)
-		}
-		raw, err := json.Marshal(tokens)
-		return string(raw), err
 	}
-	return "", nil
-}
-
-// decodeValue reads a value as Terraform does, into what t is in Go.
-func decodeValue(text string, t cty.Type, into any) error {
+	if !slices.Contains(Secrets, name) {
+		return "", nil
+	}
 	if err := tooLarge(text); err != nil {
-		return err
+		return "", fmt.Errorf("%s: %w", from, err)
 	}
 	expression, mistakes := hclsyntax.ParseExpression([]byte(text), "", hcl.InitialPos)
 	if mistakes.HasErrors() {
-		return mistake(mistakes)
+		return "", fmt.Errorf("%s %s: %w", from, wantedOf(name), mistake(mistakes))
 	}
 	value, mistakes := expression.Value(nil)
 	if mistakes.HasErrors() {
-		return mistake(mistakes)
+		return "", fmt.Errorf("%s %s: %w", from, wantedOf(name), mistake(mistakes))
 	}
+	secret, err := secretOf(name, value)
+	if err != nil {
+		return "", fmt.Errorf("%s %w", from, err)
+	}
+	return secret, nil
+}
+
+// wantedOf says what the value of a secret is not.
+func wantedOf(name string) string {
+	switch name {
+	case "WEBHOOK_TOKENS", "NOTIFY_TOKENS":
+		return `is not a list of texts, such as ["…"]`
+	case "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS":
+		return `is not a map of texts, such as {"*" = "…"}`
+	}
+	return "is not a text"
+}
+
+// secretOf makes of Terraform's value of a secret what the functions get, "" of null.
+func secretOf(name string, value cty.Value) (string, error) {
+	var (
+		text   string
+		list   []string
+		byKey  map[string]string
+		failed error
+	)
+	switch name {
+	case "WEBHOOK_TOKENS", "NOTIFY_TOKENS":
+		failed = decode(value, cty.List(cty.String), &list)
+		text = strings.Join(list, "\n")
+	case "GITLAB_TRIGGER_TOKENS", "GITLAB_API_TOKENS":
+		failed = decode(value, cty.Map(cty.String), &byKey)
+		if byKey != nil {
+			raw, err := json.Marshal(byKey)
+			if err != nil {
+				return "", err
+			}
+			text = string(raw)
+		}
+	default:
+		failed = decode(value, cty.String, &text)
+	}
+	if failed != nil {
+		return "", errors.New(wantedOf(name))
+	}
+	return text, nil
+}
+
+// decode converts a value as Terraform does, into what t is in Go.
+func decode(value cty.Value, t cty.Type, into any) error {
 	value, err := as(value, t)
 	if err != nil {
-		return errors.New("it is something else")
+		return err
 	}
 	raw, err := ctyjson.Marshal(value, t)
 	if err != nil {

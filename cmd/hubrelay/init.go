@@ -154,7 +154,8 @@ func questions(a *answers) []question {
 			answer: &a.Repository, flag: "repository", usage: "`repository` on Docker Hub whose pushes are promoted, such as acme/api",
 			asked: "Repository on Docker Hub, such as acme/api",
 			read: func(text string) (string, error) {
-				if dockerhub.CheckRepository(text) != nil || strings.Count(text, "/") != 1 {
+				namespace, _, _ := strings.Cut(text, "/") // with a dot it is a registry
+				if dockerhub.CheckRepository(text) != nil || strings.Count(text, "/") != 1 || strings.Contains(namespace, ".") {
 					return "", errors.New("this is not a namespace and a name in lower case, such as acme/api, without registry and tag")
 				}
 				return text, nil
@@ -167,8 +168,12 @@ func questions(a *answers) []question {
 				const want = "the URL of a GitLab, which starts with https:// and has no user, query or fragment"
 				text, err := like(gitlabURL, want)(strings.TrimRight(text, "/"))
 				r := env.New(func(string) string { return text })
-				if r.URL("GITLAB_URL", ""); err == nil && r.Err() != nil {
+				switch r.URL("GITLAB_URL", ""); {
+				case err != nil:
+				case r.Err() != nil:
 					err = errors.New("this is not " + want)
+				case strings.HasPrefix(text, "https://gitlab.com/"):
+					err = errors.New("this is the URL of a group or project: that of GitLab itself is https://gitlab.com")
 				}
 				return text, err
 			},
@@ -176,7 +181,13 @@ func questions(a *answers) []question {
 		{
 			answer: &a.GitLabProject, flag: "gitlab-project", usage: "`path` of the GitLab project that runs the pipeline, such as acme/images/api",
 			asked: "Path of the GitLab project that runs the pipeline", suggestion: func() string { return a.Repository },
-			read: like(gitlabProject, "the path of a project, such as acme/images/api, which is neither its URL nor its ID"),
+			read: func(text string) (string, error) {
+				text, err := like(gitlabProject, "the path of a project, such as acme/images/api, which is neither its URL nor its ID")(text)
+				if strings.HasSuffix(text, ".git") {
+					err = errors.New("this is the path of a clone: leave out .git")
+				}
+				return text, err
+			},
 		},
 		{
 			answer: &a.Channel, flag: "channel", usage: "`ID` of the Slack channel for the messages, such as C0123456789",

@@ -42,6 +42,11 @@ func (w want) check(t *testing.T, r check.Report) {
 	if f.Unknown {
 		status = "unknown"
 	}
+	parts := strings.Split(f.Found, "; ")
+	slices.Sort(parts)
+	if once := slices.Compact(slices.Clone(parts)); len(once) < len(parts) {
+		t.Errorf("%s says something twice: %s", w.name, f.Found)
+	}
 	if status != w.status || !strings.Contains(f.Found, w.says) || !strings.Contains(f.Mend, w.mend) {
 		t.Errorf("%s is %s: %s\nmend: %s\nwant %s: %s\nmend: %s", w.name, status, f.Found, f.Mend, w.status, w.says, w.mend)
 	}
@@ -135,7 +140,7 @@ func TestFindings(t *testing.T) {
 		}},
 		{"a file whose names are all read", func(w *world) { w.options.Names = []string{"ROUTES", "TOPIC"} }, []want{{"settings.names", "pass", "2 settings", ""}}},
 		{"a file with names of others", func(w *world) {
-			w.options.Names = []string{"WEBHOOK_TOKENS", "WEBHOOK_TOKEN", "TF_VAR_webhook_tokens", "TF_VAR_slack_bot_token", "COSIGN_PASSWORD", "PATH", "A"}
+			w.options.Names = []string{"WEBHOOK_TOKENS", "WEBHOOK_TOKEN", "TF_VAR_webhook_tokens", "TF_VAR_slack_bot_token", "COSIGN_PASSWORD", "PATH", "A", "TOKEN", "LOGGER"}
 		}, []want{{"settings.names", "pass", "1 setting,", ""}}},
 		{"a webhook token that is too short", set("WEBHOOK_TOKENS", "canary"), []want{
 			{"settings.webhook WEBHOOK_TOKENS", "fail", "shorter than 20 characters", "Set WEBHOOK_TOKENS"},
@@ -145,6 +150,8 @@ func TestFindings(t *testing.T) {
 			{"settings.trigger DEAD_LETTER_TOPIC", "fail", "is not the full name of a topic", ""},
 			{"gitlab.ref " + onMain, "pass", "", ""},
 		}},
+		{"a mistake that two readers of a setting find", set("GITLAB_URL", "https://gitlab.example/?x"), []want{{"settings.trigger GITLAB_URL", "fail", "without user, query or fragment", ""}}},
+		{"a topic that the deploy makes", unset("TOPIC"), []want{{"settings.webhook TOPIC", "fail", "is required", "-pre"}}},
 		{"nobody could report", unset("OIDC_AUDIENCE", "NOTIFY_TOKENS"), []want{
 			{"settings.notify OIDC_AUDIENCE", "fail", "nobody could report", ""},
 			{"deployed.notify_token", "skip", "NOTIFY_TOKENS is not set", ""},

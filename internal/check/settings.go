@@ -137,7 +137,9 @@ func (c *checker) mistakes(id string, err error, wrong map[string]*probe, said m
 		if len(texts[name]) == 0 {
 			begin = append(begin, name)
 		}
-		texts[name] = append(texts[name], text)
+		if !slices.Contains(texts[name], text) {
+			texts[name] = append(texts[name], text)
+		}
 	}
 	for _, name := range begin {
 		text := strings.Join(texts[name], "; ")
@@ -145,7 +147,11 @@ func (c *checker) mistakes(id string, err error, wrong map[string]*probe, said m
 			continue
 		}
 		said[name+text] = true
-		r := fail("Set "+name+" as the page says. A function with a mistake in its settings does not start.", "%s", text)
+		mend := "Set " + name + " as the page says. A function with a mistake in its settings does not start."
+		if _, byDeploy := fromDeploy[name]; byDeploy && !c.Deployed && c.get(name) == "" {
+			mend = "Set " + name + ", or use -pre before the deploy, which makes it."
+		}
+		r := fail(mend, "%s", text)
 		if c.Deployed && c.get(name) == "" && slices.Contains(Secrets, name) {
 			r = notAsked("is not given here; what is deployed has its own")
 		}
@@ -175,11 +181,11 @@ func (c *checker) names() {
 }
 
 // nearest returns the word that most likely was meant, or "" where none is within
-// two slips of the finger.
+// two slips of the finger, or one in a short word: TOKEN is not TOPIC.
 func nearest(typed string, words []string) string {
 	best, least := "", 3
 	for _, word := range words {
-		if d := levenshtein.Distance(strings.ToUpper(typed), word, nil); d < least {
+		if d := levenshtein.Distance(strings.ToUpper(typed), word, nil); d < least && (d < 2 || len(word) > 7) {
 			best, least = word, d
 		}
 	}

@@ -80,7 +80,7 @@ func checkSetup(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	var (
 		o         check.Options
-		env       = flags.String("env", "", "read settings from this `file` with lines NAME=VALUE, and all others from the environment")
+		env       = flags.String("env", "", "read settings from this `file` with lines NAME=VALUE, in which nothing such as $NAME is expanded, and all others from the environment")
 		terraform = flags.String("terraform", "", "read settings from this `file`: the output of terraform output -json, or terraform.tfvars before the deploy; - is standard input")
 		only      = flags.String("only", "", "check these only, and what they need, `SECTION[,ID]`, such as gitlab,slack.channel")
 		asJSON    = flags.Bool("json", false, "print one JSON object, which has a version number")

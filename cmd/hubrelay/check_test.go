@@ -85,8 +85,8 @@ func TestHowACheckEnds(t *testing.T) {
 		{"all is well", "check -only slack -env " + right, 0, "✔ pass slack.channel C1234: the bot is in #images"},
 		{"as JSON", "check -only slack -json -env " + right, 0, `"version": 1`},
 		{"something failed", "check -only slack -env " + wrong, 1, "✗ fail slack.token"},
-		{"something could not be looked at", "check -only slack -env " + away, 2, "? unknown slack.token"},
-		{"nothing was looked at", "check -only deployed.webhook -env " + right, 2, "nothing was looked at"},
+		{"something could not be checked", "check -only slack -env " + away, 2, "? unknown slack.token"},
+		{"nothing was checked", "check -only deployed.webhook -env " + right, 2, "nothing was checked"},
 		{"the flags are wrong", "check -oly slack", 2, "not defined: -oly"},
 	} {
 		var out bytes.Buffer

@@ -20,9 +20,9 @@ type kind struct {
 // shown.
 var catalogue = []kind{
 	{id: "settings.names", wanted: "no misspelt name of a setting", page: "README.md#settings"},
-	{id: "settings.webhook", wanted: "settings with which Webhook starts", page: "README.md#settings"},
-	{id: "settings.trigger", wanted: "settings with which Trigger starts", page: "README.md#settings"},
-	{id: "settings.notify", wanted: "settings with which Notify starts", page: "README.md#settings"},
+	{id: "settings.webhook", wanted: "settings that Webhook can start with", page: "README.md#settings"},
+	{id: "settings.trigger", wanted: "settings that Trigger can start with", page: "README.md#settings"},
+	{id: "settings.notify", wanted: "settings that Notify can start with", page: "README.md#settings"},
 	{id: "settings.issuer", wanted: "OIDC_ISSUER is GITLAB_URL", page: "docs/architecture.md#who-may-report"},
 	{id: "settings.ledger", wanted: "a ledger that outlives the process", page: "docs/architecture.md#the-ledger"},
 
@@ -34,7 +34,7 @@ var catalogue = []kind{
 	{id: "gitlab.issuer", wanted: "the issuer that id tokens name", page: "docs/architecture.md#who-may-report"},
 	{id: "gitlab.api_token", wanted: "an active token with read_api, for 14 days or more", page: "docs/operations.md#an-access-token-of-gitlabs-api"},
 	{id: "gitlab.project", wanted: "a project at this path, with CI/CD switched on", page: "docs/operations.md#2-the-gitlab-project"},
-	{id: "gitlab.trigger_token", wanted: "a trigger token of this project, made by somebody who may run pipelines", page: "docs/operations.md#a-trigger-token-of-gitlab"},
+	{id: "gitlab.trigger_token", wanted: "a trigger token of this project, whose owner may run pipelines", page: "docs/operations.md#a-trigger-token-of-gitlab"},
 	{id: "gitlab.variables_role", wanted: "a role that goes with the route's pass", page: "docs/gitlab.md#set-it-up"},
 	{id: "gitlab.ref", wanted: "a branch or tag that is protected", page: "docs/gitlab.md#set-it-up"},
 	{id: "gitlab.ci_file", wanted: "a configuration that GitLab can make a pipeline of", page: "docs/gitlab.md#set-it-up"},
@@ -43,20 +43,20 @@ var catalogue = []kind{
 	{id: "gitlab.inputs", wanted: "every input that the route sends, and no other that is required", page: "docs/gitlab.md#set-it-up"},
 	{id: "gitlab.workflow", wanted: "workflow: name, and auto_cancel that leaves promotions alone", page: "docs/gitlab.md#set-it-up"},
 
-	{id: "dockerhub.account", wanted: "an account that Docker Hub takes, or none", page: "docs/operations.md#credentials-of-the-registry"},
+	{id: "dockerhub.account", wanted: "an account that Docker Hub accepts, or none", page: "docs/operations.md#credentials-of-the-registry"},
 	{id: "dockerhub.pull", wanted: "a repository that may be pulled", page: "docs/operations.md#credentials-of-the-registry"},
 	{id: "dockerhub.limit", wanted: "a tenth of the limit of pulls left, or no limit", page: "docs/operations.md#credentials-of-the-registry"},
-	{id: "dockerhub.missed", wanted: "Docker Hub tells of pushes that no webhook told of", page: "docs/architecture.md#missed-pushes"},
+	{id: "dockerhub.missed", wanted: "Docker Hub lists pushes that no webhook reported", page: "docs/architecture.md#missed-pushes"},
 
 	{id: "slack.token", wanted: "the token of a bot", page: "docs/gitlab.md#slack"},
 	{id: "slack.scopes", wanted: "chat:write", page: "docs/gitlab.md#slack"},
 	{id: "slack.channel", wanted: "a channel that the bot is in", page: "docs/gitlab.md#slack"},
 
 	{id: "deployed.webhook", wanted: "200 from /ready", page: "docs/operations.md#alert-unreachable"},
-	{id: "deployed.webhook_token", wanted: "a token that Webhook takes, in a URL of 255 characters at most", page: "docs/operations.md#a-token-of-the-webhook"},
+	{id: "deployed.webhook_token", wanted: "a token that Webhook accepts, in a URL of 255 characters at most", page: "docs/operations.md#a-token-of-the-webhook"},
 	{id: "deployed.notify", wanted: "200 from /ready", page: "docs/operations.md#alert-unreachable"},
-	{id: "deployed.notify_token", wanted: "a token that Notify takes", page: "docs/operations.md#a-token-that-pipelines-report-with"},
-	{id: "deployed.trigger", wanted: "a door that is shut to everybody but Google's callers", page: "docs/operations.md#alert-unreachable"},
+	{id: "deployed.notify_token", wanted: "a token that Notify accepts", page: "docs/operations.md#a-token-that-pipelines-report-with"},
+	{id: "deployed.trigger", wanted: "no answer without Google's credentials", page: "docs/operations.md#alert-unreachable"},
 	{id: "deployed.version", wanted: "one version everywhere", page: "docs/operations.md#upgrade"},
 	{id: "deployed.heard", wanted: "Docker Hub's webhook calls for this repository", page: "docs/operations.md#alert-webhooks"},
 }

@@ -35,7 +35,7 @@ const atOnce = 12
 // Status is what was found about one thing.
 type Status string
 
-// The statuses. A Skip was not looked at: because something it needs is not in
+// The statuses. A Skip was not checked: because something it needs is not in
 // order, because nobody gave what it takes to ask, or, where Unknown is set,
 // because there was no answer that tells.
 const (
@@ -194,9 +194,9 @@ func (r result) why() string {
 	case r.status == Fail:
 		return "failed"
 	case r.unknown:
-		return "could not be looked at"
+		return "could not be checked"
 	}
-	return "was not looked at"
+	return "was not checked"
 }
 
 func (r result) wanting(wanted string) result {
@@ -274,7 +274,7 @@ func (c *checker) lookAt(ctx context.Context, p *probe) {
 	p.result = p.run(ctx)
 }
 
-var outOfTime = result{status: Skip, unknown: true, found: "there was no time left to look", mend: "Run it again, or look at less at once, with -only."}
+var outOfTime = result{status: Skip, unknown: true, found: "there was no time left to check it", mend: "Run it again, or check less at once, with -only."}
 
 // selected returns the probes that were asked for, and those they need.
 func (c *checker) selected() []*probe {

@@ -108,25 +108,25 @@ func TestFindings(t *testing.T) {
 			{"gitlab.issuer", "pass", "http://", ""},
 			{"gitlab.api_token *", "pass", "active, with read_api", ""},
 			{"gitlab.project " + project, "pass", "ID 7", ""},
-			{"gitlab.trigger_token " + project, "pass", "GitLab takes the token", ""},
+			{"gitlab.trigger_token " + project, "pass", "GitLab accepts the token", ""},
 			{"gitlab.variables_role " + project, "pass", "no_one_allowed", ""},
 			{"gitlab.ref " + onMain, "pass", "main is a protected branch", ""},
-			{"gitlab.ci_file " + onMain, "pass", "no mistake", ""},
+			{"gitlab.ci_file " + onMain, "pass", "no errors", ""},
 			{"gitlab.job " + onMain, "pass", "hubrelay-promote is one of 4 jobs", ""},
 			{"gitlab.template " + onMain, "pass", "promote@1.2.0, version 1.2.0", ""},
 			{"gitlab.inputs acme/api", "pass", "5 inputs, all declared", ""},
 			{"gitlab.workflow " + onMain, "pass", "named $PIPELINE_NAME", ""},
-			{"dockerhub.account", "pass", "takes the account", ""},
+			{"dockerhub.account", "pass", "accepts the account", ""},
 			{"dockerhub.pull acme/api", "pass", "latest is sha256:0123456789ab", ""},
-			{"dockerhub.limit", "pass", "names none", ""},
+			{"dockerhub.limit", "pass", "names no limit", ""},
 			{"dockerhub.missed acme", "pass", "audit log", ""},
 			{"slack.token", "pass", "hubrelay in Sandbox", ""},
 			{"slack.scopes", "pass", "chat:write", ""},
 			{channel, "pass", "the bot is in #images", ""},
 			{"deployed.webhook", "pass", "200", ""},
-			{"deployed.webhook_token token 1 of 1", "pass", "Webhook takes it", ""},
+			{"deployed.webhook_token token 1 of 1", "pass", "Webhook accepts it", ""},
 			{"deployed.notify", "pass", "200", ""},
-			{"deployed.notify_token token 1 of 1", "pass", "Notify takes it", ""},
+			{"deployed.notify_token token 1 of 1", "pass", "Notify accepts it", ""},
 			{"deployed.trigger", "pass", "403 without credentials", ""},
 			{"deployed.version", "pass", "Webhook 1.2.0, Notify 1.2.0, the template of acme/images/api@main 1.2.0", ""},
 		}},
@@ -190,7 +190,7 @@ func TestFindings(t *testing.T) {
 		{"a pattern that promotes nothing", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v*","latest"]}`)), []want{{"routes.tags acme/api", "warn", `"latest" promotes nothing`, ""}}},
 		{"versions only", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["semver:>=1.2"]}`)), []want{{"routes.tags acme/api", "pass", `what "semver:>=1.2" match`, ""}}},
 		{"a key without a namespace", set("ROUTES", routes("*", toAPI+","+toChannel)), []want{
-			{"routes.missed", "warn", `"*" name no namespace; only none`, "Write a key for each namespace"},
+			{"routes.missed", "warn", `there is no namespace in "*"; missed pushes are looked for in none`, "Write a key for each namespace"},
 			{"gitlab.project *", "skip", "names no namespace", ""},
 			{"gitlab.project " + project, "pass", "", ""},
 			{"dockerhub.pull *", "skip", "-image", ""},
@@ -205,7 +205,7 @@ func TestFindings(t *testing.T) {
 			for i := range 8 {
 				w.hub.Push(hubtest.Push{Repository: "acme/x" + strings.Repeat("y", i), Tag: "1.0.0", Digest: digest})
 			}
-		}, []want{{"gitlab.project acme/*", "skip", "only the 5 that were pushed last are looked at, of 9 repositories", ""}}},
+		}, []want{{"gitlab.project acme/*", "skip", "only the 5 that were pushed last are checked, of 9 repositories", ""}}},
 		{"too many repositories", func(w *world) {
 			var many []string
 			for i := range 102 {
@@ -213,7 +213,7 @@ func TestFindings(t *testing.T) {
 			}
 			w.settings["ROUTES"] = "{" + strings.Join(many, ",") + "}"
 			w.options.Only = []string{"gitlab.project", "routes"}
-		}, []want{{"gitlab.project acme/x201", "unknown", "100 repositories are looked at", "fewer routes"}, {"gitlab.project " + project, "pass", "", ""}}},
+		}, []want{{"gitlab.project acme/x201", "unknown", "no more than 100 repositories", "fewer routes"}, {"gitlab.project " + project, "pass", "", ""}}},
 		{"before the deploy, a GitLab of one's own", func(w *world) {
 			w.options.Pre = true
 			delete(w.settings, "OIDC_ISSUER")
@@ -227,7 +227,7 @@ func TestFindings(t *testing.T) {
 		{"a glob, and Docker Hub is away", func(w *world) {
 			w.settings["ROUTES"] = routes("acme/*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)
 			w.hub.Away(hubtest.Failure{Status: 502})
-		}, []want{{"gitlab.project acme/*", "unknown", "Docker Hub did not tell", "-image"}}},
+		}, []want{{"gitlab.project acme/*", "unknown", "Docker Hub did not list", "-image"}}},
 		{"a glob, and Docker Hub is not asked", func(w *world) {
 			w.settings["ROUTES"] = routes("acme/*", `"gitlab":{"project":"acme/images/{name}"},`+toChannel)
 			w.settings["RECONCILE"] = "off"
@@ -251,7 +251,7 @@ func TestFindings(t *testing.T) {
 			}
 		}, []want{
 			{"settings.webhook WEBHOOK_TOKENS", "skip", "is not given here", ""}, {"settings.trigger GITLAB_TRIGGER_TOKENS", "skip", "is not given here", ""},
-			{"slack.token", "skip", "needs settings.notify SLACK_BOT_TOKEN, which was not looked at", ""},
+			{"slack.token", "skip", "needs settings.notify SLACK_BOT_TOKEN, which was not checked", ""},
 			{"dockerhub.pull acme/api", "unknown", "REGISTRY_AUTH is not given here", "Give REGISTRY_AUTH"},
 			{"deployed.webhook", "pass", "200", ""}, {"deployed.webhook_token", "skip", "", ""},
 		}},
@@ -282,7 +282,7 @@ func TestFindings(t *testing.T) {
 		}},
 		{"a redirect", refused(301, ""), []want{{"gitlab.url", "fail", "is not GitLab's API", ""}}},
 		{"a GitLab that fails", refused(502, ""), []want{
-			{"gitlab.url", "unknown", "502", "Run it again"}, {"gitlab.project " + project, "skip", "needs gitlab.url, which could not be looked at", ""},
+			{"gitlab.url", "unknown", "502", "Run it again"}, {"gitlab.project " + project, "skip", "needs gitlab.url, which could not be checked", ""},
 		}},
 		{"a GitLab that limits", refused(429, "Retry later"), []want{{"gitlab.url", "unknown", "gitlab_rate_limited", ""}}},
 		{"nobody listens at GITLAB_URL", func(w *world) {
@@ -298,7 +298,7 @@ func TestFindings(t *testing.T) {
 		{"an issuer that names nobody", func(w *world) { w.settings["OIDC_ISSUER"] = w.settings["HUB_URL"] }, []want{{"gitlab.issuer", "fail", "names no issuer: it answered 404", ""}}},
 
 		{"an access token that GitLab does not know", set("GITLAB_API_TOKENS", `{"*":"glpat-canary-another-one"}`), []want{
-			{"gitlab.api_token *", "fail", "GitLab does not take it: 401 Unauthorized", "read_api"},
+			{"gitlab.api_token *", "fail", "GitLab does not accept it: 401 Unauthorized", "read_api"},
 			{"gitlab.project " + project, "skip", "needs gitlab.api_token *, which failed", ""},
 			{"gitlab.trigger_token " + project, "pass", "", ""},
 		}},
@@ -311,7 +311,7 @@ func TestFindings(t *testing.T) {
 
 		{"a project that is not there", set("ROUTES", routes("acme/api", `"gitlab":{"project":"acme/images/apii"},`+toChannel)), []want{
 			{"gitlab.project acme/images/apii", "fail", "GitLab answered 404", "Correct gitlab.project"},
-			{"gitlab.trigger_token acme/images/apii", "fail", "the project is wrong, and the token perhaps, too", "Mend gitlab.project first"},
+			{"gitlab.trigger_token acme/images/apii", "fail", "the project is wrong, and the token perhaps, too", "Correct gitlab.project first"},
 			{"gitlab.ref acme/images/apii@main", "skip", "needs gitlab.project acme/images/apii, which failed", ""},
 		}},
 		{"a project that the access token does not see", func(w *world) { w.access.Projects = []string{"acme/other"} }, []want{
@@ -459,7 +459,7 @@ func TestFindings(t *testing.T) {
 		{"a configuration of another project", func(w *world) {
 			w.project.CIConfigPath = "main.yml@acme/ci"
 			w.project.Files["main.yml@acme/ci"] = "x"
-		}, []want{{"gitlab.inputs acme/api", "skip", "stands elsewhere", ""}}},
+		}, []want{{"gitlab.inputs acme/api", "skip", "is in another place", ""}}},
 		{"a configuration that is no YAML", func(w *world) { w.project.Files[".gitlab-ci.yml"] = "a: [" }, []want{{"gitlab.inputs acme/api", "unknown", "not YAML", ""}}},
 		{"a workflow that cancels", func(w *world) {
 			w.project.Files[".gitlab-ci.yml"] = strings.Replace(ciFile, "auto_cancel: {on_new_commit: none}", "when: always", 1)
@@ -524,7 +524,7 @@ func TestFindings(t *testing.T) {
 			{"slack.token", "fail", "invalid_auth", "SLACK_BOT_TOKEN"}, {channel, "skip", "needs slack.token, which failed", ""}, {"slack.scopes", "skip", "needs slack.token", ""},
 		}},
 		{"no token for Slack", unset("SLACK_BOT_TOKEN"), []want{{"settings.notify SLACK_BOT_TOKEN", "fail", "is required", ""}, {"slack.token", "skip", "needs settings.notify SLACK_BOT_TOKEN", ""}}},
-		{"a person's token", func(w *world) { w.slack.BelongToPerson() }, []want{{"slack.token", "warn", "no bot's", "xoxb-"}}},
+		{"a person's token", func(w *world) { w.slack.BelongToPerson() }, []want{{"slack.token", "warn", "not of a bot", "xoxb-"}}},
 		{"Slack is away", func(w *world) { w.slack.Away(slacktest.Failure{Status: 503}) }, []want{{"slack.token", "unknown", "503", "Run it again"}}},
 		{"Slack answers with a page", func(w *world) { w.slack.Away(slacktest.Failure{Status: 404, Body: "<html>"}) }, []want{{"slack.token", "fail", "404", "SLACK_API_URL"}}},
 		{"a bot that may not write", func(w *world) { w.slack.SetScopes("channels:read", "groups:read") }, []want{{"slack.scopes", "fail", "the token has channels:read, groups:read", "chat:write"}}},
@@ -553,12 +553,12 @@ func TestFindings(t *testing.T) {
 			w.settings["DEFAULT_CHANNEL"] = "C0000000000"
 			w.options.Say = true
 		}, []want{{"slack.channel C0000000000", "pass", "has posted a line", ""}}},
-		{"a channel by its name", set("DEFAULT_CHANNEL", "images"), []want{{"slack.channel images", "warn", "no channel's ID", "ID"}}},
+		{"a channel by its name", set("DEFAULT_CHANNEL", "images"), []want{{"slack.channel images", "warn", "not a channel's ID", "ID"}}},
 
 		// What is deployed.
 		{"nothing is known of the deploy", unset("WEBHOOK_URL", "NOTIFY_URL", "TRIGGER_URL"), []want{
 			{"deployed.webhook", "skip", "webhook_url has it", ""}, {"deployed.notify", "skip", "notify_url has it", ""}, {"deployed.trigger", "skip", "trigger_url has it", ""},
-			{"deployed.webhook_token token 1 of 1", "skip", "needs deployed.webhook, which was not looked at", ""}, {"deployed.version", "skip", "fewer than two", ""},
+			{"deployed.webhook_token token 1 of 1", "skip", "needs deployed.webhook, which was not checked", ""}, {"deployed.version", "skip", "fewer than two", ""},
 		}},
 		{"the webhook's URL with its token", func(w *world) { w.settings["WEBHOOK_URL"] += "/" + webhookToken }, []want{{"deployed.webhook", "fail", "it ends in a token", "alone"}}},
 		{"the webhook's URL with a token that is not given", func(w *world) { w.settings["WEBHOOK_URL"] += "/canary-another-0123456789" }, []want{{"deployed.webhook", "fail", "405", "without a token"}}},
@@ -571,7 +571,7 @@ func TestFindings(t *testing.T) {
 		{"something else", func(w *world) { w.notify = answering(200, "<html>hello") }, []want{{"deployed.notify", "fail", "is not hubrelay", "Correct NOTIFY_URL"}}},
 		{"a function that hangs up", func(w *world) { w.webhook, w.trigger = breaking(), breaking() }, []want{
 			{"deployed.webhook", "unknown", "no answer", ""}, {"deployed.trigger", "unknown", "no answer", ""},
-			{"deployed.webhook_token token 1 of 1", "skip", "could not be looked at", ""},
+			{"deployed.webhook_token token 1 of 1", "skip", "could not be checked", ""},
 		}},
 		{"tokens that the functions do not know", func(w *world) {
 			w.settings["WEBHOOK_TOKENS"] += "\ncanary-another-0123456789"
@@ -686,8 +686,8 @@ func TestExitCode(t *testing.T) {
 			w.slack.Archive("C0123456789")
 			w.hub.Away(hubtest.Failure{Reset: true})
 		}, 1},
-		{"something could not be looked at", func(w *world) { w.hub.Away(hubtest.Failure{Reset: true}) }, 2},
-		{"nothing was looked at", func(w *world) {
+		{"something could not be checked", func(w *world) { w.hub.Away(hubtest.Failure{Reset: true}) }, 2},
+		{"nothing was checked", func(w *world) {
 			w.options.Only = []string{"deployed"}
 			for _, name := range []string{"WEBHOOK_URL", "NOTIFY_URL", "TRIGGER_URL"} {
 				delete(w.settings, name)

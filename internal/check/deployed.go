@@ -79,7 +79,7 @@ func (c *checker) address(name string) (*url.URL, *result) {
 	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", u.User != nil, u.RawQuery != "":
 		return stop(fail("Set "+name+" to the address of the function, such as https://hubrelay.example.", "it is not a base URL"))
 	case slices.Contains(c.tokens("WEBHOOK_TOKENS"), path.Base(u.Path)):
-		return stop(fail("Set "+name+" to the address of the function alone: the token stands in WEBHOOK_TOKENS.", "it ends in a token"))
+		return stop(fail("Set "+name+" to the address of the function alone: the token belongs in WEBHOOK_TOKENS.", "it ends in a token"))
 	}
 	for _, other := range Addresses {
 		if other != name && c.base(other) == base {
@@ -128,9 +128,9 @@ func judgeToken(answer got, err error, function, mend string) result {
 	case answer.status >= 500, answer.status == http.StatusTooManyRequests:
 		return unknown("Run it again, or look at the function's log.", "%s answered %d", function, answer.status)
 	case !answer.ours():
-		return unknown("Look at what stands before the function.", "the answer, %d, is not hubrelay's", answer.status)
+		return unknown("Check the proxy in front of the function.", "the answer, %d, is not hubrelay's", answer.status)
 	case answer.status == http.StatusBadRequest:
-		return pass("%s takes it", function)
+		return pass("%s accepts it", function)
 	case answer.status == http.StatusUnauthorized:
 		return fail(mend, "%s answered 401: it does not know the token", function)
 	}
@@ -196,7 +196,7 @@ func (c *checker) version(functions map[string]*string, doors []*probe, template
 		}
 		switch {
 		case len(said) < 2:
-			return notAsked("fewer than two say their version")
+			return notAsked("fewer than two parts tell their version")
 		case len(all) > 1:
 			return warn("Deploy the version that the others have, or pin the template to it.", "%s", strings.Join(said, ", "))
 		}

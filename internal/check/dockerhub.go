@@ -24,7 +24,7 @@ func (c *checker) dockerhub(s settings, t targets) {
 	needs := s.need("REGISTRY_AUTH", "REGISTRY", "HUB_URL")
 	if len(needs) > 0 || s.trigger.Images == nil {
 		for _, id := range IDs("dockerhub") {
-			c.add(id, "", needs, func(context.Context) result { return notAsked("REGISTRY has a mistake") })
+			c.add(id, "", needs, func(context.Context) result { return notAsked("REGISTRY is wrong") })
 		}
 		return
 	}
@@ -70,7 +70,7 @@ func signIn(ctx context.Context, client *hub.Client, given bool) result {
 	case !given:
 		return notAsked("REGISTRY_AUTH is not set: hubrelay sees public repositories only")
 	case client == nil:
-		return notAsked("Docker Hub's API is not asked; whether the registry takes the account, dockerhub.pull tells")
+		return notAsked("Docker Hub's API is not asked; dockerhub.pull shows whether the registry accepts the account")
 	}
 	signedIn, err := client.SignIn(ctx)
 	switch {
@@ -79,7 +79,7 @@ func signIn(ctx context.Context, client *hub.Client, given bool) result {
 	case !signedIn:
 		return notAsked("REGISTRY_AUTH has no account for Docker Hub")
 	}
-	return pass("Docker Hub takes the account")
+	return pass("Docker Hub accepts the account")
 }
 
 func hubRefusal(err error) result {
@@ -140,7 +140,7 @@ func limited(p *registry.Pulls, account bool) result {
 	}
 	switch {
 	case p == nil:
-		return pass("the registry names none")
+		return pass("the registry names no limit")
 	case p.Remaining*10 < p.Limit:
 		return warn("Set REGISTRY_AUTH to an account with a higher limit, or see what else pulls.", "%d of %d pulls are left, %s", p.Remaining, p.Limit, whose)
 	}
@@ -233,11 +233,11 @@ func judgeHeard(called bool, found int, newest time.Time, known bool) result {
 	case called:
 		return pass("Docker Hub has called")
 	case found > 0:
-		return fail(mend, "Docker Hub has never called, and reconcile has found %s that it did not tell of", pushes(found))
+		return fail(mend, "Docker Hub has never called, and reconcile has found %s that it did not report", pushes(found))
 	case known:
 		return warn(mend, "Docker Hub has never called; the newest push is of %s, perhaps from before the webhook was there", newest.UTC().Format(time.DateTime))
 	}
-	return notAsked("Docker Hub has never called, and no push is known that it should have told of")
+	return notAsked("Docker Hub has never called, and no push is known that it should have reported")
 }
 
 // newestPush returns when a tag was pushed last that the route promotes.

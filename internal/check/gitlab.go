@@ -163,7 +163,7 @@ func (g *gitlabChecks) askVersion(ctx context.Context) result {
 	}
 	switch reason := reasonOf(err); {
 	case reason == gitlab.Unauthorized:
-		return pass("GitLab's API answers at %s; it tells its version to who has an access token", host)
+		return pass("GitLab's API answers at %s; it shows its version only to those with an access token", host)
 	case reason == gitlab.Redirected, reason == gitlab.Rejected, reason == gitlab.NotFound:
 		return fail("Set GITLAB_URL to the base URL of GitLab.", "what answers at %s is not GitLab's API", host)
 	case err != nil:
@@ -205,7 +205,7 @@ func (g *gitlabChecks) issuerProbe() {
 	g.add("gitlab.issuer", "", needs, func(ctx context.Context) result {
 		got, err := get(ctx, issuer+"/.well-known/openid-configuration", nil)
 		if err != nil {
-			return unknown("Let this machine reach "+issuer+", or look there.", "%s did not answer: %v", issuer, err)
+			return unknown("Let this machine reach "+issuer+", or check it from a machine that does.", "%s did not answer: %v", issuer, err)
 		}
 		var said struct {
 			Issuer string `json:"issuer"`
@@ -216,7 +216,7 @@ func (g *gitlabChecks) issuerProbe() {
 		case got.status != http.StatusOK, said.Issuer == "":
 			return fail("Set OIDC_ISSUER to the URL of GitLab.", "%s names no issuer: it answered %d", issuer, got.status)
 		case said.Issuer != issuer:
-			return fail("Set OIDC_ISSUER to what GitLab calls itself, or mend GitLab's external_url.", "GitLab calls itself %s, and OIDC_ISSUER is %s", said.Issuer, issuer)
+			return fail("Set OIDC_ISSUER to what GitLab calls itself, or correct GitLab's external_url.", "GitLab calls itself %s, and OIDC_ISSUER is %s", said.Issuer, issuer)
 		}
 		return pass("%s", issuer)
 	})
@@ -247,7 +247,7 @@ func (g *gitlabChecks) accessToken(ctx context.Context, key string, token env.Se
 	var e *gitlab.Error
 	switch {
 	case errors.As(err, &e) && e.Reason == gitlab.Unauthorized && e.Status == http.StatusUnauthorized:
-		return fail(mend, "GitLab does not take it: %s", cmp.Or(e.Message, "401"))
+		return fail(mend, "GitLab does not accept it: %s", cmp.Or(e.Message, "401"))
 	case errors.As(err, &e) && e.Reason == gitlab.NotFound:
 		return result{status: Skip, found: "this GitLab does not describe tokens", goOn: true}
 	case err != nil:
@@ -263,9 +263,9 @@ func (g *gitlabChecks) accessToken(ctx context.Context, key string, token env.Se
 	found := "active, with " + strings.Join(self.Scopes, ", ")
 	switch left := time.Until(expires); {
 	case expires.IsZero() && self.ExpiresAt != "":
-		return unknown(look, "%s, until %s, which is no day", found, self.ExpiresAt)
+		return unknown(look, "%s, until %s, which is not a date", found, self.ExpiresAt)
 	case expires.IsZero():
-		return pass("%s, for ever", found)
+		return pass("%s, never expires", found)
 	case left < soon:
 		return warn(mend, "%s, until %s", found, self.ExpiresAt)
 	}
@@ -365,7 +365,7 @@ func (g *gitlabChecks) triggerToken(p *project, r route.Route, first bool) {
 func judgeTrigger(created gitlab.Pipeline, err error, p *project, key string) result {
 	var e *gitlab.Error
 	if err == nil {
-		return fail("CANCEL THE PIPELINE, look what it has done, and report this as a mistake of hubrelay's. Until then use -no-trigger.",
+		return fail("CANCEL THE PIPELINE, see what it has done, and report this as a bug of hubrelay. Until then use -no-trigger.",
 			"GITLAB HAS CREATED A PIPELINE on a ref that does not exist: %s", cmp.Or(created.URL, "it does not say which"))
 	}
 	if !errors.As(err, &e) {
@@ -375,13 +375,13 @@ func judgeTrigger(created gitlab.Pipeline, err error, p *project, key string) re
 	seen := p.probe.result
 	switch {
 	case e.Reason == gitlab.ReferenceNotFound:
-		return pass("GitLab takes the token, and whoever made it may run pipelines")
+		return pass("GitLab accepts the token, and its owner may run pipelines")
 	case e.Reason == gitlab.NotFound && p.shown.Path != "":
 		return fail(newToken, "the project is there, and GitLab answered 404: the token is not one of this project, or was revoked")
 	case e.Reason == gitlab.NotFound && seen.status == Fail:
-		return fail("Mend gitlab.project first.", "GitLab answered 404, as it does to the access token: the project is wrong, and the token perhaps, too")
+		return fail("Correct gitlab.project first.", "GitLab answered 404, as it does to the access token: the project is wrong, and the token perhaps, too")
 	case e.Reason == gitlab.NotFound && p.token.IsZero():
-		return fail("Check the path of the project, then the token. With an access token in GITLAB_API_TOKENS hubrelay check tells which of the two is wrong.",
+		return fail("Check the path of the project, then the token. With an access token in GITLAB_API_TOKENS hubrelay check can tell which of the two is wrong.",
 			"GitLab answered 404: the project or the token is wrong, and GitLab does not say which")
 	case e.Reason == gitlab.NotFound:
 		return fail("Check the path of the project, then the token.", "GitLab answered 404: the project or the token is wrong, and GitLab does not say which")
@@ -403,7 +403,7 @@ func (g *gitlabChecks) variablesRole(p *project, how string, first bool) {
 			return notAsked("GitLab shows it to a Maintainer only; look at Settings > CI/CD > Variables > Minimum role to use pipeline variables")
 		case how == route.PassVariables && role == "no_one_allowed":
 			return fail("Raise Settings > CI/CD > Variables > Minimum role to use pipeline variables, or set gitlab.pass of the route to inputs.",
-				"no one may set pipeline variables").wanting("a role that whoever made the trigger token has")
+				"no one may set pipeline variables").wanting("a role that the owner of the trigger token has")
 		case how == route.PassInputs && role != "no_one_allowed":
 			return warn("Set Settings > CI/CD > Variables > Minimum role to use pipeline variables to no one: a variable wins over every setting of the template.",
 				"%s may set pipeline variables", role).wanting("no one, with pass: inputs")
@@ -451,9 +451,9 @@ func (g *gitlabChecks) ref(p *project, ref string) {
 		case !lint.Valid && len(lint.Errors) == 0:
 			return unknown("Look at it in Build > Pipeline editor.", "GitLab's answer does not say what is wrong")
 		case !lint.Valid:
-			return fail("Mend .gitlab-ci.yml: Build > Pipeline editor shows where.", "GitLab finds mistakes: %s", strings.Join(lint.Errors, "; "))
+			return fail("Fix .gitlab-ci.yml: Build > Pipeline editor shows where.", "GitLab finds errors: %s", strings.Join(lint.Errors, "; "))
 		}
-		return pass("GitLab finds no mistake")
+		return pass("GitLab finds no errors")
 	})
 	g.asked("gitlab.job", subject, p, []*probe{file}, func(context.Context) result {
 		if lint.Jobs == nil {
@@ -551,7 +551,7 @@ func (g *gitlabChecks) file(p *project, ref string) func(context.Context) ([]byt
 func readConfig(ctx context.Context, p *project, read func(context.Context) ([]byte, error)) (config, *result) {
 	stop := func(r result) (config, *result) { return config{}, &r }
 	if path := p.shown.ConfigPath; strings.Contains(path, "@") || strings.Contains(path, "://") {
-		return stop(notAsked("the configuration stands elsewhere: %s", path))
+		return stop(notAsked("the configuration is in another place: %s", path))
 	}
 	text, err := read(ctx)
 	switch {
@@ -607,7 +607,7 @@ func (g *gitlabChecks) workflow(p *project, ref, subject string, file *probe, li
 		case stop != nil:
 			return *stop
 		case parsed.Workflow.Name == "":
-			return warn("Give workflow: a name, as the page shows: it tells people which image a pipeline is about.", "workflow: has no name")
+			return warn("Give workflow: a name, as the page shows: it shows which image a pipeline is about.", "workflow: has no name")
 		case !parsed.keepsPromotions():
 			return warn("Set auto_cancel: on_new_commit: none, as the page shows: else a commit cancels a promotion that waits.", "workflow: has a name, and no auto_cancel")
 		}

@@ -129,10 +129,10 @@ func TestNamespacesAreAskedAboutAtOnce(t *testing.T) {
 	if most.Load() != 6 {
 		t.Errorf("Docker Hub was asked about %d namespaces at a time, of 6", most.Load())
 	}
-	want{"gitlab.project acme5/*", "unknown", "Docker Hub did not tell", ""}.check(t, r)
+	want{"gitlab.project acme5/*", "unknown", "Docker Hub did not list", ""}.check(t, r)
 }
 
-// A part that was not looked at because of a mistake elsewhere is never well.
+// A part that was not checked because of a mistake elsewhere is never well.
 func TestNoPartIsWellWithoutRoutes(t *testing.T) {
 	t.Parallel()
 	for _, only := range append(append([]string{}, check.Sections...), "slack.channel", "dockerhub.pull", "dockerhub.missed", "gitlab.trigger_token", "deployed.heard") {

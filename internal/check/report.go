@@ -48,7 +48,7 @@ func (f Finding) badge() badge {
 }
 
 // WriteText writes the report for people: a line for each finding, with what was
-// found and what was wanted, and what to mend below it.
+// found and what was wanted, and below it how to fix what is not right.
 func (r Report) WriteText(w io.Writer, colours bool) error {
 	paint := func(colour, text string) string {
 		if !colours {
@@ -74,7 +74,7 @@ func (r Report) WriteText(w io.Writer, colours bool) error {
 		}
 		b.WriteByte('\n')
 		if f.Mend != "" && f.Status != Pass {
-			fmt.Fprintf(&b, "    mend: %s\n", f.Mend)
+			fmt.Fprintf(&b, "    fix: %s\n", f.Mend)
 		}
 		if f.Status == Fail || f.Status == Warn || f.Unknown {
 			fmt.Fprintf(&b, "    page: %s\n", f.Page)
@@ -90,13 +90,15 @@ func (r Report) summary() string {
 	counts := fmt.Sprintf("%d pass, %d warn, %d fail, %d skip, %d unknown", r.Count(Pass), r.Count(Warn), r.Count(Fail), r.Count(Skip), r.Unknown())
 	switch {
 	case r.Count(Fail) > 0:
-		return counts + ": something is to be mended."
+		return counts + ": fix what failed."
 	case r.Unknown() > 0:
-		return counts + ": not all could be looked at."
+		return counts + ": not everything could be checked."
 	case r.Count(Pass)+r.Count(Warn) == 0:
-		return counts + ": nothing was looked at."
+		return counts + ": nothing was checked."
+	case r.Count(Warn) > 0:
+		return counts + ": nothing failed; read the warnings."
 	case r.Count(Skip) > 0:
-		return counts + ": what was looked at is well; what was skipped was not looked at."
+		return counts + ": everything that was checked is fine; what was skipped was not checked."
 	}
-	return counts + ": all is well."
+	return counts + ": everything is fine."
 }

@@ -80,8 +80,8 @@ func (c *checker) uncovered(s settings) {
 		c.known("routes.missed", "", notAsked("Docker Hub is not asked for missed pushes"))
 	case len(keys) > 0:
 		c.known("routes.missed", "", warn(
-			"Write a key for each namespace, such as acme/*, for reconcile to find what a webhook did not tell of.",
-			"%s name no namespace; only %s are looked through", quoted(keys), cmp.Or(strings.Join(s.trigger.Routes.Namespaces(), ", "), "none")))
+			"Write a key for each namespace, such as acme/*, for reconcile to find pushes that no webhook reported.",
+			"there is no namespace in %s; missed pushes are looked for in %s", quoted(keys), cmp.Or(strings.Join(s.trigger.Routes.Namespaces(), ", "), "none")))
 	default:
 		c.known("routes.missed", "", pass("%s", strings.Join(s.trigger.Routes.Namespaces(), ", ")))
 	}
@@ -140,7 +140,7 @@ func (c *checker) targets(ctx context.Context, s settings) targets {
 			images = matching(s, r, lists, &found)
 		}
 		if len(found.list)+len(images) > maxTargets {
-			found.leave(r.Key, unknown("Look at fewer routes at once.", "%d repositories are looked at, and no more", maxTargets))
+			found.leave(r.Key, unknown("Check fewer routes at once.", "no more than %d repositories are checked", maxTargets))
 			continue
 		}
 		for _, i := range images {
@@ -224,7 +224,7 @@ func matching(s settings, r route.Route, lists map[string]listed, found *targets
 	}
 	list := lists[namespace]
 	if list.err != nil {
-		return open(unknown(mend, "Docker Hub did not tell which repositories %s has: %v", namespace, list.err))
+		return open(unknown(mend, "Docker Hub did not list which repositories %s has: %v", namespace, list.err))
 	}
 	var images []Image
 	for _, name := range list.names {
@@ -234,7 +234,7 @@ func matching(s settings, r route.Route, lists map[string]listed, found *targets
 	}
 	if rest := len(images) - perGlob; rest > 0 {
 		images = images[:perGlob]
-		open(notAsked("only the %d that were pushed last are looked at, of %d repositories; -image names another", perGlob, perGlob+rest))
+		open(notAsked("only the %d that were pushed last are checked, of %d repositories; -image names another", perGlob, perGlob+rest))
 	}
 	if len(images) == 0 {
 		return open(notAsked("Docker Hub shows no repository that the key matches; -image names one"))

@@ -24,7 +24,7 @@ func (c *checker) slack(s settings) {
 		case who.User == "" && who.Team == "" && !who.Bot:
 			return unknown("Check SLACK_API_URL, and run it again.", "Slack's answer does not say whose token it is")
 		case !who.Bot:
-			return warn("Set SLACK_BOT_TOKEN to the Bot User OAuth Token (xoxb-…) of the app.", "the token is of the user %s in %s, and no bot's", who.User, who.Team)
+			return warn("Set SLACK_BOT_TOKEN to the Bot User OAuth Token (xoxb-…) of the app.", "the token is of the user %s in %s, not of a bot", who.User, who.Team)
 		}
 		return pass("%s in %s", who.User, who.Team)
 	})
@@ -67,8 +67,8 @@ var channelID = regexp.MustCompile(`^[CGD][A-Z0-9]{2,}$`)
 func (c *checker) channel(ctx context.Context, client *slack.Client, channel string, scopes []string) result {
 	const invite = "Invite the bot into the channel: /invite @hubrelay."
 	if !channelID.MatchString(channel) {
-		return warn("Set the channel's ID, which stands at the end of the channel's details: a name changes, and a private channel has none for the bot.",
-			"it is no channel's ID, and was not asked about")
+		return warn("Set the channel's ID, which is at the end of the channel's details: a name changes, and a private channel has none for the bot.",
+			"it is not a channel's ID, and Slack was not asked about it")
 	}
 	found, err := client.Channel(ctx, channel)
 	var e *slack.Error

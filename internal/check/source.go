@@ -61,7 +61,7 @@ func ParseEnv(text string) (values map[string]string, names []string, err error)
 			value = strings.NewReplacer(`\n`, "\n", `\"`, `"`, `\$`, `$`, `\\`, `\`).Replace(value)
 		}
 		if _, twice := values[name]; twice {
-			return nil, nil, fmt.Errorf("line %d: %s stands twice", at, name)
+			return nil, nil, fmt.Errorf("line %d: %s is set twice", at, name)
 		}
 		values[name] = value
 		names = append(names, name)

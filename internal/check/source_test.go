@@ -36,7 +36,7 @@ func TestLinesOfAFile(t *testing.T) {
 		"\nA=\"canary\nx\n":       "line 2: the value of A has no closing quote",
 		"A=\"canary\\\"":          "no closing quote",
 		"A='canary' b":            "line 1: something follows the quoted value of A",
-		"A=1\nB=2\nA=canary":      "line 3: A stands twice",
+		"A=1\nB=2\nA=canary":      "line 3: A is set twice",
 		"A=1\nROUTES: {canary}\n": "line 2 is not NAME=VALUE",
 
 		// Who wrote these for a shell would get another value from it.

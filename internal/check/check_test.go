@@ -280,6 +280,13 @@ func TestFindings(t *testing.T) {
 			{"gitlab.url", "fail", "is not GitLab's API", "Set GITLAB_URL"}, {"gitlab.api_token *", "skip", "needs gitlab.url, which failed", ""},
 			{"gitlab.trigger_token " + project, "skip", "needs gitlab.url, which failed", ""},
 		}},
+		{"a page that keeps this machine out", refused(403, "<html>Just a moment</html>"), []want{{"gitlab.url", "unknown", "keeps this machine out: 403", "GITLAB_URL"}}},
+		{"an issuer that limits", func(w *world) { w.settings["OIDC_ISSUER"] = w.settings["NOTIFY_URL"]; w.notify = answering(429, "") }, []want{
+			{"gitlab.issuer", "unknown", "answered 429", "Run it again"}, {"deployed.notify", "unknown", "429", "Run it again"},
+		}},
+		{"an issuer that keeps this machine out", func(w *world) { w.settings["OIDC_ISSUER"] = w.settings["NOTIFY_URL"]; w.notify = answering(403, "") }, []want{
+			{"gitlab.issuer", "unknown", "answered 403", "OIDC_ISSUER"},
+		}},
 		{"a redirect", refused(301, ""), []want{{"gitlab.url", "fail", "is not GitLab's API", ""}}},
 		{"a GitLab that fails", refused(502, ""), []want{
 			{"gitlab.url", "unknown", "502", "Run it again"}, {"gitlab.project " + project, "skip", "needs gitlab.url, which could not be checked", ""},
@@ -309,6 +316,10 @@ func TestFindings(t *testing.T) {
 		{"an access token with another scope", func(w *world) { w.access.Scopes = []string{"read_repository"} }, []want{{"gitlab.api_token *", "fail", "the scopes read_repository", "read_api"}}},
 		{"an access token of a route alone", set("GITLAB_API_TOKENS", `{"acme/api":"`+apiToken+`"}`), []want{{"gitlab.api_token acme/api", "pass", "", ""}, {"gitlab.project " + project, "pass", "", ""}}},
 
+		{"an access token of the second route to a project", func(w *world) {
+			w.settings["ROUTES"] = `{"acme/api": {` + toAPI + "," + toChannel + `}, "acme/web": {` + toAPI + "," + toChannel + `}}`
+			w.settings["GITLAB_API_TOKENS"] = `{"acme/web":"` + apiToken + `"}`
+		}, []want{{"gitlab.api_token acme/web", "pass", "", ""}, {"gitlab.project " + project, "pass", "ID 7", ""}, {"gitlab.ref " + onMain, "pass", "", ""}}},
 		{"a project that is not there", set("ROUTES", routes("acme/api", `"gitlab":{"project":"acme/images/apii"},`+toChannel)), []want{
 			{"gitlab.project acme/images/apii", "fail", "GitLab answered 404", "Correct gitlab.project"},
 			{"gitlab.trigger_token acme/images/apii", "fail", "the project is wrong, and the token perhaps, too", "Correct gitlab.project first"},

@@ -106,6 +106,8 @@ func (c *checker) door(id, name string, said *string) *probe {
 			return pass("200 from %s", u.Host)
 		case answer.status == http.StatusOK:
 			return fail("Correct "+name+".", "what answers at %s is not hubrelay", u.Host)
+		case answer.status == http.StatusTooManyRequests:
+			return unknown("Run it again: the function has no free instance.", "429 from %s", u.Host)
 		case answer.status >= 300 && answer.status < 400:
 			return fail("Correct "+name+": what answers there redirects to another address, such as a login.", "%d from %s", answer.status, u.Host)
 		case answer.ours() && u.Path != "":

@@ -48,7 +48,7 @@ func (c *checker) gitlab(s settings, t targets) []*templateVersion {
 	if len(needs) == 0 && s.trigger.Pipelines == nil {
 		return nil
 	}
-	g := gitlabChecks{checker: c, settings: s, tokens: map[string]*probe{}, projects: map[string]*project{}}
+	g := gitlabChecks{checker: c, settings: s, tokens: map[string]*probe{}, keys: map[string]string{}, projects: map[string]*project{}}
 	g.url = c.add("gitlab.url", "", needs, g.askVersion)
 	g.issuerProbe()
 	g.accessTokens()
@@ -72,6 +72,12 @@ func (c *checker) gitlab(s settings, t targets) []*templateVersion {
 		was := seen[key]
 		seen[key] = true
 		return !was
+	}
+	for _, target := range t.list { // of the routes to a project, any may have the token
+		r := target.route
+		if key := tokenKey(s.trigger.APITokens, r.Key); key != "" && g.keys[r.GitLab.Project] == "" {
+			g.keys[r.GitLab.Project] = key
+		}
 	}
 	for _, target := range t.list {
 		r := target.route
@@ -97,6 +103,7 @@ type gitlabChecks struct {
 	settings
 	url       *probe
 	tokens    map[string]*probe // of access tokens, by their key in GITLAB_API_TOKENS
+	keys      map[string]string // that key, by the project which is asked about with the token
 	projects  map[string]*project
 	templates []*templateVersion
 }
@@ -147,8 +154,25 @@ func reasonOf(err error) string {
 	return ""
 }
 
+// statusOf returns that of GitLab's answer, or 0.
+func statusOf(err error) int {
+	var e *gitlab.Error
+	if errors.As(err, &e) {
+		return e.Status
+	}
+	return 0
+}
+
 func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callTimeout)
+}
+
+// letIn begins the mend where a proxy or firewall refuses: it may do so to this machine
+// alone.
+const letIn = "Let this machine through the proxy or firewall that refuses it, or correct "
+
+func keptOut(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusProxyAuthRequired
 }
 
 func (g *gitlabChecks) askVersion(ctx context.Context) result {
@@ -161,9 +185,12 @@ func (g *gitlabChecks) askVersion(ctx context.Context) result {
 			text, err = g.trigger.Pipelines.Version(ctx, g.trigger.APITokens[key])
 		}
 	}
+	status := statusOf(err)
 	switch reason := reasonOf(err); {
 	case reason == gitlab.Unauthorized:
 		return pass("GitLab's API answers at %s; it shows its version only to those with an access token", host)
+	case reason == gitlab.Rejected && keptOut(status):
+		return unknown(letIn+"GITLAB_URL.", "what answers at %s keeps this machine out: %d, and not from GitLab's API", host, status)
 	case reason == gitlab.Redirected, reason == gitlab.Rejected, reason == gitlab.NotFound:
 		return fail("Set GITLAB_URL to the base URL of GitLab.", "what answers at %s is not GitLab's API", host)
 	case err != nil:
@@ -211,8 +238,10 @@ func (g *gitlabChecks) issuerProbe() {
 			Issuer string `json:"issuer"`
 		}
 		switch _ = json.Unmarshal(got.body, &said); {
-		case got.status >= 500:
+		case got.status >= 500, got.status == http.StatusTooManyRequests:
 			return unknown("Run it again when it answers.", "%s answered %d", issuer, got.status)
+		case keptOut(got.status):
+			return unknown(letIn+"OIDC_ISSUER.", "%s answered %d", issuer, got.status)
 		case got.status != http.StatusOK, said.Issuer == "":
 			return fail("Set OIDC_ISSUER to the URL of GitLab.", "%s names no issuer: it answered %d", issuer, got.status)
 		case said.Issuer != issuer:
@@ -277,13 +306,14 @@ func (g *gitlabChecks) project(r route.Route) *project {
 	if p, ok := g.projects[r.GitLab.Project]; ok {
 		return p
 	}
+	key := g.keys[r.GitLab.Project]
 	p := &project{
-		name: r.GitLab.Project, token: g.trigger.APITokens.Of(r.Key),
+		name: r.GitLab.Project, token: g.trigger.APITokens[key],
 		refs: map[string]*probe{}, files: map[string]func(context.Context) ([]byte, error){},
 	}
 	g.projects[p.name] = p
 	needs := []*probe{g.url}
-	if key := tokenKey(g.trigger.APITokens, r.Key); key != "" {
+	if key != "" {
 		needs = append(needs, g.tokens[key])
 	}
 	p.probe = g.asked("gitlab.project", p.name, p, needs, func(ctx context.Context) result {

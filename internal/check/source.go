@@ -21,17 +21,18 @@ var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // single quotes, or in double quotes, where \n is a line break, \" a quote and \\
 // a backslash; a value in quotes may go over several lines. Nothing is expanded: a
 // setting of hubrelay with $NAME in it is a mistake, unless it is in single quotes, or
-// the $ has a backslash in double ones. The error says in which line it is, and
-// repeats no value.
+// the $ has a backslash in double ones. So is a comment behind one without quotes. The
+// error says in which line it is, and repeats no value.
 func ParseEnv(text string) (values map[string]string, names []string, err error) {
 	if text, err = plainText(text); err != nil {
 		return nil, nil, err
 	}
-	values = map[string]string{}
-	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
-	for i := 0; i < len(lines); i++ {
-		at := i + 1
-		line := strings.TrimSpace(lines[i])
+	values, text = map[string]string{}, strings.ReplaceAll(text, "\r\n", "\n")
+	for start, at := 0, 1; start < len(text); at++ {
+		whole, _, _ := strings.Cut(text[start:], "\n")
+		first := start
+		start += len(whole) + len("\n")
+		line := strings.TrimSpace(whole)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
@@ -40,21 +41,27 @@ func ParseEnv(text string) (values map[string]string, names []string, err error)
 			return nil, nil, fmt.Errorf("line %d is not NAME=VALUE", at)
 		}
 		value = strings.TrimSpace(value)
+		lines := 0 // beside the first
 		quote := firstOf(value, `"'`)
 		if quote != 0 {
-			for closing(value, quote) < 0 {
-				if i++; i >= len(lines) {
-					return nil, nil, fmt.Errorf("line %d: the value of %s has no closing quote", at, name)
-				}
-				value += "\n" + lines[i]
+			begin := first + strings.IndexByte(whole, quote) // for a name has none
+			end := closing(text[begin:], quote)
+			if end < 0 {
+				return nil, nil, fmt.Errorf("line %d: the value of %s has no closing quote", at, name)
 			}
-			end := closing(value, quote)
-			if rest := strings.TrimSpace(value[end+1:]); rest != "" && !strings.HasPrefix(rest, "#") {
+			value = text[begin+1 : begin+end]
+			lines = strings.Count(value, "\n")
+			rest, _, _ := strings.Cut(text[begin+end+1:], "\n")
+			start = begin + end + 1 + len(rest) + len("\n")
+			if rest = strings.TrimSpace(rest); rest != "" && !strings.HasPrefix(rest, "#") {
 				return nil, nil, fmt.Errorf("line %d: something follows the quoted value of %s", at, name)
 			}
-			value = value[1:end]
 		}
-		if quote != '\'' && slices.Contains(Names, name) && expands(value) {
+		ours := slices.Contains(Names, name)
+		if ours && quote == 0 && comment.MatchString(value) {
+			return nil, nil, fmt.Errorf("line %d: a comment follows the value of %s, of which it would be a part: put it on a line of its own, or the value in quotes", at, name)
+		}
+		if ours && quote != '\'' && expands(value) {
 			return nil, nil, fmt.Errorf("line %d: %s has a $ or a ` that a shell would expand, and here nothing is expanded: write the value itself, in single quotes", at, name)
 		}
 		if quote == '"' {
@@ -65,6 +72,7 @@ func ParseEnv(text string) (values map[string]string, names []string, err error)
 		}
 		values[name] = value
 		names = append(names, name)
+		at += lines
 	}
 	return values, names, nil
 }
@@ -86,6 +94,7 @@ func expands(value string) bool {
 
 var (
 	escaped   = regexp.MustCompile(`\\.`)
+	comment   = regexp.MustCompile(`\s#`)
 	expansion = regexp.MustCompile("\\$[A-Za-z_{(]|`")
 )
 

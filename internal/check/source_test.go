@@ -16,19 +16,21 @@ func TestLinesOfAFile(t *testing.T) {
 	got, names, err := check.ParseEnv("\ufeff# settings\r\n\nTOPIC=projects/p/topics/t \nexport LANGUAGE = ja\n" +
 		`ROUTES='{"acme/*": {` + "\n" + `  "x": "\n"}}' # two lines` + "\n" +
 		`WEBHOOK_TOKENS="one\ntwo"` + "\n" + `QUOTED="a \" \\ b"` + "\nEMPTY=\nEQUALS=a=b#c\n" +
-		"TF_VAR_webhook_tokens=\"[\\\"$WEBHOOK_TOKENS\\\"]\"\n" + `DEFAULT_CHANNEL='$C1'` + "\n" + `GITLAB_URL="\$x $1 $"` + "\n")
+		"TF_VAR_webhook_tokens=\"[\\\"$WEBHOOK_TOKENS\\\"]\"\n" + `DEFAULT_CHANNEL='$C1' # ours` + "\nOTHER=a # b\n" + `GITLAB_URL="\$x $1 $"` + "\n")
 	want := map[string]string{
 		"TOPIC": "projects/p/topics/t", "LANGUAGE": "ja", "ROUTES": "{\"acme/*\": {\n  \"x\": \"\\n\"}}", "WEBHOOK_TOKENS": "one\ntwo",
 		"QUOTED": `a " \ b`, "EMPTY": "", "EQUALS": "a=b#c",
-		"TF_VAR_webhook_tokens": `["$WEBHOOK_TOKENS"]`, "DEFAULT_CHANNEL": "$C1", "GITLAB_URL": "$x $1 $",
+		"TF_VAR_webhook_tokens": `["$WEBHOOK_TOKENS"]`, "DEFAULT_CHANNEL": "$C1", "OTHER": "a # b", "GITLAB_URL": "$x $1 $",
 	}
 	if d := diff.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v %s", err, d)
 	}
-	if d := diff.Diff([]string{"TOPIC", "LANGUAGE", "ROUTES", "WEBHOOK_TOKENS", "QUOTED", "EMPTY", "EQUALS", "TF_VAR_webhook_tokens", "DEFAULT_CHANNEL", "GITLAB_URL"}, names); d != "" {
+	if d := diff.Diff([]string{"TOPIC", "LANGUAGE", "ROUTES", "WEBHOOK_TOKENS", "QUOTED", "EMPTY", "EQUALS", "TF_VAR_webhook_tokens", "DEFAULT_CHANNEL", "OTHER", "GITLAB_URL"}, names); d != "" {
 		t.Error(d)
 	}
 	for text, want := range map[string]string{
+		"A='\n\n'\ncanary": "line 4 is not NAME=VALUE",
+		"A='" + strings.Repeat("\n", check.MaxSource): "line 1: the value of A has no closing quote",
 		"\ncanary":                "line 2 is not NAME=VALUE",
 		"A B=canary":              "line 1 is not NAME=VALUE",
 		"=canary":                 "line 1 is not NAME=VALUE",
@@ -45,6 +47,8 @@ func TestLinesOfAFile(t *testing.T) {
 		"SLACK_BOT_TOKEN=$(canary)":   "line 1: SLACK_BOT_TOKEN has a $",
 		"SLACK_BOT_TOKEN=`canary`":    "line 1: SLACK_BOT_TOKEN has a $",
 		`TOPIC="\\$canary"`:           "line 1: TOPIC has a $",
+
+		"OIDC_AUDIENCE=https://canary # ours": "line 1: a comment follows the value of OIDC_AUDIENCE",
 
 		// Windows writes such files.
 		"\xff\xfeA\x00=\x00c\x00a\x00n\x00a\x00r\x00y\x00": "save it as UTF-8",

@@ -406,6 +406,8 @@ func judgeTrigger(created gitlab.Pipeline, err error, p *project, key string) re
 	switch {
 	case e.Reason == gitlab.ReferenceNotFound:
 		return pass("GitLab accepts the token, and its owner may run pipelines")
+	case e.Astray:
+		return fail(e.Hint, "GitLab answered 404 to the path of the request, before it looked at the project or the token: %s", e.Message)
 	case e.Reason == gitlab.NotFound && p.shown.Path != "":
 		return fail(newToken, "the project is there, and GitLab answered 404: the token is not one of this project, or was revoked")
 	case e.Reason == gitlab.NotFound && seen.status == Fail:

@@ -200,6 +200,20 @@ func TestAnswersThatAreNotWhatTheySeem(t *testing.T) {
 		{"a token of which nothing has its type", gitlabSays(self, `{"active":"yes","scopes":"read_api","expires_at":7}`), []want{{"gitlab.api_token *", "unknown", "does not say", ""}}},
 		{"a token that expires nobody knows when", gitlabSays(self, `{"active":true,"scopes":["read_api"],"expires_at":"soon"}`), []want{{"gitlab.api_token *", "unknown", "soon", ""}}},
 		{"a token that expires at a time", gitlabSays(self, `{"active":true,"scopes":["read_api"],"expires_at":"2020-01-01T00:00:00Z"}`), []want{{"gitlab.api_token *", "unknown", "2020", ""}}},
+		{"a proxy that decodes the path of a project", func(t *testing.T, w *world) {
+			delete(w.settings, "GITLAB_API_TOKENS")
+			proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, "/trigger/pipeline") {
+					rw.Header().Set("Content-Type", "application/json")
+					rw.WriteHeader(http.StatusNotFound)
+					_, _ = rw.Write([]byte(`{"error":"404 Not Found"}`))
+					return
+				}
+				w.gitlab.ServeHTTP(rw, r)
+			}))
+			t.Cleanup(proxy.Close)
+			w.settings["GITLAB_URL"], w.settings["OIDC_ISSUER"] = proxy.URL, proxy.URL
+		}, []want{{"gitlab.trigger_token " + project, "fail", "before it looked at the project or the token", "%2F"}}},
 		{"a page in the place of a project", gitlabSays("/projects/acme/images/api", "<html>Sign in"), []want{{"gitlab.project " + project, "unknown", "not GitLab's", ""}}},
 		{"a lint that says nothing", gitlabSays(onLint, `{}`), []want{{"gitlab.ci_file " + onMain, "unknown", "does not say", ""}}},
 		{"a lint of another type", gitlabSays(onLint, `{"valid":"true"}`), []want{{"gitlab.ci_file " + onMain, "unknown", "does not say", ""}}},

@@ -59,6 +59,9 @@ type Error struct {
 	// Unrecognized: a 400 in words that are not known. It is worth a few more
 	// attempts, and then it is final.
 	Unrecognized bool
+	// Astray: with NotFound, the request did not get to the API of a project, by a
+	// wrong base URL or a proxy, and nothing is known of the project or the token.
+	Astray bool
 
 	Cause error // why there is no answer, nil where there is one
 }
@@ -106,6 +109,7 @@ func (a answer) refusal(r Request, host string) *Error {
 			break
 		}
 	}
+	e.Astray = e.Reason == NotFound && (said.nowhere || !said.json)
 	if e.Reason == Redirected {
 		e.Hint += a.leadsTo(r.Token)
 	}

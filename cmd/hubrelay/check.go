@@ -160,6 +160,7 @@ func readSettings(ctx context.Context, o *check.Options, names []string, env, te
 			return fmt.Errorf("-terraform: %w", err)
 		}
 	}
+	var mistakes []error
 	values, deploySays := map[string]string{}, o.Deployed && outputs["ROUTES"] != ""
 	for _, name := range names {
 		value, given := file[name]
@@ -168,11 +169,13 @@ func readSettings(ctx context.Context, o *check.Options, names []string, env, te
 		}
 		if !given && value == "" && (!deploySays || slices.Contains(check.Secrets, name) || slices.Contains(check.Addresses, name)) {
 			var err error
-			if value, err = check.Environment(name, os.Getenv); err != nil {
-				return err
-			}
+			value, err = check.Environment(name, os.Getenv)
+			mistakes = append(mistakes, err)
 		}
 		values[name] = value
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return err
 	}
 	o.Getenv = func(name string) string { return values[name] }
 	return nil

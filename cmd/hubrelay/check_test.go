@@ -157,6 +157,11 @@ func TestTheEnvironmentOfAShellDoesNotMakeACheckFail(t *testing.T) {
 	if text := said("-explain", "acme/api:1.2.0", "-env", settingsFile(t, oneRoute)); !strings.Contains(text, "is promoted") {
 		t.Errorf("more than ROUTES is needed to explain:\n%s", text)
 	}
+	t.Setenv("TF_VAR_webhook_tokens", "canary")
+	if text := said("-only", "settings"); !strings.Contains(text, "TF_VAR_notify_tokens is not a list") || !strings.Contains(text, "TF_VAR_webhook_tokens is not a list") {
+		t.Errorf("not every mistake is told:\n%s", text)
+	}
+	t.Setenv("TF_VAR_webhook_tokens", "")
 	t.Setenv("TF_VAR_notify_tokens", "")
 	if text := said("-only", "settings", "-terraform", outputs); strings.Contains(text, "LANGUAGE") || strings.Contains(text, "settings.trigger REGISTRY") {
 		t.Errorf("the environment says how the functions are set:\n%s", text)

@@ -448,6 +448,16 @@ func TestFindings(t *testing.T) {
 		{"an input that is required, and not sent", func(w *world) {
 			w.project.Files[".gitlab-ci.yml"] = strings.Replace(ciFile, "inputs:\n", "inputs:\n    team:\n", 1)
 		}, []want{{"gitlab.inputs acme/api", "fail", "team is required and not sent", ""}}},
+		{"an input whose default rules choose", func(w *world) {
+			w.project.Files[".gitlab-ci.yml"] = strings.Replace(ciFile, "inputs:\n", "inputs:\n    team: {rules: [{default: core}]}\n", 1)
+		}, []want{{"gitlab.inputs acme/api", "pass", "all declared", ""}}},
+		{"a route that passes variables, and a required input", func(w *world) {
+			w.settings["ROUTES"] = routes("acme/api", `"gitlab":{"project":"acme/images/api","pass":"variables"},`+toChannel)
+			w.project.Files[".gitlab-ci.yml"] = "spec:\n  inputs:\n    image_tag:\n---\nbuild: {script: [make]}\n"
+		}, []want{{"gitlab.inputs acme/api", "fail", "image_tag is required and not sent", ""}}},
+		{"a route that passes variables", func(w *world) {
+			w.settings["ROUTES"] = routes("acme/api", `"gitlab":{"project":"acme/images/api","pass":"variables"},`+toChannel)
+		}, []want{{"gitlab.inputs acme/api", "pass", "none is sent, and none is required", ""}}},
 		{"an input of another type, and options and a regex that refuse", func(w *world) {
 			file := strings.Replace(ciFile, `image_tag: {type: string, default: ""}`, "image_tag: {type: number}", 1)
 			file = strings.Replace(file, `image_digest: {type: string, default: ""}`, "image_digest: {regex: ^sha512:}", 1)

@@ -29,7 +29,7 @@ type input struct {
 	Options []any  `yaml:"options"`
 	Regex   string `yaml:"regex"`
 
-	set bool // there is a default, which may be empty
+	set bool // there is a default, which may be empty, or rules that may have one
 }
 
 func (i *input) UnmarshalYAML(n *yaml.Node) error {
@@ -42,7 +42,7 @@ func (i *input) UnmarshalYAML(n *yaml.Node) error {
 	}
 	*i = input(p)
 	for k := 0; k+1 < len(n.Content); k += 2 {
-		i.set = i.set || n.Content[k].Value == "default"
+		i.set = i.set || n.Content[k].Value == "default" || n.Content[k].Value == "rules"
 	}
 	return nil
 }

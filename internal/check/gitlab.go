@@ -91,7 +91,7 @@ func (c *checker) gitlab(s settings, t targets) []*templateVersion {
 		if first("ref", r.GitLab.Project, r.GitLab.Ref) {
 			g.ref(p, r.GitLab.Ref)
 		}
-		if sent, _ := json.Marshal(r.Inputs); r.GitLab.Pass == route.PassInputs && first("inputs", r.GitLab.Project, r.GitLab.Ref, string(sent)) {
+		if sent, _ := json.Marshal(r.Inputs); first("inputs", r.GitLab.Project, r.GitLab.Ref, r.GitLab.Pass, string(sent)) {
 			g.inputs(p, target)
 		}
 	}
@@ -612,15 +612,20 @@ func (g *gitlabChecks) inputs(p *project, t target) {
 		if stop != nil {
 			return *stop
 		}
-		sent := r.Values(route.Image{
-			Repository: repository, Tag: cmp.Or(t.tag, "1.0.0"), Digest: "sha256:" + strings.Repeat("0", 64),
-			PromotionID: strings.Repeat("0", 32), PushedAt: time.Now(),
-		})
+		sent := map[string]string{} // with pass: variables
+		if r.GitLab.Pass == route.PassInputs {
+			sent = r.Values(route.Image{
+				Repository: repository, Tag: cmp.Or(t.tag, "1.0.0"), Digest: "sha256:" + strings.Repeat("0", 64),
+				PromotionID: strings.Repeat("0", 32), PushedAt: time.Now(),
+			})
+		}
 		switch mistakes := parsed.refuses(sent); {
 		case len(mistakes) > 0:
 			return fail("Correct spec: inputs: at the head of .gitlab-ci.yml, or the route's inputs.", "%s", strings.Join(mistakes, "; "))
 		case parsed.InputsElsewhere:
 			return notAsked("spec: include: has inputs declared in other files, which are not read here")
+		case len(sent) == 0:
+			return pass("none is sent, and none is required")
 		}
 		return pass("%s, all declared", count(len(sent), "input"))
 	})

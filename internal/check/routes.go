@@ -140,7 +140,7 @@ func (c *checker) targets(ctx context.Context, s settings) targets {
 			images = matching(s, r, lists, &found)
 		}
 		if len(found.list)+len(images) > maxTargets {
-			found.leave(r.Key, unknown("Check fewer routes at once.", "no more than %d repositories are checked", maxTargets))
+			found.leave(r.Key, unknown("Check fewer routes at once: give ROUTES with some of them, in a file for -env.", "no more than %d repositories are checked", maxTargets))
 			continue
 		}
 		for _, i := range images {

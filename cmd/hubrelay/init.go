@@ -204,7 +204,10 @@ func questions(a *answers) []question {
 			asked:      "Where GitLab finds the template",
 			suggestion: always("https://raw.githubusercontent.com/getto-systems/hubrelay/" + release + "/templates/promote.yml"), isDefault: true,
 			read: func(text string) (string, error) {
-				if templateURL.MatchString(text) {
+				switch {
+				case strings.Contains(text, "/blob/"):
+					return "", errors.New("this is not where a template is, but a page that shows it: its Raw button has the URL")
+				case templateURL.MatchString(text):
 					return text, nil
 				}
 				return like(component, "where a template is: its URL with https://, or GROUP/PROJECT/promote@VERSION")(text)

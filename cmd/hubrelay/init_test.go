@@ -470,6 +470,7 @@ func TestMistakesOfInit(t *testing.T) {
 		{"a project in the place of GitLab", []string{"-gitlab-url", "https://gitlab.com/acme/images/api"}, []string{"-gitlab-url: this is the URL of a group or project"}},
 		{"the path of a clone", []string{"-gitlab-project", "acme/images/api.git"}, []string{"-gitlab-project: this is the path of a clone: leave out .git"}},
 		{"a registry in the place of a namespace", []string{"-repository", "docker.io/api"}, []string{"-repository: this is not a namespace and a name"}},
+		{"a page that shows the template", []string{"-template", "https://github.com/getto-systems/hubrelay/blob/v0.1.0/templates/promote.yml"}, []string{"-template: this is not where a template is, but a page that shows it"}},
 		{"a GitLab without a name", []string{"-gitlab-url", "https://..."}, []string{"-gitlab-url: "}},
 		{"secrets in the wrong place", []string{"-gitlab-url", "https://user:canary@gitlab.com", "-channel", "xoxb-canary", "-project", "canary!"}, []string{"-gitlab-url: ", "-channel: ", "-project: "}},
 		{"an argument", []string{"acme/api"}, []string{`no arguments, and "acme/api" is one`}},

@@ -547,6 +547,7 @@ func TestFindings(t *testing.T) {
 		{"no token for Slack", unset("SLACK_BOT_TOKEN"), []want{{"settings.notify SLACK_BOT_TOKEN", "fail", "is required", ""}, {"slack.token", "skip", "needs settings.notify SLACK_BOT_TOKEN", ""}}},
 		{"a person's token", func(w *world) { w.slack.BelongToPerson() }, []want{{"slack.token", "warn", "not of a bot", "xoxb-"}}},
 		{"Slack is away", func(w *world) { w.slack.Away(slacktest.Failure{Status: 503}) }, []want{{"slack.token", "unknown", "503", "Run it again"}}},
+		{"a proxy keeps this machine from Slack", func(w *world) { w.slack.Away(slacktest.Failure{Status: 403, Body: "<html>Blocked"}) }, []want{{"slack.token", "unknown", "403", "Let this machine through"}}},
 		{"Slack answers with a page", func(w *world) { w.slack.Away(slacktest.Failure{Status: 404, Body: "<html>"}) }, []want{{"slack.token", "fail", "404", "SLACK_API_URL"}}},
 		{"a bot that may not write", func(w *world) { w.slack.SetScopes("channels:read", "groups:read") }, []want{{"slack.scopes", "fail", "the token has channels:read, groups:read", "chat:write"}}},
 		{"Slack does not name scopes", func(w *world) { w.slack.SetScopes() }, []want{{"slack.scopes", "skip", "does not name", ""}, {channel, "skip", "may not ask", ""}}},

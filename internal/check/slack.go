@@ -108,15 +108,13 @@ func (c *checker) say(ctx context.Context, client *slack.Client, channel string)
 
 func slackRefusal(err error) result {
 	var e *slack.Error
-	if errors.As(err, &e) && !e.Temporary() {
-		return fail(sentence(e.Hint), "%v", err)
+	switch {
+	case !errors.As(err, &e):
+		return unknown(again, "%v", err)
+	case e.Temporary():
+		return unknown(cmp.Or(sentence(e.Hint), "Run it again when Slack answers."), "%v", err)
+	case e.Code == "" && keptOut(e.Status): // Slack itself names an error
+		return unknown(letIn+"SLACK_API_URL.", "%v", err)
 	}
-	return unknown(cmp.Or(sentence(hintOf(e)), "Run it again when Slack answers."), "%v", err)
-}
-
-func hintOf(e *slack.Error) string {
-	if e == nil {
-		return ""
-	}
-	return e.Hint
+	return fail(sentence(e.Hint), "%v", err)
 }

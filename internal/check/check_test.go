@@ -183,11 +183,14 @@ func TestFindings(t *testing.T) {
 		{"a key as docker pull takes it", set("ROUTES", routes("docker.io/acme/api", toAPI+","+toChannel)), []want{
 			{"routes.table docker.io/acme/api", "fail", `leave out docker.io/: Docker Hub calls it "acme/api"`, "matches no push"}, {"routes.table", "pass", "1 route", ""},
 		}},
-		{"everything is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"exclude":["*"]}`)), []want{{"routes.tags acme/api", "fail", "tags.exclude has *", ""}}},
+		{"everything is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"exclude":["*"]}`)), []want{{"routes.tags acme/api", "fail", "tags.exclude has * alone", ""}}},
 		{"some tags are excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"exclude":["*-rc*"]}`)), []want{{"routes.tags acme/api", "pass", `every tag but latest and what "*-rc*" match`, ""}}},
+		{"everything is excluded in other words", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["semver:>=1"],"exclude":["**"]}`)), []want{{"routes.tags acme/api", "fail", `no tag can be promoted: what "semver:>=1"`, ""}}},
+		{"what is included is a part of what is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v1.*","v2.[0-9]","w*"],"exclude":["v*"]}`)), []want{{"routes.tags acme/api", "warn", `nothing is promoted by "v1.*", "v2.[0-9]": `, ""}}},
+		{"what is excluded is a part of what is included", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v*","s*"],"exclude":["v?","*-rc*","semver:<1"]}`)), []want{{"routes.tags acme/api", "pass", `what "v*", "s*" match`, ""}}},
 		{"what is included is excluded", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v*"],"exclude":["v*"]}`)), []want{{"routes.tags acme/api", "fail", `no tag can be promoted: what "v*"`, "-explain"}}},
 		{"only the moving tag is included", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"latest":"stable","tags":{"include":["stable"]}`)), []want{{"routes.tags acme/api", "fail", "the moving tag stable", ""}}},
-		{"a pattern that promotes nothing", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v*","latest"]}`)), []want{{"routes.tags acme/api", "warn", `"latest" promotes nothing`, ""}}},
+		{"a pattern that promotes nothing", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["v*","latest"]}`)), []want{{"routes.tags acme/api", "warn", `nothing is promoted by "latest": `, ""}}},
 		{"versions only", set("ROUTES", routes("acme/api", toAPI+","+toChannel+`,"tags":{"include":["semver:>=1.2"]}`)), []want{{"routes.tags acme/api", "pass", `what "semver:>=1.2" match`, ""}}},
 		{"a key without a namespace", set("ROUTES", routes("*", toAPI+","+toChannel)), []want{
 			{"routes.missed", "warn", `there is no namespace in "*"; missed pushes are looked for in none`, "Write a key for each namespace"},

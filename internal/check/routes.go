@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -45,11 +46,11 @@ func (c *checker) routes(s settings) {
 
 // tags says whether a route can promote anything.
 func tags(r route.Route) result {
-	everything := slices.Contains(r.Tags.Exclude, "*")
+	everything := slices.ContainsFunc(r.Tags.Exclude, func(p string) bool { return strings.Trim(p, "*") == "" })
 	if len(r.Tags.Include) == 0 {
 		switch {
 		case everything:
-			return fail("Take * out of tags.exclude: it matches every tag.", "tags.exclude has *")
+			return fail("Take * out of tags.exclude: it matches every tag.", "tags.exclude has * alone")
 		case len(r.Tags.Exclude) == 0:
 			return pass("every tag but %s", r.Latest)
 		}
@@ -58,7 +59,7 @@ func tags(r route.Route) result {
 	var dead []string
 	for _, pattern := range r.Tags.Include {
 		literal := !strings.HasPrefix(pattern, "semver:") && !strings.ContainsAny(pattern, `*?[\`)
-		if everything || slices.Contains(r.Tags.Exclude, pattern) || literal && r.Unwanted(pattern) != "" {
+		if everything || excluded(pattern, r.Tags.Exclude) || literal && r.Unwanted(pattern) != "" {
 			dead = append(dead, pattern)
 		}
 	}
@@ -67,9 +68,24 @@ func tags(r route.Route) result {
 	case len(dead) == len(r.Tags.Include):
 		return fail(mend, "no tag can be promoted: what %s match is excluded, or is the moving tag %s", quoted(dead), r.Latest)
 	case len(dead) > 0:
-		return warn(mend, "%s promotes nothing: what it matches is excluded, or is the moving tag %s", quoted(dead), r.Latest)
+		return warn(mend, "nothing is promoted by %s: every tag that matches is excluded, or is the moving tag %s", quoted(dead), r.Latest)
 	}
 	return pass("what %s match", quoted(r.Tags.Include))
+}
+
+// excluded tells whether all that a pattern matches is excluded, as far as the patterns
+// themselves show it: v* excludes v1.*.
+func excluded(pattern string, by []string) bool {
+	return slices.ContainsFunc(by, func(p string) bool {
+		if p == pattern {
+			return true
+		}
+		if strings.HasPrefix(p, "semver:") || strings.HasPrefix(pattern, "semver:") || strings.ContainsAny(p, `?[]\`) {
+			return false // another kind, or a wildcard that the pattern's own * may stand for by chance
+		}
+		matches, err := path.Match(p, pattern)
+		return err == nil && matches
+	})
 }
 
 // uncovered says where missed pushes are not looked for.

@@ -547,6 +547,10 @@ func TestFindings(t *testing.T) {
 		{"a token that Slack does not know", set("SLACK_BOT_TOKEN", "xoxb-canary-another"), []want{
 			{"slack.token", "fail", "invalid_auth", "SLACK_BOT_TOKEN"}, {channel, "skip", "needs slack.token, which failed", ""}, {"slack.scopes", "skip", "needs slack.token", ""},
 		}},
+		{"a channel by its name, and no token for Slack", func(w *world) {
+			w.settings["DEFAULT_CHANNEL"] = "#images"
+			delete(w.settings, "SLACK_BOT_TOKEN")
+		}, []want{{"slack.channel #images", "warn", "not a channel's ID", "ID"}, {channel, "skip", "needs slack.token", ""}}},
 		{"no token for Slack", unset("SLACK_BOT_TOKEN"), []want{{"settings.notify SLACK_BOT_TOKEN", "fail", "is required", ""}, {"slack.token", "skip", "needs settings.notify SLACK_BOT_TOKEN", ""}}},
 		{"a person's token", func(w *world) { w.slack.BelongToPerson() }, []want{{"slack.token", "warn", "not of a bot", "xoxb-"}}},
 		{"Slack is away", func(w *world) { w.slack.Away(slacktest.Failure{Status: 503}) }, []want{{"slack.token", "unknown", "503", "Run it again"}}},

@@ -42,6 +42,11 @@ func (c *checker) slack(s settings) {
 		c.add("slack.channel", "", routes, nil)
 	}
 	for _, channel := range channels(s) {
+		if !channelID.MatchString(channel) { // which takes no question
+			c.known("slack.channel", channel, warn("Set the channel's ID, which is at the end of the channel's details: a name changes, and a private channel has none for the bot.",
+				"it is not a channel's ID, and Slack was not asked about it"))
+			continue
+		}
 		c.add("slack.channel", channel, []*probe{token}, func(ctx context.Context) result {
 			return c.channel(ctx, s.notify.Slack, channel, who.Scopes)
 		})
@@ -66,10 +71,6 @@ var channelID = regexp.MustCompile(`^[CGD][A-Z0-9]{2,}$`)
 
 func (c *checker) channel(ctx context.Context, client *slack.Client, channel string, scopes []string) result {
 	const invite = "Invite the bot into the channel: /invite @hubrelay."
-	if !channelID.MatchString(channel) {
-		return warn("Set the channel's ID, which is at the end of the channel's details: a name changes, and a private channel has none for the bot.",
-			"it is not a channel's ID, and Slack was not asked about it")
-	}
 	found, err := client.Channel(ctx, channel)
 	var e *slack.Error
 	switch {

@@ -76,13 +76,13 @@ type Finder struct {
 	Promotions Promotions
 	Topic      Publisher // takes what is found
 
-	log     *slog.Logger
-	settled *Memo
+	log            *slog.Logger
+	settled, round *Memo
 }
 
 // New completes a Finder of which the fields that others may see are set.
 func New(f Finder, log *slog.Logger) *Finder {
-	f.log, f.settled = log, NewMemo()
+	f.log, f.settled, f.round = log, NewMemo(), NewMemo()
 	return &f
 }
 
@@ -118,7 +118,7 @@ func (f *Finder) Some(ctx context.Context) (found int, err error) {
 			}
 			return now.Add(-window)
 		},
-		oldest: now.Add(-window),
+		oldest: now.Add(-window), round: f.round,
 	}
 	w.take = func(ctx context.Context, m Missed) error {
 		taken, err := f.Queue(ctx, m)
@@ -144,7 +144,7 @@ func (f *Finder) All(ctx context.Context, since time.Time, waits func(time.Durat
 	newest := map[string]Missed{}
 	w := &walk{
 		Finder: f, pages: noLimit, heads: noLimit, troubles: noLimit, end: time.Now().Add(1e6 * time.Hour), now: time.Now,
-		since: func(route.Route) time.Time { return since }, oldest: since, dry: true,
+		since: func(route.Route) time.Time { return since }, oldest: since, dry: true, round: NewMemo(),
 	}
 	w.take = func(_ context.Context, m Missed) error {
 		image := m.Push.Repository + ":" + m.Push.Tag
@@ -248,4 +248,10 @@ func (m *Memo) Add(question string) {
 		clear(m.answered)
 	}
 	m.answered[question] = true
+}
+
+func (m *Memo) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.answered)
 }

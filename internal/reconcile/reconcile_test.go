@@ -137,11 +137,18 @@ func (a *api) Repositories(_ context.Context, namespace, cursor string) (page hu
 // images says what every tag is.
 type images struct {
 	asked int
-	errs  []error // come first, one each
+	errs  []error          // come first, one each
+	fails map[string]error // by REPOSITORY:TAG
+	limit int              // after so many questions the registry limits them once; 0 is never
 }
 
-func (i *images) Digest(context.Context, string, string) (string, error) {
-	i.asked++
+func (i *images) Digest(_ context.Context, repository, tag string) (string, error) {
+	if i.asked++; i.limit > 0 && i.asked%i.limit == 0 {
+		return "", &registry.Error{Status: 429, Reason: registry.RateLimited, RetryAfter: time.Minute}
+	}
+	if err := i.fails[repository+":"+tag]; err != nil {
+		return "", err
+	}
 	if len(i.errs) > 0 {
 		err := i.errs[0]
 		i.errs = i.errs[1:]
@@ -501,5 +508,95 @@ func TestTheLedgersClockCounts(t *testing.T) {
 		w.some(0)
 		time.Sleep(2 * time.Minute)
 		w.some(1)
+	})
+}
+
+// signed pushes so many signatures, which nobody promotes.
+func (w *world) signed(repository string, n int) {
+	for i := range n {
+		w.pushed(fmt.Sprintf("%s:sha256-%064x.sig", repository, i))
+	}
+}
+
+// Of a repository with more tags than one call may read, the next call reads on.
+func TestALongListStandsInNoOthersWay(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.some(0)
+		time.Sleep(time.Second)
+		w.signed("acme/api", 50*15)
+		w.pushed("beta/api:1")
+		w.fake.RateLimit(10)
+		for range 6 {
+			time.Sleep(5 * time.Minute)
+			if _, err := w.Some(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(w.topic.images) != 1 {
+			t.Errorf("queued are %v", w.topic.images)
+		}
+	})
+}
+
+func TestAllEndsHoweverOftenALimitIsReached(t *testing.T) {
+	for name, test := range map[string]func(w *world){
+		"Docker Hub's, within the tags of a repository": func(w *world) {
+			w.signed("acme/api", 50*15)
+			w.pushed("beta/api:1")
+			w.fake.RateLimit(10)
+		},
+		"the registry's, within a page": func(w *world) {
+			w.images.limit = 3
+			w.pushed("beta/api:1", "beta/api:2", "beta/api:3", "beta/api:4", "beta/api:5")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inABubble(t, func(t *testing.T, w *world) {
+				test(w)
+				time.Sleep(time.Hour)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				waits := 0
+				missed, err := w.All(ctx, time.Now().Add(-2*time.Hour), func(time.Duration) {
+					if waits++; waits > 10 {
+						cancel()
+					}
+				})
+				if err != nil || len(missed) == 0 || waits == 0 {
+					t.Errorf("found are %d, %v, after %d waits", len(missed), err, waits)
+				}
+			})
+		})
+	}
+}
+
+// A few tags of which the registry never tells do not use up every call.
+func TestTagsThatAreNeverToldStandInNoOthersWay(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.some(0)
+		time.Sleep(time.Second)
+		w.images.fails = map[string]error{}
+		for i := range reconcile.MaxTroubles + 1 {
+			image := fmt.Sprintf("acme/api:broken-%d", i)
+			w.images.fails[image] = &registry.Error{Status: 500, Reason: registry.Unavailable}
+			w.pushed(image)
+		}
+		time.Sleep(time.Second)
+		w.pushed("acme/api:1", "acme/web:1", "beta/api:1")
+		for range 6 {
+			time.Sleep(5 * time.Minute)
+			_, _ = w.Some(t.Context())
+		}
+		if len(w.topic.images) != 3 {
+			t.Errorf("queued are %v", w.topic.images)
+		}
+		clear(w.images.fails)
+		for range 3 {
+			time.Sleep(5 * time.Minute)
+			_, _ = w.Some(t.Context())
+		}
+		if n := reconcile.MaxTroubles + 4; len(w.topic.images) != n {
+			t.Errorf("once they are told, %d are queued, want %d", len(w.topic.images), n)
+		}
 	})
 }

@@ -128,7 +128,8 @@ func (c *Client) pushes(ctx context.Context, namespace string, since, until time
 		query.Set("to", at.Until.Add(time.Second).Format(time.RFC3339)) // the fraction of a second is not sent
 	}
 	body, err := c.page(ctx, "/v2/auditlogs/"+namespace, at, auditPage, query)
-	if e, ok := errors.AsType[*Error](err); ok && (e.Reason == Denied && e.Status == http.StatusForbidden || e.Reason == NotFound) {
+	// How a plan or an account without one is answered is not documented.
+	if e, ok := errors.AsType[*Error](err); ok && (e.Reason == Denied || e.Reason == NotFound || e.Reason == Refused) {
 		return Page[Push]{}, noAuditLog(e.Status)
 	}
 	if err != nil || body == nil {

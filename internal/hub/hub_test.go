@@ -166,12 +166,15 @@ func TestWithoutAnAuditLogTheErrorSaysSo(t *testing.T) {
 		reason    string
 		asked     int
 	}{
-		"a plan without one":          {config, "acme", nil, hub.NoAuditLog, 1},
-		"a namespace of others":       {config, "other", nil, hub.NoAuditLog, 1},
-		"an API that has no such log": {config, "acme", &hubtest.Failure{Status: 404, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
-		"nobody, who is not asked":    {"", "acme", nil, hub.NoAuditLog, 0},
-		"a page of a CDN is no sign":  {config, "acme", new(hubtest.Page(403)), hub.Unavailable, 1},
-		"nor is a page not found":     {config, "acme", new(hubtest.Page(404)), hub.Unavailable, 1},
+		"a plan without one":           {config, "acme", nil, hub.NoAuditLog, 1},
+		"a namespace of others":        {config, "other", nil, hub.NoAuditLog, 1},
+		"an API that has no such log":  {config, "acme", &hubtest.Failure{Status: 404, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"nobody, who is not asked":     {"", "acme", nil, hub.NoAuditLog, 0},
+		"a plan that has to be paid":   {config, "acme", &hubtest.Failure{Status: 402, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"a question that is not taken": {config, "acme", &hubtest.Failure{Status: 400, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"an end that is gone":          {config, "acme", &hubtest.Failure{Status: 410, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"a page of a CDN is no sign":   {config, "acme", new(hubtest.Page(403)), hub.Unavailable, 1},
+		"nor is a page not found":      {config, "acme", new(hubtest.Page(404)), hub.Unavailable, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +197,28 @@ func TestWithoutAnAuditLogTheErrorSaysSo(t *testing.T) {
 				t.Errorf("asked %d times, want %d", asked, test.asked)
 			}
 		})
+	}
+}
+
+// A login that is taken everywhere else may be none for the audit log.
+func TestALoginThatTheAuditLogAloneDoesNotTake(t *testing.T) {
+	t.Parallel()
+	s := newHub()
+	s.AddRepository("acme/api", true)
+	c := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v2/auditlogs/") {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}), config)
+	for range 2 { // with a new login, and with one that is remembered
+		if _, err := c.Pushes(t.Context(), "acme", now, time.Time{}, ""); !errors.Is(err, hub.ErrNoAuditLog) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := c.Tags(t.Context(), "acme/api", now, ""); err != nil {
+		t.Error(err)
 	}
 }
 

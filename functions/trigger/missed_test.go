@@ -2,10 +2,13 @@ package trigger_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,22 +51,43 @@ func (h *dockerHub) Pushes(_ context.Context, namespace string, since, until tim
 	return page, nil
 }
 
-func (h *dockerHub) Tags(_ context.Context, repository string, since time.Time, _ string) (page hub.Page[hub.Tag], err error) {
+// Tags has two rows on a page.
+func (h *dockerHub) Tags(_ context.Context, repository string, since time.Time, cursor string) (page hub.Page[hub.Tag], err error) {
 	if err := h.ask("tags", repository); err != nil {
 		return page, err
 	}
+	newest := h.newest(repository)
+	tags := slices.SortedFunc(maps.Values(newest), func(a, b hub.Tag) int { return cmp.Or(b.PushedAt.Compare(a.PushedAt), cmp.Compare(a.Name, b.Name)) })
+	tags = slices.DeleteFunc(tags, func(t hub.Tag) bool { return t.PushedAt.Before(since) })
+	from, _ := strconv.Atoi(cursor)
+	from = min(from, len(tags))
+	to := min(from+2, len(tags))
+	if page.Items = tags[from:to]; to < len(tags) {
+		page.Next = strconv.Itoa(to)
+	}
+	return page, nil
+}
+
+func (h *dockerHub) Tag(_ context.Context, repository, tag string) (hub.Tag, error) {
+	if err := h.ask("tag", repository); err != nil {
+		return hub.Tag{}, err
+	}
+	t, ok := h.newest(repository)[tag]
+	if !ok {
+		return t, &hub.Error{Status: 404, Reason: hub.NotFound}
+	}
+	return t, nil
+}
+
+// newest are the tags of a repository as they are now.
+func (h *dockerHub) newest(repository string) map[string]hub.Tag {
 	newest := map[string]hub.Tag{}
 	for _, p := range h.pushes {
 		if p.Repository == repository && !p.PushedAt.Before(newest[p.Tag].PushedAt) {
 			newest[p.Tag] = hub.Tag{Name: p.Tag, Digest: p.Digest, PushedAt: p.PushedAt, MediaType: h.types[repository+":"+p.Tag]}
 		}
 	}
-	for _, t := range newest {
-		if !t.PushedAt.Before(since) {
-			page.Items = append(page.Items, t)
-		}
-	}
-	return page, nil
+	return newest
 }
 
 func (h *dockerHub) Repositories(_ context.Context, namespace, _ string) (page hub.Page[hub.Repository], err error) {
@@ -252,6 +276,15 @@ func TestWhatIsNotMissed(t *testing.T) {
 			w.report(w.deliver(webhook("1")).is(200, "triggered", ""), ledger.Promoted)
 			time.Sleep(2 * ledger.Retention)
 			w.hub.pushed("acme/api", "1.4.0")
+		}},
+		{"a chart that many other tags were pushed after", func(w *world) {
+			w.hub.types["acme/api:1.4.0"] = "application/vnd.cncf.helm.config.v1+json"
+			w.hub.pushed("acme/api", "1.4.0")
+			for i := range 5 {
+				time.Sleep(time.Second)
+				w.hub.pushed("acme/api", fmt.Sprintf("1.4.0-rc%d", i))
+			}
+			time.Sleep(11 * time.Minute)
 		}},
 		{"a chart beside the image", func(w *world) {
 			w.hub.types["acme/api:1.4.0"] = "application/vnd.cncf.helm.config.v1+json"

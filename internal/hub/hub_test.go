@@ -298,12 +298,23 @@ func TestATagIsWhatDockerHubSaysOfIt(t *testing.T) {
 			s := newHub()
 			test.push.Repository = "library/api"
 			s.Push(test.push)
-			got, err := start(t, s, "").Tags(t.Context(), "api", now.AddDate(-2, 0, 0), "")
-			if err != nil || len(got.Items) != 1 {
-				t.Fatalf("got %+v, %v", got, err)
+			c := start(t, s, "")
+			listed, err := c.Tags(t.Context(), "api", now.AddDate(-2, 0, 0), "")
+			if err != nil || len(listed.Items) != 1 {
+				t.Fatalf("got %+v, %v", listed, err)
 			}
-			if fmt.Sprintf("%+v", got.Items[0]) != fmt.Sprintf("%+v", test.want) {
-				t.Errorf("got  %+v\nwant %+v", got.Items[0], test.want)
+			single, err := c.Tag(t.Context(), "api", "v1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, got := range []hub.Tag{listed.Items[0], single} {
+				if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", test.want) {
+					t.Errorf("got  %+v\nwant %+v", got, test.want)
+				}
+			}
+			_, err = c.Tag(t.Context(), "api", "v2")
+			if e := refusal(t, err); e.Reason != hub.NotFound || !strings.Contains(err.Error(), "tag v2 of api") {
+				t.Errorf("of a tag that is not there it says %v", err)
 			}
 		})
 	}
@@ -623,6 +634,8 @@ func TestNamesThatDockerHubDoesNotHaveAreNotAsked(t *testing.T) {
 		"a repository of three parts": func() error { _, err := c.Tags(t.Context(), "acme/api/x", now, ""); return err },
 		"no repository":               func() error { _, err := c.Tags(t.Context(), "", now, ""); return err },
 		"a way out of the path":       func() error { _, err := c.Tags(t.Context(), "acme/../x", now, ""); return err },
+		"a tag in three parts":        func() error { _, err := c.Tag(t.Context(), "acme/api/x", "v1"); return err },
+		"a way out of the tags":       func() error { _, err := c.Tag(t.Context(), "acme/api", "../x"); return err },
 		"a query in a namespace":      func() error { _, err := c.Repositories(t.Context(), "acme?x", ""); return err },
 		"a namespace with a slash":    func() error { _, err := c.Pushes(t.Context(), "acme/api", now, now, ""); return err },
 	} {

@@ -43,10 +43,11 @@ const (
 	limited = time.Minute
 )
 
-// Hub is Docker Hub's API. One call reads one page.
+// Hub is Docker Hub's API. One call reads one page, or one tag.
 type Hub interface {
 	Pushes(ctx context.Context, namespace string, since, until time.Time, cursor string) (hub.Page[hub.Push], error)
 	Tags(ctx context.Context, repository string, since time.Time, cursor string) (hub.Page[hub.Tag], error)
+	Tag(ctx context.Context, repository, tag string) (hub.Tag, error)
 	Repositories(ctx context.Context, namespace, cursor string) (hub.Page[hub.Repository], error)
 }
 

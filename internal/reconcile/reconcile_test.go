@@ -122,6 +122,10 @@ func (a *api) Tags(_ context.Context, repository string, since time.Time, cursor
 	return page, nil
 }
 
+func (a *api) Tag(context.Context, string, string) (hub.Tag, error) {
+	return hub.Tag{}, &hub.Error{Status: 404, Reason: hub.NotFound} // only a push of the audit log is asked about
+}
+
 func (a *api) Repositories(_ context.Context, namespace, cursor string) (page hub.Page[hub.Repository], err error) {
 	var l list
 	if err := a.ask("/v2/namespaces/"+namespace+"/repositories", url.Values{"page": {cursor}, "page_size": {"100"}}, &l); err != nil {

@@ -164,7 +164,7 @@ func (w *walk) auditLog(ctx context.Context, namespace, cursor string) (string, 
 		var list []pushed
 		for _, p := range page.Items {
 			list = append(list, pushed{p.Repository, p.Tag, p.PushedAt, func(ctx context.Context) (bool, error) {
-				return w.isImage(ctx, p.Repository, p.Tag, p.PushedAt)
+				return w.isImage(ctx, p.Repository, p.Tag)
 			}})
 		}
 		if err := w.consider(ctx, list); err != nil {
@@ -178,24 +178,19 @@ func (w *walk) auditLog(ctx context.Context, namespace, cursor string) (string, 
 
 // isImage asks what the audit log does not say: whether a tag is an image. What
 // is not known may be one.
-func (w *walk) isImage(ctx context.Context, repository, tag string, pushedAt time.Time) (bool, error) {
+func (w *walk) isImage(ctx context.Context, repository, tag string) (bool, error) {
 	if err := w.page(); err != nil {
 		return false, err
 	}
-	page, err := w.Hub.Tags(ctx, repository, pushedAt.Add(-time.Minute), "") // the two need not agree on the moment
-	if err != nil {
-		var refused *hub.Error
-		if errors.As(err, &refused) && !refused.Temporary() {
-			return true, nil
-		}
-		return false, err
+	t, err := w.Hub.Tag(ctx, repository, tag)
+	var refused *hub.Error
+	switch {
+	case err == nil:
+		return mayBeImage(t), nil
+	case errors.As(err, &refused) && !refused.Temporary():
+		return true, nil
 	}
-	for _, t := range page.Items {
-		if t.Name == tag {
-			return mayBeImage(t), nil
-		}
-	}
-	return true, nil
+	return false, err
 }
 
 func mayBeImage(t hub.Tag) bool {

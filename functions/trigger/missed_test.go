@@ -509,6 +509,8 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 		{"as it is", nil, true, ""},
 		{"the registry's name is set", map[string]string{"REGISTRY": "https://registry-1.docker.io"}, true, ""},
 		{"with a slash", map[string]string{"REGISTRY": "https://registry-1.docker.io/"}, true, ""},
+		{"in capitals, as host names may be", map[string]string{"REGISTRY": "https://Registry-1.Docker.IO"}, true, ""},
+		{"with its port", map[string]string{"REGISTRY": "https://registry-1.docker.io:443"}, true, ""},
 		{"another registry", map[string]string{"REGISTRY": "https://registry.example"}, false, ""},
 		{"another registry, and a Docker Hub", map[string]string{"REGISTRY": "https://registry.example", "HUB_URL": "https://hub.example"}, true, ""},
 		{"off", map[string]string{"RECONCILE": "off"}, false, ""},

@@ -543,6 +543,10 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 			if said := strings.Contains(log.String(), "missed pushes not looked for") && strings.Contains(log.String(), "*/api"); said != c.on {
 				t.Errorf("it is on: %t, want %t\n%s", said, c.on, log.String())
 			}
+			// So it does of all that stands at another registry. Who switches it off knows.
+			if said := strings.Contains(log.String(), "the registry is not Docker Hub's"); said != (!c.on && c.change["RECONCILE"] == "") {
+				t.Errorf("it is on: %t, and at the start it says %s", c.on, log.String())
+			}
 		})
 	}
 }

@@ -106,7 +106,10 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 		*p.to = publisher
 	}
 	log := gcplog.FromContext(ctx)
-	if keys := t.Routes.Uncovered(); t.Hub != nil && len(keys) > 0 {
+	switch keys := t.Routes.Uncovered(); {
+	case t.Hub == nil && getenv("RECONCILE") != "off":
+		log.Info("missed pushes not looked for: the registry is not Docker Hub's")
+	case t.Hub != nil && len(keys) > 0:
 		log.Info("missed pushes not looked for: no route names the namespace", slog.Any("route", keys))
 	}
 	return New(t, log), nil

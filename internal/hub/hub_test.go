@@ -501,6 +501,25 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
+func TestALimitOfNobodysSaysWhatWouldHelp(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]bool{"": true, config: false} {
+		s := newHub()
+		s.AddRepository("acme/api", false)
+		c := start(t, s, config)
+		if _, err := c.Tags(t.Context(), "acme/api", now, ""); err != nil {
+			t.Fatal(err)
+		}
+		s.Away(hubtest.Failure{Status: 429, Body: `{"detail":"canary"}`})
+		for range 2 { // the second is not asked
+			_, err := c.Tags(t.Context(), "acme/api", now, "")
+			if e := refusal(t, err); e.Reason != hub.RateLimited || strings.Contains(e.Hint, "REGISTRY_AUTH") != want {
+				t.Errorf("got %v, with the hint %q", e, e.Hint)
+			}
+		}
+	}
+}
+
 func TestALoginThatFailsOtherwise(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

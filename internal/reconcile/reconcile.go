@@ -100,7 +100,8 @@ type Missed struct {
 // Some looks at pushes of the last day, for at most a minute, and queues those
 // that were missed. It goes on where the last call stopped, whoever made it, and
 // leaves Docker Hub alone for as long as it asks. Who does not answer is in the
-// error, and stands in nobody else's way.
+// error, and stands in nobody else's way. Who refuses is in the log, and so is a
+// limit that leaves nothing to ask with.
 func (f *Finder) Some(ctx context.Context) (found int, err error) {
 	p, err := f.Promotions.Resume(ctx, lease, Rules(f.Routes))
 	switch {
@@ -128,8 +129,12 @@ func (f *Finder) Some(ctx context.Context) (found int, err error) {
 		}
 		return err
 	}
+	source, cursor := p.Source, p.Cursor
 	stopped := w.all(ctx, &p)
 	wait := pause(stopped)
+	if wait > 0 && found == 0 && p.Source == source && p.Cursor == cursor { // and so it may be for ever
+		f.refused(ctx, source, stopped)
+	}
 	if errors.Is(stopped, errEnough) || wait > 0 {
 		stopped = nil
 	}

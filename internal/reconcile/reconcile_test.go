@@ -49,11 +49,25 @@ func (a *api) signIn() error {
 	var answer struct {
 		Token string `json:"access_token"`
 	}
+	if w.Code == http.StatusTooManyRequests {
+		return a.limited(w.Header())
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Token == "" {
 		return &hub.Error{Status: w.Code, Reason: hub.Unavailable, Cause: errors.New("EOF")}
 	}
 	a.token, a.expires = answer.Token, time.Now().Add(9*time.Minute)
 	return nil
+}
+
+func (a *api) limited(h http.Header) error {
+	unix, err := strconv.ParseInt(h.Get("X-Retry-After"), 10, 64)
+	if err != nil {
+		return err
+	}
+	if a.until = time.Unix(unix, 0); unix < 1e6 { // seconds
+		a.until = time.Now().Add(time.Duration(unix) * time.Second)
+	}
+	return &hub.Error{Status: 429, Reason: hub.RateLimited, RetryAfter: time.Until(a.until)}
 }
 
 func (a *api) ask(path string, query url.Values, into any) error {
@@ -73,12 +87,7 @@ func (a *api) ask(path string, query url.Values, into any) error {
 	case http.StatusOK:
 		return json.Unmarshal(w.Body.Bytes(), into)
 	case http.StatusTooManyRequests:
-		unix, err := strconv.ParseInt(w.Header().Get("X-Retry-After"), 10, 64)
-		if err != nil {
-			return err
-		}
-		a.until = time.Unix(unix, 0)
-		return &hub.Error{Status: 429, Reason: hub.RateLimited, RetryAfter: time.Until(a.until)}
+		return a.limited(w.Header())
 	case http.StatusNotFound:
 		return &hub.Error{Status: 404, Reason: hub.NotFound}
 	}
@@ -601,6 +610,34 @@ func TestTagsThatAreNeverToldStandInNoOthersWay(t *testing.T) {
 		}
 		if n := reconcile.MaxTroubles + 4; len(w.topic.images) != n {
 			t.Errorf("once they are told, %d are queued, want %d", len(w.topic.images), n)
+		}
+	})
+}
+
+// Where addresses are shared, others may use up the limit each time.
+func TestALimitThatLeavesNothingIsToldOnceAnHour(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.repositories(100)
+		w.fake.RateLimit(40)
+		told := func(calls int) int {
+			before := strings.Count(w.log.String(), "missed pushes not looked for")
+			for range calls {
+				time.Sleep(5 * time.Minute)
+				if _, err := w.Some(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return strings.Count(w.log.String(), "missed pushes not looked for") - before
+		}
+		if n := told(24); n != 0 {
+			t.Errorf("a limit with which it goes on is told %d times", n)
+		}
+		w.fake.Away(hubtest.Failure{Status: 429, Header: http.Header{"X-Retry-After": {"30"}}})
+		if n := told(36); n < 3 || n > 4 {
+			t.Errorf("a limit with which it does not is told %d times in three hours", n)
+		}
+		if !strings.Contains(w.log.String(), "hub_rate_limited") {
+			t.Errorf("the log is %s", w.log.String())
 		}
 	})
 }

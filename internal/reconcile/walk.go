@@ -65,7 +65,6 @@ func (w *walk) passes(ctx context.Context, what string, err error) error {
 	var (
 		hubs   *hub.Error
 		images *registry.Error
-		hint   string
 		passes bool // by itself
 	)
 	switch {
@@ -74,28 +73,48 @@ func (w *walk) passes(ctx context.Context, what string, err error) error {
 	case errors.Is(err, errEnough), pause(err) > 0:
 		return err
 	case errors.As(err, &hubs):
-		hint, passes = hubs.Hint, hubs.Temporary()
+		passes = hubs.Temporary()
 	case errors.As(err, &images):
-		hint, passes = images.Hint, images.Reason != registry.Denied
+		passes = images.Reason != registry.Denied
 	default: // the ledger's, or the queue's
 		return err
-	}
-	text := err.Error()
-	if hint != "" {
-		text += ". " + hint
 	}
 	if passes {
 		w.troubles--
 	}
 	if passes || w.dry {
-		w.unanswered = errors.Join(w.unanswered, fmt.Errorf("%s: %s", what, text))
+		w.unanswered = errors.Join(w.unanswered, fmt.Errorf("%s: %s", what, withHint(err)))
 		return nil
 	}
-	if line := thisHour(what + text); !w.settled.Has(line) { // once an hour is enough
-		w.settled.Add(line)
-		w.log.LogAttrs(ctx, slog.LevelWarn, "missed pushes not looked for", slog.String("repository", what), slog.String("error", text))
-	}
+	w.refused(ctx, what, err)
 	return nil
+}
+
+// refused tells, once an hour, what a person must mend.
+func (f *Finder) refused(ctx context.Context, what string, err error) {
+	text := withHint(err)
+	if line := thisHour(what + text); !f.settled.Has(line) {
+		f.settled.Add(line)
+		f.log.LogAttrs(ctx, slog.LevelWarn, "missed pushes not looked for", slog.String("repository", what), slog.String("error", text))
+	}
+}
+
+func withHint(err error) string {
+	var (
+		hubs   *hub.Error
+		images *registry.Error
+		hint   string
+	)
+	switch {
+	case errors.As(err, &hubs):
+		hint = hubs.Hint
+	case errors.As(err, &images):
+		hint = images.Hint
+	}
+	if hint == "" {
+		return err.Error()
+	}
+	return err.Error() + ". " + hint
 }
 
 // pause is for how long an error asks everybody to wait, 0 where it does not.

@@ -692,3 +692,29 @@ func TestSilenceStaysWhereGitLabDoesNotTell(t *testing.T) {
 		})
 	}
 }
+
+// A limit is one of whoever's token asks: others are asked for all the same.
+func TestWhomGitLabLimitsAsksNoMoreInThisCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.apiTokens = trigger.Tokens{"acme/api": env.NewSecret("canary-api"), "acme/each": env.NewSecret("canary-each")}
+		w.routes(routes)
+		for i := range 5 {
+			w.deliver(webhook(fmt.Sprint(i)).of("acme/api", fmt.Sprint(i))).is(200, "triggered", "")
+		}
+		w.deliver(webhook("5").of("acme/each", "5")).is(200, "triggered", "")
+		time.Sleep(9 * time.Minute)
+		w.pipelines.jobErr = fmt.Errorf("ask: %w", &gitlab.Error{Status: 429, Reason: gitlab.RateLimited})
+		if got := w.post("/reconcile", ""); got.status != 200 || got.body["asked"] != 0.0 {
+			t.Errorf("got %d %v", got.status, got.body)
+		}
+		tokens := map[string]int{}
+		for _, q := range w.pipelines.queries {
+			tokens[q.Token.Reveal()]++
+		}
+		if tokens["canary-api"] != 1 || tokens["canary-each"] != 1 {
+			t.Errorf("GitLab was asked with %v", tokens)
+		}
+	})
+}

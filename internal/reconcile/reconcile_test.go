@@ -41,6 +41,7 @@ type api struct {
 	token   string
 	expires time.Time
 	asked   int
+	plan    bool // with an audit log, which knows nothing of what was before it
 }
 
 func (a *api) signIn() error {
@@ -95,6 +96,9 @@ func (a *api) ask(path string, query url.Values, into any) error {
 }
 
 func (a *api) Pushes(context.Context, string, time.Time, time.Time, string) (hub.Page[hub.Push], error) {
+	if a.plan {
+		return hub.Page[hub.Push]{}, nil
+	}
 	return hub.Page[hub.Push]{}, &hub.Error{Reason: hub.NoAuditLog, Cause: hub.ErrNoAuditLog}
 }
 
@@ -415,6 +419,19 @@ func TestAllLooksFurtherBack(t *testing.T) {
 		}
 		if got := all(72 * time.Hour); got != nil || len(w.topic.images) != len(want) {
 			t.Errorf("found are %v, and queued %v", got, w.topic.images)
+		}
+	})
+}
+
+// An audit log has events of some months, and of a plan that has one.
+func TestAllLooksFurtherBackThanAnAuditLog(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.api.plan = true
+		w.pushed("acme/api:1", "beta/api:1")
+		time.Sleep(200 * 24 * time.Hour)
+		missed, err := w.All(t.Context(), time.Now().Add(-300*24*time.Hour), nil)
+		if err != nil || len(missed) != 2 {
+			t.Errorf("found are %+v, %v", missed, err)
 		}
 	})
 }

@@ -151,9 +151,10 @@ const (
 )
 
 // namespace reads the audit log of a namespace, or where there is none the
-// newest tags of each repository. It returns the cursor to go on from.
+// newest tags of each repository. It returns the cursor to go on from. Whoever
+// looks further back than a day asks for the tags: a log forgets.
 func (w *walk) namespace(ctx context.Context, namespace, cursor string) (string, error) {
-	if !strings.HasPrefix(cursor, stageTags) {
+	if !w.dry && !strings.HasPrefix(cursor, stageTags) {
 		at, err := w.auditLog(ctx, namespace, strings.TrimPrefix(cursor, stageLog))
 		if !errors.Is(err, hub.ErrNoAuditLog) {
 			return stageLog + at, err

@@ -608,6 +608,11 @@ func (h *countedHub) Tags(context.Context, string, time.Time, string) (p hub.Pag
 	return p, nil
 }
 
+func (h *countedHub) Tag(context.Context, string, string) (hub.Tag, error) {
+	h.pages++
+	return hub.Tag{}, nil
+}
+
 func (h *countedHub) Digest(context.Context, string, string) (string, error) {
 	h.heads++
 	return "sha256:" + strings.Repeat("a", 64), nil

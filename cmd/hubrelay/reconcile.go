@@ -90,6 +90,10 @@ func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err er
 	if err != nil {
 		return fmt.Errorf("REGISTRY: %w", err)
 	}
+	if os.Getenv("HUB_URL") == "" && !images.OfDockerHub() {
+		return errors.New("REGISTRY is not Docker Hub's: Docker Hub does not know what was pushed there, and may have images of others under the same names. " +
+			"If its API stands elsewhere, set HUB_URL")
+	}
 	client, err := hub.New(hubURL, account)
 	if err != nil {
 		return fmt.Errorf("HUB_URL: %w", err)

@@ -2,10 +2,13 @@ package trigger_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,22 +51,43 @@ func (h *dockerHub) Pushes(_ context.Context, namespace string, since, until tim
 	return page, nil
 }
 
-func (h *dockerHub) Tags(_ context.Context, repository string, since time.Time, _ string) (page hub.Page[hub.Tag], err error) {
+// Tags has two rows on a page.
+func (h *dockerHub) Tags(_ context.Context, repository string, since time.Time, cursor string) (page hub.Page[hub.Tag], err error) {
 	if err := h.ask("tags", repository); err != nil {
 		return page, err
 	}
+	newest := h.newest(repository)
+	tags := slices.SortedFunc(maps.Values(newest), func(a, b hub.Tag) int { return cmp.Or(b.PushedAt.Compare(a.PushedAt), cmp.Compare(a.Name, b.Name)) })
+	tags = slices.DeleteFunc(tags, func(t hub.Tag) bool { return t.PushedAt.Before(since) })
+	from, _ := strconv.Atoi(cursor)
+	from = min(from, len(tags))
+	to := min(from+2, len(tags))
+	if page.Items = tags[from:to]; to < len(tags) {
+		page.Next = strconv.Itoa(to)
+	}
+	return page, nil
+}
+
+func (h *dockerHub) Tag(_ context.Context, repository, tag string) (hub.Tag, error) {
+	if err := h.ask("tag", repository); err != nil {
+		return hub.Tag{}, err
+	}
+	t, ok := h.newest(repository)[tag]
+	if !ok {
+		return t, &hub.Error{Status: 404, Reason: hub.NotFound}
+	}
+	return t, nil
+}
+
+// newest are the tags of a repository as they are now.
+func (h *dockerHub) newest(repository string) map[string]hub.Tag {
 	newest := map[string]hub.Tag{}
 	for _, p := range h.pushes {
 		if p.Repository == repository && !p.PushedAt.Before(newest[p.Tag].PushedAt) {
 			newest[p.Tag] = hub.Tag{Name: p.Tag, Digest: p.Digest, PushedAt: p.PushedAt, MediaType: h.types[repository+":"+p.Tag]}
 		}
 	}
-	for _, t := range newest {
-		if !t.PushedAt.Before(since) {
-			page.Items = append(page.Items, t)
-		}
-	}
-	return page, nil
+	return newest
 }
 
 func (h *dockerHub) Repositories(_ context.Context, namespace, _ string) (page hub.Page[hub.Repository], err error) {
@@ -252,6 +276,15 @@ func TestWhatIsNotMissed(t *testing.T) {
 			w.report(w.deliver(webhook("1")).is(200, "triggered", ""), ledger.Promoted)
 			time.Sleep(2 * ledger.Retention)
 			w.hub.pushed("acme/api", "1.4.0")
+		}},
+		{"a chart that many other tags were pushed after", func(w *world) {
+			w.hub.types["acme/api:1.4.0"] = "application/vnd.cncf.helm.config.v1+json"
+			w.hub.pushed("acme/api", "1.4.0")
+			for i := range 5 {
+				time.Sleep(time.Second)
+				w.hub.pushed("acme/api", fmt.Sprintf("1.4.0-rc%d", i))
+			}
+			time.Sleep(11 * time.Minute)
 		}},
 		{"a chart beside the image", func(w *world) {
 			w.hub.types["acme/api:1.4.0"] = "application/vnd.cncf.helm.config.v1+json"
@@ -476,6 +509,8 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 		{"as it is", nil, true, ""},
 		{"the registry's name is set", map[string]string{"REGISTRY": "https://registry-1.docker.io"}, true, ""},
 		{"with a slash", map[string]string{"REGISTRY": "https://registry-1.docker.io/"}, true, ""},
+		{"in capitals, as host names may be", map[string]string{"REGISTRY": "https://Registry-1.Docker.IO"}, true, ""},
+		{"with its port", map[string]string{"REGISTRY": "https://registry-1.docker.io:443"}, true, ""},
 		{"another registry", map[string]string{"REGISTRY": "https://registry.example"}, false, ""},
 		{"another registry, and a Docker Hub", map[string]string{"REGISTRY": "https://registry.example", "HUB_URL": "https://hub.example"}, true, ""},
 		{"off", map[string]string{"RECONCILE": "off"}, false, ""},
@@ -507,6 +542,10 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 			// Of a namespace that nobody names it says that it does not look there.
 			if said := strings.Contains(log.String(), "missed pushes not looked for") && strings.Contains(log.String(), "*/api"); said != c.on {
 				t.Errorf("it is on: %t, want %t\n%s", said, c.on, log.String())
+			}
+			// So it does of all that stands at another registry. Who switches it off knows.
+			if said := strings.Contains(log.String(), "the registry is not Docker Hub's"); said != (!c.on && c.change["RECONCILE"] == "") {
+				t.Errorf("it is on: %t, and at the start it says %s", c.on, log.String())
 			}
 		})
 	}
@@ -652,4 +691,30 @@ func TestSilenceStaysWhereGitLabDoesNotTell(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A limit is one of whoever's token asks: others are asked for all the same.
+func TestWhomGitLabLimitsAsksNoMoreInThisCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.apiTokens = trigger.Tokens{"acme/api": env.NewSecret("canary-api"), "acme/each": env.NewSecret("canary-each")}
+		w.routes(routes)
+		for i := range 5 {
+			w.deliver(webhook(fmt.Sprint(i)).of("acme/api", fmt.Sprint(i))).is(200, "triggered", "")
+		}
+		w.deliver(webhook("5").of("acme/each", "5")).is(200, "triggered", "")
+		time.Sleep(9 * time.Minute)
+		w.pipelines.jobErr = fmt.Errorf("ask: %w", &gitlab.Error{Status: 429, Reason: gitlab.RateLimited})
+		if got := w.post("/reconcile", ""); got.status != 200 || got.body["asked"] != 0.0 {
+			t.Errorf("got %d %v", got.status, got.body)
+		}
+		tokens := map[string]int{}
+		for _, q := range w.pipelines.queries {
+			tokens[q.Token.Reveal()]++
+		}
+		if tokens["canary-api"] != 1 || tokens["canary-each"] != 1 {
+			t.Errorf("GitLab was asked with %v", tokens)
+		}
+	})
 }

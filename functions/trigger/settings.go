@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 	"github.com/getto-systems/hubrelay/internal/env"
@@ -61,15 +60,12 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		r.Mistake("REGISTRY_AUTH", err)
 		account = env.Secret{}
 	}
-	const dockerHub = "https://registry-1.docker.io"
-	address := r.URL("REGISTRY", dockerHub)
 	var err error
-	if s.Images, err = registry.New(address, account); err != nil {
+	if s.Images, err = registry.New(r.URL("REGISTRY", "https://registry-1.docker.io"), account); err != nil {
 		r.Mistake("REGISTRY", err)
 	}
 	// What stands at another registry, Docker Hub does not know.
-	asks := r.String("HUB_URL", "") != "" || strings.TrimRight(address, "/") == dockerHub
-	if r.OneOf("RECONCILE", "on", "off") == "on" && asks && err == nil {
+	if r.OneOf("RECONCILE", "on", "off") == "on" && err == nil && (r.String("HUB_URL", "") != "" || s.Images.OfDockerHub()) {
 		if s.Hub, err = hub.New(r.URL("HUB_URL", "https://hub.docker.com"), account); err != nil {
 			r.Mistake("HUB_URL", err)
 		}
@@ -110,7 +106,10 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 		*p.to = publisher
 	}
 	log := gcplog.FromContext(ctx)
-	if keys := t.Routes.Uncovered(); t.Hub != nil && len(keys) > 0 {
+	switch keys := t.Routes.Uncovered(); {
+	case t.Hub == nil && getenv("RECONCILE") != "off":
+		log.Info("missed pushes not looked for: the registry is not Docker Hub's")
+	case t.Hub != nil && len(keys) > 0:
 		log.Info("missed pushes not looked for: no route names the namespace", slog.Any("route", keys))
 	}
 	return New(t, log), nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gitlab"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
@@ -44,11 +45,12 @@ func (h handler) unheard(ctx context.Context, end time.Time) (asked int, failed 
 	if err != nil {
 		return 0, err
 	}
+	limited := map[env.Secret]bool{} // tokens with which GitLab takes no more questions for now
 	for _, p := range silent {
 		if time.Now().After(end) {
 			break
 		}
-		state := h.job(ctx, p)
+		state := h.job(ctx, p, limited)
 		if err := h.Promotions.Asked(ctx, p, state); err != nil {
 			failed = errors.Join(failed, err)
 			continue
@@ -62,18 +64,21 @@ func (h handler) unheard(ctx context.Context, end time.Time) (asked int, failed 
 
 // job asks GitLab how a promotion goes: its job, for another job that fails is
 // no failed promotion.
-func (h handler) job(ctx context.Context, p ledger.Promotion) ledger.JobState {
+func (h handler) job(ctx context.Context, p ledger.Promotion, limited map[env.Secret]bool) ledger.JobState {
 	found, ok := h.Routes.Find(p.Repository)
 	token := h.APITokens.Of(found.Key)
-	if !ok || token.IsZero() || p.ProjectID == "" {
+	if !ok || token.IsZero() || p.ProjectID == "" || limited[token] {
 		return ledger.JobState{Unknown: true}
 	}
 	j, there, err := h.Pipelines.FindJob(ctx, gitlab.JobQuery{ProjectID: p.ProjectID, PipelineID: p.PipelineID(), Token: token})
 	if err != nil {
 		text := err.Error()
 		var refused *gitlab.Error
-		if errors.As(err, &refused) && refused.Hint != "" {
-			text += ". " + refused.Hint
+		if errors.As(err, &refused) {
+			limited[token] = refused.Reason == gitlab.RateLimited
+			if refused.Hint != "" {
+				text += ". " + refused.Hint
+			}
 		}
 		h.log.LogAttrs(ctx, slog.LevelWarn, "pipeline not asked about",
 			slog.String("promotion_id", p.ID), slog.String("repository", p.Repository), slog.String("tag", p.Tag),

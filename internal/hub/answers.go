@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,6 +152,15 @@ func decodeTags(body []byte) (tags []datedTag, more bool, err error) {
 		return nil, false, unexpected("tags with names and times")
 	}
 	return tags, page.Next != "" && len(list) > 0, nil
+}
+
+// decodeTag reads a single tag, which looks as in a list.
+func decodeTag(body []byte) (Tag, error) {
+	tags, _, err := decodeTags(slices.Concat([]byte(`{"results":[`), body, []byte("]}")))
+	if err != nil || len(tags) != 1 {
+		return Tag{}, unexpected("a tag with a name and a time")
+	}
+	return tags[0].Tag, nil
 }
 
 // decodeRepositories reads a page of repositories, and whether another one

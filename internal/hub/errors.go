@@ -37,7 +37,7 @@ var ErrNoAuditLog = errors.New("the account sees no audit log")
 type Error struct {
 	Status     int           // of Docker Hub's answer, 0 where there is none
 	Reason     string        // one of the above
-	Hint       string        // what to mend, "" where waiting is all there is to do
+	Hint       string        // what to mend, or would help; "" where waiting is all there is to do
 	RetryAfter time.Duration // an hour at most, 0 where that is not known
 	Cause      error
 }
@@ -61,6 +61,8 @@ const (
 	deniedHint = "let the account in REGISTRY_AUTH read the namespace's repositories on Docker Hub"
 	nobodyHint = "set REGISTRY_AUTH to a Docker config.json with a user name and an access token for Docker Hub: without it only public repositories are seen"
 	signInHint = "Docker Hub shows only the beginning of a long list to who is not signed in: " +
+		"set REGISTRY_AUTH to a Docker config.json with a user name and an access token for Docker Hub"
+	limitHint = "Docker Hub counts who is not signed in by address, which others may share: " +
 		"set REGISTRY_AUTH to a Docker config.json with a user name and an access token for Docker Hub"
 	auditHint = "the audit log is for organisations on a Team or Business plan, and for an organisation access token or the password of an owner"
 	urlHint   = "check that HUB_URL leads to Docker Hub's API"
@@ -108,6 +110,9 @@ func (c *Client) refused(got answer) *Error {
 	switch status := got.status; {
 	case status == http.StatusTooManyRequests:
 		e.Reason, e.RetryAfter = RateLimited, limitEnds(got.header, time.Now())
+		if !c.signsIn() {
+			e.Hint = limitHint
+		}
 		c.hold.set(e, e.RetryAfter)
 	case status == http.StatusUnauthorized:
 		e.Reason, e.Hint = Denied, c.accountHint()

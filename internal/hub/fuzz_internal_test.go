@@ -55,10 +55,18 @@ func FuzzTags(f *testing.F) {
 		`{"next":"https://canary.example/","results":[{"name":"v1","last_updated":"2026-03-23T09:48:42Z","tag_last_pushed":null,"images":{"digest":"canary"}}]}`,
 		`{"next":7,"results":[{"name":"v1","last_updated":null,"tag_last_pushed":"2026-03-23T09:48:42Z","digest":"canary","images":null}]}`,
 		`{"results":[{"name":"never pushed","last_updated":null}]}`, `{"results":null}`, `{"results":[7]}`, `{"results":[]}`, `{"message":"canary"}`, `null`, "",
+		`{"name":"v1","last_updated":"2026-03-23T09:48:42Z","images":7,"media_type":"application/vnd.oci.image.index.v1+json"}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		if isObject(body) {
+			if tag, err := decodeTag(body); err != nil {
+				checkRefusal(t, err)
+			} else if dockerhub.CheckTag(tag.Name) != nil || tag.PushedAt.Unix() <= 0 {
+				t.Errorf("got %+v", tag)
+			}
+		}
 		tags, _, err := decodeTags(body)
 		if err != nil {
 			checkRefusal(t, err)

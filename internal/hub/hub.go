@@ -46,7 +46,7 @@ const fullAuditPage = 25
 // Client asks one Docker Hub. It is safe for concurrent use. It logs in before
 // the first question, and again when that login has expired.
 //
-// A call asks for one page, so that who calls can count. It sends one request,
+// A call asks for one page or tag, so that who calls can count. It sends one request,
 // and at most three more: to log in, and where the login is no longer taken, to
 // do so once more and to ask again. Once Docker Hub says that a limit is
 // reached, nothing is sent until it is lifted. Every error is an *Error.
@@ -128,7 +128,8 @@ func (c *Client) pushes(ctx context.Context, namespace string, since, until time
 		query.Set("to", at.Until.Add(time.Second).Format(time.RFC3339)) // the fraction of a second is not sent
 	}
 	body, err := c.page(ctx, "/v2/auditlogs/"+namespace, at, auditPage, query)
-	if e, ok := errors.AsType[*Error](err); ok && (e.Reason == Denied && e.Status == http.StatusForbidden || e.Reason == NotFound) {
+	// How a plan or an account without one is answered is not documented.
+	if e, ok := errors.AsType[*Error](err); ok && (e.Reason == Denied || e.Reason == NotFound || e.Reason == Refused) {
 		return Page[Push]{}, noAuditLog(e.Status)
 	}
 	if err != nil || body == nil {
@@ -173,14 +174,22 @@ func (c *Client) Tags(ctx context.Context, repository string, since time.Time, c
 	return tags, nil
 }
 
-func (c *Client) tags(ctx context.Context, repository string, since time.Time, cursor string) (Page[Tag], error) {
+// tagsPath is where the tags of a repository are.
+func tagsPath(repository string) (string, error) {
 	namespace, name, _ := strings.Cut(repository, "/")
 	if dockerhub.CheckRepository(repository) != nil || strings.Contains(name, "/") {
-		return Page[Tag]{}, refusedName("is not a repository of Docker Hub, such as acme/api")
+		return "", refusedName("is not a repository of Docker Hub, such as acme/api")
+	}
+	return "/v2/namespaces/" + namespace + "/repositories/" + name + "/tags", nil
+}
+
+func (c *Client) tags(ctx context.Context, repository string, since time.Time, cursor string) (Page[Tag], error) {
+	path, err := tagsPath(repository)
+	if err != nil {
+		return Page[Tag]{}, err
 	}
 	at := readPosition(cursor, position{Of: "tags " + repository, Page: 1, Since: since.UTC()})
-	body, err := c.page(ctx, "/v2/namespaces/"+namespace+"/repositories/"+name+"/tags", at, tagPage,
-		url.Values{"ordering": {"last_updated"}})
+	body, err := c.page(ctx, path, at, tagPage, url.Values{"ordering": {"last_updated"}})
 	if err != nil || body == nil {
 		return Page[Tag]{}, err
 	}
@@ -204,6 +213,30 @@ func (c *Client) tags(ctx context.Context, repository string, since time.Time, c
 		found.Next = at.next()
 	}
 	return found, nil
+}
+
+// Tag returns one tag of a repository.
+func (c *Client) Tag(ctx context.Context, repository, tag string) (Tag, error) {
+	found, err := c.tag(ctx, dockerhub.Canonical(repository), tag)
+	if err != nil {
+		return Tag{}, explain(fmt.Sprintf("tag %s of %s", tag, repository), err)
+	}
+	return found, nil
+}
+
+func (c *Client) tag(ctx context.Context, repository, tag string) (Tag, error) {
+	path, err := tagsPath(repository)
+	switch {
+	case err != nil:
+		return Tag{}, err
+	case dockerhub.CheckTag(tag) != nil:
+		return Tag{}, refusedName("is not a tag")
+	}
+	body, err := c.ask(ctx, path+"/"+tag, nil)
+	if err != nil {
+		return Tag{}, err
+	}
+	return decodeTag(body)
 }
 
 // Repository is a repository of a namespace.
@@ -271,12 +304,16 @@ func (c *Client) page(ctx context.Context, path string, at position, size int, q
 func (c *Client) ask(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
+	question := ""
+	if len(query) > 0 {
+		question = "?" + query.Encode()
+	}
 	for again := false; ; again = true {
 		g, fresh, err := c.login(ctx)
 		if err != nil {
 			return nil, err
 		}
-		got, err := c.send(ctx, http.MethodGet, path+"?"+query.Encode(), nil, g.token)
+		got, err := c.send(ctx, http.MethodGet, path+question, nil, g.token)
 		if err != nil {
 			return nil, err
 		}

@@ -166,12 +166,15 @@ func TestWithoutAnAuditLogTheErrorSaysSo(t *testing.T) {
 		reason    string
 		asked     int
 	}{
-		"a plan without one":          {config, "acme", nil, hub.NoAuditLog, 1},
-		"a namespace of others":       {config, "other", nil, hub.NoAuditLog, 1},
-		"an API that has no such log": {config, "acme", &hubtest.Failure{Status: 404, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
-		"nobody, who is not asked":    {"", "acme", nil, hub.NoAuditLog, 0},
-		"a page of a CDN is no sign":  {config, "acme", new(hubtest.Page(403)), hub.Unavailable, 1},
-		"nor is a page not found":     {config, "acme", new(hubtest.Page(404)), hub.Unavailable, 1},
+		"a plan without one":           {config, "acme", nil, hub.NoAuditLog, 1},
+		"a namespace of others":        {config, "other", nil, hub.NoAuditLog, 1},
+		"an API that has no such log":  {config, "acme", &hubtest.Failure{Status: 404, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"nobody, who is not asked":     {"", "acme", nil, hub.NoAuditLog, 0},
+		"a plan that has to be paid":   {config, "acme", &hubtest.Failure{Status: 402, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"a question that is not taken": {config, "acme", &hubtest.Failure{Status: 400, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"an end that is gone":          {config, "acme", &hubtest.Failure{Status: 410, Body: `{"message":"canary"}`}, hub.NoAuditLog, 1},
+		"a page of a CDN is no sign":   {config, "acme", new(hubtest.Page(403)), hub.Unavailable, 1},
+		"nor is a page not found":      {config, "acme", new(hubtest.Page(404)), hub.Unavailable, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +197,28 @@ func TestWithoutAnAuditLogTheErrorSaysSo(t *testing.T) {
 				t.Errorf("asked %d times, want %d", asked, test.asked)
 			}
 		})
+	}
+}
+
+// A login that is taken everywhere else may be none for the audit log.
+func TestALoginThatTheAuditLogAloneDoesNotTake(t *testing.T) {
+	t.Parallel()
+	s := newHub()
+	s.AddRepository("acme/api", true)
+	c := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v2/auditlogs/") {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}), config)
+	for range 2 { // with a new login, and with one that is remembered
+		if _, err := c.Pushes(t.Context(), "acme", now, time.Time{}, ""); !errors.Is(err, hub.ErrNoAuditLog) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := c.Tags(t.Context(), "acme/api", now, ""); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -273,12 +298,23 @@ func TestATagIsWhatDockerHubSaysOfIt(t *testing.T) {
 			s := newHub()
 			test.push.Repository = "library/api"
 			s.Push(test.push)
-			got, err := start(t, s, "").Tags(t.Context(), "api", now.AddDate(-2, 0, 0), "")
-			if err != nil || len(got.Items) != 1 {
-				t.Fatalf("got %+v, %v", got, err)
+			c := start(t, s, "")
+			listed, err := c.Tags(t.Context(), "api", now.AddDate(-2, 0, 0), "")
+			if err != nil || len(listed.Items) != 1 {
+				t.Fatalf("got %+v, %v", listed, err)
 			}
-			if fmt.Sprintf("%+v", got.Items[0]) != fmt.Sprintf("%+v", test.want) {
-				t.Errorf("got  %+v\nwant %+v", got.Items[0], test.want)
+			single, err := c.Tag(t.Context(), "api", "v1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, got := range []hub.Tag{listed.Items[0], single} {
+				if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", test.want) {
+					t.Errorf("got  %+v\nwant %+v", got, test.want)
+				}
+			}
+			_, err = c.Tag(t.Context(), "api", "v2")
+			if e := refusal(t, err); e.Reason != hub.NotFound || !strings.Contains(err.Error(), "tag v2 of api") {
+				t.Errorf("of a tag that is not there it says %v", err)
 			}
 		})
 	}
@@ -465,6 +501,25 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
+func TestALimitOfNobodysSaysWhatWouldHelp(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]bool{"": true, config: false} {
+		s := newHub()
+		s.AddRepository("acme/api", false)
+		c := start(t, s, config)
+		if _, err := c.Tags(t.Context(), "acme/api", now, ""); err != nil {
+			t.Fatal(err)
+		}
+		s.Away(hubtest.Failure{Status: 429, Body: `{"detail":"canary"}`})
+		for range 2 { // the second is not asked
+			_, err := c.Tags(t.Context(), "acme/api", now, "")
+			if e := refusal(t, err); e.Reason != hub.RateLimited || strings.Contains(e.Hint, "REGISTRY_AUTH") != want {
+				t.Errorf("got %v, with the hint %q", e, e.Hint)
+			}
+		}
+	}
+}
+
 func TestALoginThatFailsOtherwise(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -598,6 +653,8 @@ func TestNamesThatDockerHubDoesNotHaveAreNotAsked(t *testing.T) {
 		"a repository of three parts": func() error { _, err := c.Tags(t.Context(), "acme/api/x", now, ""); return err },
 		"no repository":               func() error { _, err := c.Tags(t.Context(), "", now, ""); return err },
 		"a way out of the path":       func() error { _, err := c.Tags(t.Context(), "acme/../x", now, ""); return err },
+		"a tag in three parts":        func() error { _, err := c.Tag(t.Context(), "acme/api/x", "v1"); return err },
+		"a way out of the tags":       func() error { _, err := c.Tag(t.Context(), "acme/api", "../x"); return err },
 		"a query in a namespace":      func() error { _, err := c.Repositories(t.Context(), "acme?x", ""); return err },
 		"a namespace with a slash":    func() error { _, err := c.Pushes(t.Context(), "acme/api", now, now, ""); return err },
 	} {

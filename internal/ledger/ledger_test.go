@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -365,4 +366,45 @@ func TestASharedStoreIsTheOneThatIsOpened(t *testing.T) {
 		t.Fatal(err)
 	}
 	fixture{opened, t, tagKey, time.Now, time.Sleep}.comes(saw(m, digestA), ledger.Start)
+}
+
+// hung is a store that does not answer.
+type hung struct{ ledger.Store }
+
+func (hung) Tags(ctx context.Context, _ ...string) ([]*ledger.Tag, time.Time, error) {
+	<-ctx.Done()
+	return nil, time.Time{}, ctx.Err()
+}
+
+func (hung) Repository(ctx context.Context, _ string) (*ledger.Repository, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// What is recorded must be queued, so who records that a push was found does not
+// give up by itself.
+func TestWhatIsKnownOfARepositoryIsRecordedInTimeOrNot(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(*ledger.Ledger) error{
+		"found": func(l *ledger.Ledger) error {
+			return l.Found(context.WithoutCancel(t.Context()), "acme/api", "acme/*", "h")
+		},
+		"heard of": func(l *ledger.Ledger) error { return l.HeardOf(context.WithoutCancel(t.Context()), "acme/api") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began, done := time.Now(), make(chan error, 1)
+				go func() { done <- call(ledger.New(hung{ledger.NewMemory()})) }()
+				select {
+				case err := <-done:
+					if took := time.Since(began); err == nil || took > ledger.Timeout {
+						t.Errorf("it took %v, and came to %v", took, err)
+					}
+				case <-time.After(time.Hour):
+					t.Fatal("it never ends")
+				}
+			})
+		})
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 )
 
@@ -35,18 +37,22 @@ type Rules struct {
 
 // learn notes since when the routes have the rules that they have now, and
 // tells whether there was anything to note. Where a route goes, its repositories
-// are those of some other by now.
+// may be those of some other by now; where one comes for a single repository,
+// some other had it.
 func (p *Progress) learn(rules map[string]string, now time.Time) bool {
 	learned, changed := map[string]Rules{}, len(rules) != len(p.Rules)
 	for key, text := range rules {
 		known, ok := p.Rules[key]
+		if had, one := p.rulesOf(key); !ok && one && had.Text == text {
+			known, ok, changed = had, true, true
+		}
 		if !ok || known.Text != text {
 			learned[key], changed = Rules{text, now}, true
 			continue
 		}
 		for gone, was := range p.Rules {
 			switch _, stays := rules[gone]; {
-			case stays:
+			case stays || !mayTake(key, gone):
 			case was.Text != text:
 				known.Since, changed = now, true
 			default:
@@ -57,6 +63,43 @@ func (p *Progress) learn(rules map[string]string, now time.Time) bool {
 	}
 	p.Rules = learned
 	return changed
+}
+
+// rulesOf returns the rules of a repository: those of its own, or of the longest
+// glob. It is not ok for what is no single one, or has none.
+func (p *Progress) rulesOf(repository string) (Rules, bool) {
+	best := ""
+	if !isGlob(repository) {
+		for key := range p.Rules {
+			if matches(key, repository) && (len(key) > len(best) || len(key) == len(best) && key < best) {
+				best = key
+			}
+		}
+	}
+	return p.Rules[best], best != ""
+}
+
+// mayTake tells whether repositories of a route that is gone may be those of
+// another one by now.
+func mayTake(key, gone string) bool {
+	switch {
+	case !isGlob(key): // an exact key wins, so its repository was its own before
+		return false
+	case !isGlob(gone):
+		return matches(key, gone)
+	}
+	namespace, _, _ := strings.Cut(key, "/")
+	other, _, _ := strings.Cut(gone, "/")
+	return namespace == other || isGlob(namespace) || isGlob(other)
+}
+
+// The keys of routes, as the table of routes takes them: a repository, a glob
+// over repositories, or * for all.
+func isGlob(key string) bool { return strings.ContainsAny(key, `*?[\`) }
+
+func matches(key, repository string) bool {
+	ok, _ := path.Match(key, repository) // keys were checked where they were read
+	return ok || key == "*"
 }
 
 // Resume takes the right to ask Docker Hub, and notes the rules of the routes,

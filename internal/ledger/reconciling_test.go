@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"maps"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/ledger"
@@ -141,6 +142,37 @@ var reconciling = []scenario{
 		f.pass(time.Hour)
 		if since := f.resumes(map[string]string{"acme/*": "*"}).Rules["acme/*"].Since; !since.Equal(both.Rules["acme/a*"].Since) {
 			f.t.Errorf("it is known since %v, the other was since %v", since, both.Rules["acme/a*"].Since)
+		}
+	}},
+	{"Rules: where a route goes, one that cannot have its repositories keeps its own", func(f fixture) {
+		most := map[string]string{"acme/api": "v*", "beta/*": "v*", "*/api": "v*"}
+		all := map[string]string{"other/gone": "*"}
+		maps.Copy(all, most)
+		first := f.resumes(all)
+		f.pass(time.Hour)
+		p := f.resumes(most)
+		for key := range most {
+			if !p.Rules[key].Since.Equal(first.Rules[key].Since) {
+				f.t.Errorf("%s was known since %v, and is since %v", key, first.Rules[key].Since, p.Rules[key].Since)
+			}
+		}
+	}},
+	{"Rules: a repository that gets a route of its own, with the rules that it had, has them since then", func(f fixture) {
+		old := map[string]string{"*": "*", "acme/*": "v*", "acme/a*": "1*"}
+		first := f.resumes(old)
+		f.pass(time.Hour)
+		now := map[string]string{"acme/web": "v*", "beta/web": "*", "acme/api": "v*", "gamma/web": "v*"}
+		maps.Copy(now, old)
+		p := f.resumes(now)
+		for key, of := range map[string]string{"acme/web": "acme/*", "beta/web": "*"} {
+			if !p.Rules[key].Since.Equal(first.Rules[of].Since) {
+				f.t.Errorf("%s was known since %v, and is since %v", key, first.Rules[of].Since, p.Rules[key].Since)
+			}
+		}
+		for _, key := range []string{"acme/api", "gamma/web"} { // had others
+			if p.Rules[key].Since.Sub(first.Rules["*"].Since) < time.Hour {
+				f.t.Errorf("%s is known since %v", key, p.Rules[key].Since)
+			}
 		}
 	}},
 	{"Rules: they are noted while another asks, who keeps the right", func(f fixture) {

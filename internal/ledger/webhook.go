@@ -23,6 +23,8 @@ func (l *Ledger) HeardOf(ctx context.Context, repository string) error {
 // Found records that a push of the repository was found of which Docker Hub had
 // not told. Where it never has, people hear of it once, with a hint.
 func (l *Ledger) Found(ctx context.Context, repository, route, hint string) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
 	_, now, err := l.store.Tags(ctx)
 	if err != nil {
 		return err

@@ -43,10 +43,11 @@ const (
 	limited = time.Minute
 )
 
-// Hub is Docker Hub's API. One call reads one page.
+// Hub is Docker Hub's API. One call reads one page, or one tag.
 type Hub interface {
 	Pushes(ctx context.Context, namespace string, since, until time.Time, cursor string) (hub.Page[hub.Push], error)
 	Tags(ctx context.Context, repository string, since time.Time, cursor string) (hub.Page[hub.Tag], error)
+	Tag(ctx context.Context, repository, tag string) (hub.Tag, error)
 	Repositories(ctx context.Context, namespace, cursor string) (hub.Page[hub.Repository], error)
 }
 
@@ -76,13 +77,13 @@ type Finder struct {
 	Promotions Promotions
 	Topic      Publisher // takes what is found
 
-	log     *slog.Logger
-	settled *Memo
+	log            *slog.Logger
+	settled, round *Memo
 }
 
 // New completes a Finder of which the fields that others may see are set.
 func New(f Finder, log *slog.Logger) *Finder {
-	f.log, f.settled = log, NewMemo()
+	f.log, f.settled, f.round = log, NewMemo(), NewMemo()
 	return &f
 }
 
@@ -99,7 +100,8 @@ type Missed struct {
 // Some looks at pushes of the last day, for at most a minute, and queues those
 // that were missed. It goes on where the last call stopped, whoever made it, and
 // leaves Docker Hub alone for as long as it asks. Who does not answer is in the
-// error, and stands in nobody else's way.
+// error, and stands in nobody else's way. Who refuses is in the log, and so is a
+// limit that leaves nothing to ask with.
 func (f *Finder) Some(ctx context.Context) (found int, err error) {
 	p, err := f.Promotions.Resume(ctx, lease, Rules(f.Routes))
 	switch {
@@ -118,7 +120,7 @@ func (f *Finder) Some(ctx context.Context) (found int, err error) {
 			}
 			return now.Add(-window)
 		},
-		oldest: now.Add(-window),
+		oldest: now.Add(-window), round: f.round,
 	}
 	w.take = func(ctx context.Context, m Missed) error {
 		taken, err := f.Queue(ctx, m)
@@ -127,8 +129,12 @@ func (f *Finder) Some(ctx context.Context) (found int, err error) {
 		}
 		return err
 	}
+	source, cursor := p.Source, p.Cursor
 	stopped := w.all(ctx, &p)
 	wait := pause(stopped)
+	if wait > 0 && found == 0 && p.Source == source && p.Cursor == cursor { // and so it may be for ever
+		f.refused(ctx, source, stopped)
+	}
 	if errors.Is(stopped, errEnough) || wait > 0 {
 		stopped = nil
 	}
@@ -144,7 +150,7 @@ func (f *Finder) All(ctx context.Context, since time.Time, waits func(time.Durat
 	newest := map[string]Missed{}
 	w := &walk{
 		Finder: f, pages: noLimit, heads: noLimit, troubles: noLimit, end: time.Now().Add(1e6 * time.Hour), now: time.Now,
-		since: func(route.Route) time.Time { return since }, oldest: since, dry: true,
+		since: func(route.Route) time.Time { return since }, oldest: since, dry: true, round: NewMemo(),
 	}
 	w.take = func(_ context.Context, m Missed) error {
 		image := m.Push.Repository + ":" + m.Push.Tag
@@ -248,4 +254,10 @@ func (m *Memo) Add(question string) {
 		clear(m.answered)
 	}
 	m.answered[question] = true
+}
+
+func (m *Memo) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.answered)
 }

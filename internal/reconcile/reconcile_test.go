@@ -41,6 +41,7 @@ type api struct {
 	token   string
 	expires time.Time
 	asked   int
+	plan    bool // with an audit log, which knows nothing of what was before it
 }
 
 func (a *api) signIn() error {
@@ -49,11 +50,25 @@ func (a *api) signIn() error {
 	var answer struct {
 		Token string `json:"access_token"`
 	}
+	if w.Code == http.StatusTooManyRequests {
+		return a.limited(w.Header())
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Token == "" {
 		return &hub.Error{Status: w.Code, Reason: hub.Unavailable, Cause: errors.New("EOF")}
 	}
 	a.token, a.expires = answer.Token, time.Now().Add(9*time.Minute)
 	return nil
+}
+
+func (a *api) limited(h http.Header) error {
+	unix, err := strconv.ParseInt(h.Get("X-Retry-After"), 10, 64)
+	if err != nil {
+		return err
+	}
+	if a.until = time.Unix(unix, 0); unix < 1e6 { // seconds
+		a.until = time.Now().Add(time.Duration(unix) * time.Second)
+	}
+	return &hub.Error{Status: 429, Reason: hub.RateLimited, RetryAfter: time.Until(a.until)}
 }
 
 func (a *api) ask(path string, query url.Values, into any) error {
@@ -73,12 +88,7 @@ func (a *api) ask(path string, query url.Values, into any) error {
 	case http.StatusOK:
 		return json.Unmarshal(w.Body.Bytes(), into)
 	case http.StatusTooManyRequests:
-		unix, err := strconv.ParseInt(w.Header().Get("X-Retry-After"), 10, 64)
-		if err != nil {
-			return err
-		}
-		a.until = time.Unix(unix, 0)
-		return &hub.Error{Status: 429, Reason: hub.RateLimited, RetryAfter: time.Until(a.until)}
+		return a.limited(w.Header())
 	case http.StatusNotFound:
 		return &hub.Error{Status: 404, Reason: hub.NotFound}
 	}
@@ -86,6 +96,9 @@ func (a *api) ask(path string, query url.Values, into any) error {
 }
 
 func (a *api) Pushes(context.Context, string, time.Time, time.Time, string) (hub.Page[hub.Push], error) {
+	if a.plan {
+		return hub.Page[hub.Push]{}, nil
+	}
 	return hub.Page[hub.Push]{}, &hub.Error{Reason: hub.NoAuditLog, Cause: hub.ErrNoAuditLog}
 }
 
@@ -122,6 +135,10 @@ func (a *api) Tags(_ context.Context, repository string, since time.Time, cursor
 	return page, nil
 }
 
+func (a *api) Tag(context.Context, string, string) (hub.Tag, error) {
+	return hub.Tag{}, &hub.Error{Status: 404, Reason: hub.NotFound} // only a push of the audit log is asked about
+}
+
 func (a *api) Repositories(_ context.Context, namespace, cursor string) (page hub.Page[hub.Repository], err error) {
 	var l list
 	if err := a.ask("/v2/namespaces/"+namespace+"/repositories", url.Values{"page": {cursor}, "page_size": {"100"}}, &l); err != nil {
@@ -137,11 +154,18 @@ func (a *api) Repositories(_ context.Context, namespace, cursor string) (page hu
 // images says what every tag is.
 type images struct {
 	asked int
-	errs  []error // come first, one each
+	errs  []error          // come first, one each
+	fails map[string]error // by REPOSITORY:TAG
+	limit int              // after so many questions the registry limits them once; 0 is never
 }
 
-func (i *images) Digest(context.Context, string, string) (string, error) {
-	i.asked++
+func (i *images) Digest(_ context.Context, repository, tag string) (string, error) {
+	if i.asked++; i.limit > 0 && i.asked%i.limit == 0 {
+		return "", &registry.Error{Status: 429, Reason: registry.RateLimited, RetryAfter: time.Minute}
+	}
+	if err := i.fails[repository+":"+tag]; err != nil {
+		return "", err
+	}
 	if len(i.errs) > 0 {
 		err := i.errs[0]
 		i.errs = i.errs[1:]
@@ -399,6 +423,19 @@ func TestAllLooksFurtherBack(t *testing.T) {
 	})
 }
 
+// An audit log has events of some months, and of a plan that has one.
+func TestAllLooksFurtherBackThanAnAuditLog(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.api.plan = true
+		w.pushed("acme/api:1", "beta/api:1")
+		time.Sleep(200 * 24 * time.Hour)
+		missed, err := w.All(t.Context(), time.Now().Add(-300*24*time.Hour), nil)
+		if err != nil || len(missed) != 2 {
+			t.Errorf("found are %+v, %v", missed, err)
+		}
+	})
+}
+
 func TestAllTellsOfWhatItCouldNotAsk(t *testing.T) {
 	inABubble(t, func(t *testing.T, w *world) {
 		w.pushed("acme/api:1", "beta/api:1")
@@ -501,5 +538,123 @@ func TestTheLedgersClockCounts(t *testing.T) {
 		w.some(0)
 		time.Sleep(2 * time.Minute)
 		w.some(1)
+	})
+}
+
+// signed pushes so many signatures, which nobody promotes.
+func (w *world) signed(repository string, n int) {
+	for i := range n {
+		w.pushed(fmt.Sprintf("%s:sha256-%064x.sig", repository, i))
+	}
+}
+
+// Of a repository with more tags than one call may read, the next call reads on.
+func TestALongListStandsInNoOthersWay(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.some(0)
+		time.Sleep(time.Second)
+		w.signed("acme/api", 50*15)
+		w.pushed("beta/api:1")
+		w.fake.RateLimit(10)
+		for range 6 {
+			time.Sleep(5 * time.Minute)
+			if _, err := w.Some(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(w.topic.images) != 1 {
+			t.Errorf("queued are %v", w.topic.images)
+		}
+	})
+}
+
+func TestAllEndsHoweverOftenALimitIsReached(t *testing.T) {
+	for name, test := range map[string]func(w *world){
+		"Docker Hub's, within the tags of a repository": func(w *world) {
+			w.signed("acme/api", 50*15)
+			w.pushed("beta/api:1")
+			w.fake.RateLimit(10)
+		},
+		"the registry's, within a page": func(w *world) {
+			w.images.limit = 3
+			w.pushed("beta/api:1", "beta/api:2", "beta/api:3", "beta/api:4", "beta/api:5")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inABubble(t, func(t *testing.T, w *world) {
+				test(w)
+				time.Sleep(time.Hour)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				waits := 0
+				missed, err := w.All(ctx, time.Now().Add(-2*time.Hour), func(time.Duration) {
+					if waits++; waits > 10 {
+						cancel()
+					}
+				})
+				if err != nil || len(missed) == 0 || waits == 0 {
+					t.Errorf("found are %d, %v, after %d waits", len(missed), err, waits)
+				}
+			})
+		})
+	}
+}
+
+// A few tags of which the registry never tells do not use up every call.
+func TestTagsThatAreNeverToldStandInNoOthersWay(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.some(0)
+		time.Sleep(time.Second)
+		w.images.fails = map[string]error{}
+		for i := range reconcile.MaxTroubles + 1 {
+			image := fmt.Sprintf("acme/api:broken-%d", i)
+			w.images.fails[image] = &registry.Error{Status: 500, Reason: registry.Unavailable}
+			w.pushed(image)
+		}
+		time.Sleep(time.Second)
+		w.pushed("acme/api:1", "acme/web:1", "beta/api:1")
+		for range 6 {
+			time.Sleep(5 * time.Minute)
+			_, _ = w.Some(t.Context())
+		}
+		if len(w.topic.images) != 3 {
+			t.Errorf("queued are %v", w.topic.images)
+		}
+		clear(w.images.fails)
+		for range 3 {
+			time.Sleep(5 * time.Minute)
+			_, _ = w.Some(t.Context())
+		}
+		if n := reconcile.MaxTroubles + 4; len(w.topic.images) != n {
+			t.Errorf("once they are told, %d are queued, want %d", len(w.topic.images), n)
+		}
+	})
+}
+
+// Where addresses are shared, others may use up the limit each time.
+func TestALimitThatLeavesNothingIsToldOnceAnHour(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.repositories(100)
+		w.fake.RateLimit(40)
+		told := func(calls int) int {
+			before := strings.Count(w.log.String(), "missed pushes not looked for")
+			for range calls {
+				time.Sleep(5 * time.Minute)
+				if _, err := w.Some(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return strings.Count(w.log.String(), "missed pushes not looked for") - before
+		}
+		if n := told(24); n != 0 {
+			t.Errorf("a limit with which it goes on is told %d times", n)
+		}
+		w.fake.Away(hubtest.Failure{Status: 429, Header: http.Header{"X-Retry-After": {"30"}}})
+		if n := told(36); n < 3 || n > 4 {
+			t.Errorf("a limit with which it does not is told %d times in three hours", n)
+		}
+		if !strings.Contains(w.log.String(), "hub_rate_limited") {
+			t.Errorf("the log is %s", w.log.String())
+		}
 	})
 }

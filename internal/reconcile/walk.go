@@ -29,6 +29,9 @@ type walk struct {
 	oldest                 time.Time        // push that counts for any route
 	since                  func(route.Route) time.Time
 	take                   func(context.Context, Missed) error
+	// round has the pushes that were looked at on this way, so that what is read
+	// again, because something in it could not be asked, goes on behind them.
+	round *Memo
 	// dry has nothing be recorded, and everything that is refused be in
 	// unanswered.
 	dry        bool
@@ -52,6 +55,7 @@ func (w *walk) all(ctx context.Context, p *ledger.Progress) (stopped error) {
 		}
 	}
 	p.Source, p.Cursor = "", ""
+	w.round.forget()
 	return nil
 }
 
@@ -61,7 +65,6 @@ func (w *walk) passes(ctx context.Context, what string, err error) error {
 	var (
 		hubs   *hub.Error
 		images *registry.Error
-		hint   string
 		passes bool // by itself
 	)
 	switch {
@@ -70,28 +73,48 @@ func (w *walk) passes(ctx context.Context, what string, err error) error {
 	case errors.Is(err, errEnough), pause(err) > 0:
 		return err
 	case errors.As(err, &hubs):
-		hint, passes = hubs.Hint, hubs.Temporary()
+		passes = hubs.Temporary()
 	case errors.As(err, &images):
-		hint, passes = images.Hint, images.Reason != registry.Denied
+		passes = images.Reason != registry.Denied
 	default: // the ledger's, or the queue's
 		return err
-	}
-	text := err.Error()
-	if hint != "" {
-		text += ". " + hint
 	}
 	if passes {
 		w.troubles--
 	}
 	if passes || w.dry {
-		w.unanswered = errors.Join(w.unanswered, fmt.Errorf("%s: %s", what, text))
+		w.unanswered = errors.Join(w.unanswered, fmt.Errorf("%s: %s", what, withHint(err)))
 		return nil
 	}
-	if line := thisHour(what + text); !w.settled.Has(line) { // once an hour is enough
-		w.settled.Add(line)
-		w.log.LogAttrs(ctx, slog.LevelWarn, "missed pushes not looked for", slog.String("repository", what), slog.String("error", text))
-	}
+	w.refused(ctx, what, err)
 	return nil
+}
+
+// refused tells, once an hour, what a person must mend.
+func (f *Finder) refused(ctx context.Context, what string, err error) {
+	text := withHint(err)
+	if line := thisHour(what + text); !f.settled.Has(line) {
+		f.settled.Add(line)
+		f.log.LogAttrs(ctx, slog.LevelWarn, "missed pushes not looked for", slog.String("repository", what), slog.String("error", text))
+	}
+}
+
+func withHint(err error) string {
+	var (
+		hubs   *hub.Error
+		images *registry.Error
+		hint   string
+	)
+	switch {
+	case errors.As(err, &hubs):
+		hint = hubs.Hint
+	case errors.As(err, &images):
+		hint = images.Hint
+	}
+	if hint == "" {
+		return err.Error()
+	}
+	return err.Error() + ". " + hint
 }
 
 // pause is for how long an error asks everybody to wait, 0 where it does not.
@@ -128,9 +151,10 @@ const (
 )
 
 // namespace reads the audit log of a namespace, or where there is none the
-// newest tags of each repository. It returns the cursor to go on from.
+// newest tags of each repository. It returns the cursor to go on from. Whoever
+// looks further back than a day asks for the tags: a log forgets.
 func (w *walk) namespace(ctx context.Context, namespace, cursor string) (string, error) {
-	if !strings.HasPrefix(cursor, stageTags) {
+	if !w.dry && !strings.HasPrefix(cursor, stageTags) {
 		at, err := w.auditLog(ctx, namespace, strings.TrimPrefix(cursor, stageLog))
 		if !errors.Is(err, hub.ErrNoAuditLog) {
 			return stageLog + at, err
@@ -160,7 +184,7 @@ func (w *walk) auditLog(ctx context.Context, namespace, cursor string) (string, 
 		var list []pushed
 		for _, p := range page.Items {
 			list = append(list, pushed{p.Repository, p.Tag, p.PushedAt, func(ctx context.Context) (bool, error) {
-				return w.isImage(ctx, p.Repository, p.Tag, p.PushedAt)
+				return w.isImage(ctx, p.Repository, p.Tag)
 			}})
 		}
 		if err := w.consider(ctx, list); err != nil {
@@ -174,24 +198,19 @@ func (w *walk) auditLog(ctx context.Context, namespace, cursor string) (string, 
 
 // isImage asks what the audit log does not say: whether a tag is an image. What
 // is not known may be one.
-func (w *walk) isImage(ctx context.Context, repository, tag string, pushedAt time.Time) (bool, error) {
+func (w *walk) isImage(ctx context.Context, repository, tag string) (bool, error) {
 	if err := w.page(); err != nil {
 		return false, err
 	}
-	page, err := w.Hub.Tags(ctx, repository, pushedAt.Add(-time.Minute), "") // the two need not agree on the moment
-	if err != nil {
-		var refused *hub.Error
-		if errors.As(err, &refused) && !refused.Temporary() {
-			return true, nil
-		}
-		return false, err
+	t, err := w.Hub.Tag(ctx, repository, tag)
+	var refused *hub.Error
+	switch {
+	case err == nil:
+		return mayBeImage(t), nil
+	case errors.As(err, &refused) && !refused.Temporary():
+		return true, nil
 	}
-	for _, t := range page.Items {
-		if t.Name == tag {
-			return mayBeImage(t), nil
-		}
-	}
-	return true, nil
+	return false, err
 }
 
 func mayBeImage(t hub.Tag) bool {
@@ -200,23 +219,26 @@ func mayBeImage(t hub.Tag) bool {
 
 // repositories reads the newest tags of every repository of the namespace that
 // has a route: first those that keys name, then those that Docker Hub lists. The
-// cursor is the page of that list, and the repository that was read last.
+// cursor is the page of that list, the repository that was read last, and the
+// page of tags that comes next of the one after it.
 func (w *walk) repositories(ctx context.Context, namespace, cursor string) (string, error) {
 	const keys = "keys"
-	list, last, _ := strings.Cut(cursor, " ")
+	list, rest, _ := strings.Cut(cursor, " ")
+	last, inside, _ := strings.Cut(rest, " ")
 	if list == "" {
 		list = keys
 	}
+	at := func() string { return list + " " + last + " " + inside }
 	named := w.Routes.Repositories(namespace)
 	for {
 		names, next := named, ""
 		if list != keys {
 			if err := w.page(); err != nil {
-				return list + " " + last, err
+				return at(), err
 			}
 			page, err := w.Hub.Repositories(ctx, namespace, strings.TrimPrefix(list, "page:"))
 			if err != nil {
-				return list + " " + last, err
+				return at(), err
 			}
 			names = nil
 			for _, r := range page.Items {
@@ -236,38 +258,41 @@ func (w *walk) repositories(ctx context.Context, namespace, cursor string) (stri
 			if !routed || name <= last {
 				continue
 			}
-			if err := w.tags(ctx, name, w.since(r)); err != nil {
+			var err error
+			if inside, err = w.tags(ctx, name, w.since(r), inside); err != nil {
 				if err = w.passes(ctx, name, err); err != nil {
-					return list + " " + last, err
+					return at(), err
 				}
 			}
-			last = name
+			last, inside = name, ""
 		}
 		if next == "" {
 			return "", nil
 		}
-		list, last = next, ""
+		list, last, inside = next, "", ""
 	}
 }
 
-func (w *walk) tags(ctx context.Context, repository string, since time.Time) error {
-	for cursor := ""; ; {
+// tags reads the newest tags of a repository. It returns the cursor to go on
+// from; one of another repository begins anew.
+func (w *walk) tags(ctx context.Context, repository string, since time.Time, cursor string) (string, error) {
+	for {
 		if err := w.page(); err != nil {
-			return err
+			return cursor, err
 		}
 		page, err := w.Hub.Tags(ctx, repository, since, cursor)
 		if err != nil {
-			return err
+			return cursor, err
 		}
 		var list []pushed
 		for _, t := range page.Items {
 			list = append(list, pushed{repository, t.Name, t.PushedAt, func(context.Context) (bool, error) { return mayBeImage(t), nil }})
 		}
 		if err := w.consider(ctx, list); err != nil {
-			return err
+			return cursor, err
 		}
 		if cursor = page.Next; cursor == "" {
-			return nil
+			return "", nil
 		}
 	}
 }
@@ -279,11 +304,25 @@ func (w *walk) consider(ctx context.Context, list []pushed) error {
 		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.repository, b.repository), cmp.Compare(a.tag, b.tag))
 	})
 	for _, p := range list {
-		if err := w.look(ctx, p); err != nil {
+		r, reason := w.Routes.Decide(p.repository, p.tag)
+		if reason != "" || errors.Join(dockerhub.CheckRepository(p.repository), dockerhub.CheckTag(p.tag)) != nil {
+			continue
+		}
+		now := w.now()
+		if p.at.After(now.Add(-grace)) || !p.at.After(w.since(r)) {
+			continue
+		}
+		push := dockerhub.Push{Repository: p.repository, Tag: p.tag, PushedAt: p.at.UTC(), ReceivedAt: now.UTC()}
+		push.ID = dockerhub.ID(push.Repository, push.Tag, push.PushedAt.Format(time.RFC3339Nano))
+		if w.settled.Has(push.ID) || w.settled.Has(thisHour(push.ID)) || w.round.Has(push.ID) {
+			continue
+		}
+		if err := w.look(ctx, p, push, r); err != nil {
 			if err = w.passes(ctx, p.repository+":"+p.tag, err); err != nil {
 				return err
 			}
 		}
+		w.round.Add(push.ID)
 	}
 	return nil
 }
@@ -291,20 +330,7 @@ func (w *walk) consider(ctx context.Context, list []pushed) error {
 // look takes a push if nobody has looked at the tag since, and it begins a
 // promotion. The registry is asked what it is: the API's digest may be of one
 // platform.
-func (w *walk) look(ctx context.Context, p pushed) error {
-	r, reason := w.Routes.Decide(p.repository, p.tag)
-	if reason != "" || errors.Join(dockerhub.CheckRepository(p.repository), dockerhub.CheckTag(p.tag)) != nil {
-		return nil
-	}
-	now := w.now()
-	if p.at.After(now.Add(-grace)) || !p.at.After(w.since(r)) {
-		return nil
-	}
-	push := dockerhub.Push{Repository: p.repository, Tag: p.tag, PushedAt: p.at.UTC(), ReceivedAt: now.UTC()}
-	push.ID = dockerhub.ID(push.Repository, push.Tag, push.PushedAt.Format(time.RFC3339Nano))
-	if w.settled.Has(push.ID) || w.settled.Has(thisHour(push.ID)) {
-		return nil
-	}
+func (w *walk) look(ctx context.Context, p pushed, push dockerhub.Push, r route.Route) error {
 	if w.over() {
 		return errEnough
 	}

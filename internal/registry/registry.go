@@ -106,6 +106,13 @@ func parseBase(text string) (*url.URL, error) {
 	return base, nil
 }
 
+// OfDockerHub tells whether the registry is Docker Hub's, of whose pushes its API
+// tells.
+func (c *Client) OfDockerHub() bool {
+	host, _, _ := strings.Cut(c.registry.RegistryStr(), ":")
+	return strings.EqualFold(host, dockerHubRegistry)
+}
+
 // Digest returns the digest, sha256:…, of the manifest or index that the tag
 // points to now. It asks with HEAD, which Docker Hub does not count as a pull,
 // and with GET where that says nothing.

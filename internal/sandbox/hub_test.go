@@ -52,19 +52,7 @@ func TestPushesToAHubElsewhereArrive(t *testing.T) {
 	t.Cleanup(api.Close)
 	push := func(image string) {
 		t.Helper()
-		ref, err := name.ParseReference(strings.TrimPrefix(images.URL, "http://")+"/"+image, name.Insecure)
-		if err != nil {
-			t.Fatal(err)
-		}
-		img, err := random.Image(64, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := remote.Write(ref, img); err != nil {
-			t.Fatal(err)
-		}
-		repository, tag, _ := strings.Cut(image, ":")
-		hub.Push(hubtest.Push{Repository: repository, Tag: tag, Digest: "sha256:" + strings.Repeat("0", 64)})
+		pushTo(t, images.URL, hub, image, time.Time{})
 	}
 	push("acme/api:1.0.0") // before
 	hub.AddRepository("acme/web", true)
@@ -90,5 +78,49 @@ func TestPushesToAHubElsewhereArrive(t *testing.T) {
 	}
 	if n := b.count("docker hub", "acme/web", "cannot be asked", "hub_not_found"); n != 1 {
 		t.Errorf("a mistake is told %d times", n)
+	}
+}
+
+// pushTo pushes an image to a registry, and has Docker Hub's API tell of it.
+func pushTo(t *testing.T, images string, hub *hubtest.Server, image string, at time.Time) {
+	t.Helper()
+	ref, err := name.ParseReference(strings.TrimPrefix(images, "http://")+"/"+image, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := random.Image(64, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, img); err != nil {
+		t.Fatal(err)
+	}
+	repository, tag, _ := strings.Cut(image, ":")
+	hub.Push(hubtest.Push{Repository: repository, Tag: tag, Digest: "sha256:" + strings.Repeat("0", 64), At: at})
+}
+
+// On the real Docker Hub there are images of others, and those of before.
+func TestOfAHubElsewhereOnlyWhatIsWatchedCounts(t *testing.T) {
+	t.Parallel()
+	images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(images.Close)
+	hub := hubtest.New()
+	api := httptest.NewServer(hub)
+	t.Cleanup(api.Close)
+	for _, image := range []string{"team/app:1.0.0", "acme/api:1.0.0", "acme/web:1.0.0"} {
+		pushTo(t, images.URL, hub, image, time.Now().Add(-2*time.Hour))
+	}
+	b := start(t, sandbox.Config{Registry: images.URL, Hub: []string{"team/app"}, HubURL: api.URL})
+	b.wait(1, "docker hub", "team/app", "is watched from now on", "")
+	pushTo(t, images.URL, hub, "team/app:2.0.0", time.Time{})
+	b.wait(1, "notify", "team/app:2.0.0", "report recorded", "success")
+	time.Sleep(2500 * time.Millisecond) // in which reconcile is called twice
+	if pipelines := b.GitLab.Pipelines(); len(pipelines) != 1 {
+		t.Errorf("there are %+v", pipelines)
+	}
+	for _, call := range hub.Calls() {
+		if strings.Contains(call.Path, "/acme") {
+			t.Fatalf("Docker Hub was asked %s", call.Path)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,17 @@ const Routes = `{
   "acme/api": {"gitlab": {"project": "acme/images/api"}, "slack": {"channel": "C0IMAGES"}},
   "*": {"gitlab": {"project": "{namespace}/images/{name}"}, "slack": {"channel": "C0IMAGES"}}
 }`
+
+// routesOf is the table for repositories of the real Docker Hub, on which all
+// others are somebody else's.
+func routesOf(repositories []string) string {
+	var routes []string
+	for _, name := range repositories {
+		routes = append(routes, fmt.Sprintf(`%q: {"gitlab": {"project": "{namespace}/images/{name}"}, "slack": {"channel": %q}}`, name, Channel))
+	}
+	slices.Sort(routes)
+	return "{" + strings.Join(slices.Compact(routes), ",\n ") + "}" // a name may be there twice
+}
 
 // Channel is where Slack shows what the table of a sandbox, or its lack of a
 // route, leaves to the default.
@@ -65,7 +77,7 @@ const (
 // for use.
 type Config struct {
 	Addr     string // to listen on; a free port of the loopback where it is ""
-	Routes   string // the table, as JSON
+	Routes   string // the table, as JSON; where it is "", Routes, or those of Hub
 	Language string // of the Slack messages
 	// Backoff is between two deliveries of a message; as deployed where it is
 	// zero. With another the clocks are as fast as they are of use, too: they tick
@@ -141,7 +153,11 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	if c.Addr == "" {
 		c.Addr = "127.0.0.1:0"
 	}
-	if c.Routes == "" {
+	switch {
+	case c.Routes != "":
+	case len(c.Hub) > 0:
+		c.Routes = routesOf(c.Hub)
+	default:
 		c.Routes = Routes
 	}
 	listener, err := net.Listen("tcp", c.Addr)
@@ -200,7 +216,7 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	s.registry = newRegistry(listener.Addr().String(), s.hub.pushed)
 	store := &record{Store: ledger.NewMemory(), clock: s.clock, faults: s.faults, stages: s.stages, index: s.index}
 	ledger.Share(settings["LEDGER"], store)
-	if fast {
+	if fast && c.Registry == "" { // on the real Docker Hub there are images of before
 		if err := store.known(ctx, c.Routes); err != nil {
 			return nil, err
 		}

@@ -404,6 +404,16 @@ func (a hubAPI) Tags(ctx context.Context, repository string, since time.Time, cu
 	return page(rows, cursor), nil
 }
 
+func (a hubAPI) Tag(ctx context.Context, repository, tag string) (hub.Tag, error) {
+	if err := a.ask(ctx, "asks for the tag %s:%s", repository, tag); err != nil {
+		return hub.Tag{}, err
+	}
+	if a.w.now(repository+":"+tag) == "" {
+		return hub.Tag{}, &hub.Error{Status: 404, Reason: hub.NotFound}
+	}
+	return hub.Tag{Name: tag, Digest: "sha256:of-one-platform"}, nil
+}
+
 func (a hubAPI) Repositories(ctx context.Context, namespace, cursor string) (hub.Page[hub.Repository], error) {
 	if err := a.ask(ctx, "asks for the repositories of %s %s", namespace, cursor); err != nil {
 		return hub.Page[hub.Repository]{}, err

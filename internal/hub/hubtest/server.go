@@ -144,6 +144,7 @@ func New() *Server {
 	s.mux.HandleFunc("GET /v2/auditlogs/{namespace}", s.signedIn(s.listPushes))
 	s.mux.HandleFunc("GET /v2/namespaces/{namespace}/repositories", s.signedIn(s.listRepositories))
 	s.mux.HandleFunc("GET /v2/namespaces/{namespace}/repositories/{repository}/tags", s.signedIn(s.listTags))
+	s.mux.HandleFunc("GET /v2/namespaces/{namespace}/repositories/{repository}/tags/{tag}", s.signedIn(s.showTag))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusNotFound, "page not found") })
 	return s
 }
@@ -484,15 +485,38 @@ func (s *Server) listRepositories(w http.ResponseWriter, r *http.Request, as Acc
 	list(w, r, rows, as, nobodysRepos)
 }
 
-func (s *Server) listTags(w http.ResponseWriter, r *http.Request, as Account) {
+// tags returns the tags of the repository in the path, or answers that as sees
+// none.
+func (s *Server) tags(w http.ResponseWriter, r *http.Request, as Account) (tags map[string]Push, ok bool) {
 	namespace := r.PathValue("namespace")
 	found, ok := s.repositories[namespace+"/"+r.PathValue("repository")]
 	if !ok || found.private && !as.sees(namespace) {
 		refuse(w, http.StatusNotFound, "object not found")
+		return nil, false
+	}
+	return found.tags, true
+}
+
+func (s *Server) showTag(w http.ResponseWriter, r *http.Request, as Account) {
+	tags, ok := s.tags(w, r, as)
+	if !ok {
+		return
+	}
+	p, ok := tags[r.PathValue("tag")]
+	if !ok {
+		refuse(w, http.StatusNotFound, "object not found")
+		return
+	}
+	reply(w, http.StatusOK, p.row())
+}
+
+func (s *Server) listTags(w http.ResponseWriter, r *http.Request, as Account) {
+	tags, ok := s.tags(w, r, as)
+	if !ok {
 		return
 	}
 	rows := []map[string]any{}
-	for _, p := range slices.SortedFunc(maps.Values(found.tags), s.order.compare) {
+	for _, p := range slices.SortedFunc(maps.Values(tags), s.order.compare) {
 		rows = append(rows, p.row())
 	}
 	list(w, r, rows, as, nobodysTags)

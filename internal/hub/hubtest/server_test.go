@@ -83,6 +83,7 @@ func TestWhoSeesWhat(t *testing.T) {
 		"a bad bearer": "bad", "a personal access token": "pat",
 	}
 	secret := strings.Replace(tags, "api", "secret", 1)
+	s.Push(hubtest.Push{Repository: "acme/secret", Tag: "v1"})
 	for who, want := range map[string][4]int{ // public tags, private tags, the audit log, repositories
 		"nobody":                  {200, 404, 401, 1},
 		"acme":                    {200, 200, 200, 2},
@@ -94,6 +95,11 @@ func TestWhoSeesWhat(t *testing.T) {
 		got := [4]int{get(t, s, tags, tokens[who]).status, get(t, s, secret, tokens[who]).status, get(t, s, audit, tokens[who]).status, len(get(t, s, repos, tokens[who]).Results)}
 		if got != want {
 			t.Errorf("%s: got %v, want %v", who, got, want)
+		}
+	}
+	for who, want := range map[string]int{"nobody": 404, "alice": 200, "bob": 404, "a bad bearer": 401} {
+		if got := get(t, s, secret+"/v1", tokens[who]).status; got != want {
+			t.Errorf("%s: got %d for a private tag, want %d", who, got, want)
 		}
 	}
 	for _, wrong := range []string{`{"identifier":"alice","secret":"bad"}`, `{"identifier":"nobody","secret":"pat"}`} {

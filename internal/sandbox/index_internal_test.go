@@ -262,7 +262,7 @@ func TestLettersAreTakenByWhatTheyAre(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		"", "image=acme/api:1&kind=single", `{"image":"acme/api:1","times":3,"probability":0.5,"x":true,"y":null}`,
-		`{"image":["a"]}`, `{"image":"a"}{"image":"b"}`, "image=1&image=2", "%zz", "[1]", "{", `{"image":1e999}`,
+		`{"image":["a"]}`, `{"image":"a"}{"image":"b"}`, "image=1&image=2", "%zz", "[1]", "{", `{"image":1e999}`, `{"image":"a","image":"b"}`,
 	} {
 		f.Add("application/json", []byte(body))
 		f.Add("application/x-www-form-urlencoded", []byte(body))

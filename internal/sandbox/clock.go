@@ -138,9 +138,7 @@ func (s *Sandbox) Forward(ctx context.Context, d time.Duration) error {
 	s.events.add(Event{Stage: Reconcile, Who: "clock", What: "goes forward by " + d.String()})
 	s.settle()
 	for _, path := range []string{reconcilePath, tickPath} {
-		if _, err := s.ring(ctx, path); err != nil {
-			return err
-		}
+		_, _ = s.ring(ctx, path) // the functions say what is wrong, and the time has passed
 	}
 	return ctx.Err()
 }

@@ -399,6 +399,20 @@ func TestTheClockGoesForward(t *testing.T) {
 		b.good("POST", "/api/replay")
 		b.comes("acme/api:2.0.0", ledger.Promoted)
 	})
+	t.Run("whatever is broken", func(t *testing.T) {
+		t.Parallel()
+		b := startAs(t, sandbox.Config{})
+		b.goWrong(sandbox.Trigger, "killed_before", 0)
+		if _, err := b.SetFault(sandbox.Fault{Stage: sandbox.Notify, Answer: "slow", Times: 1, Latency: time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.good("POST", "/api/clock", "forward", "10s"); got["ahead"] != "10s" {
+			t.Errorf("it is %v", got)
+		}
+		if left := b.Faults(); len(left) != 1 {
+			t.Errorf("Notify was not called: there are %+v", left)
+		}
+	})
 	t.Run("it goes forward by a time", func(t *testing.T) {
 		t.Parallel()
 		b := start(t, sandbox.Config{})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,12 @@ func TestPipelinesGoWrong(t *testing.T) {
 			b.good("POST", "/api/push", "image", "acme/api:2.0.0", "kind", "single")
 			if c.forward > 0 {
 				b.wait(1, "pipeline 1", "acme/api:2.0.0", "", "")
+				if c.answer == "slow" {
+					story, _, _ := b.Story(b.comes("acme/api:2.0.0", ledger.Triggered).ID)
+					if !slices.ContainsFunc(story.Bars, func(bar sandbox.Bar) bool { return bar.Stage == sandbox.Pipeline && bar.End.IsZero() }) {
+						t.Errorf("a pipeline that runs is no bar that goes on: %+v", story.Bars)
+					}
+				}
 				b.good("POST", "/api/clock", "forward", c.forward.String())
 			}
 			row := b.waits("acme/api:2.0.0", c.state, c.reason)

@@ -205,6 +205,16 @@ func TestAStory(t *testing.T) {
 	if logs == 0 || faults != 1 {
 		t.Errorf("%d log lines, %d faults", logs, faults)
 	}
+	for stage, words := range map[sandbox.Stage]string{
+		sandbox.Webhook: "queued as ", sandbox.Trigger: "retry, gitlab_unavailable", sandbox.Registry: fmt.Sprintf("%.19s", digest),
+		sandbox.GitLab: "500 Internal Server Error", sandbox.Notify: "promoted", sandbox.Slack: "posted",
+	} {
+		if !slices.ContainsFunc(story.Events, func(ev sandbox.Event) bool {
+			return ev.Stage == stage && ev.Call != nil && strings.HasPrefix(ev.Detail, words)
+		}) {
+			t.Errorf("nothing says that of %s came %q", stage, words)
+		}
+	}
 	bars := map[sandbox.Stage][]sandbox.Bar{}
 	for i, bar := range story.Bars {
 		bars[bar.Stage] = append(bars[bar.Stage], bar)

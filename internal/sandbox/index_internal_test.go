@@ -195,6 +195,52 @@ func TestAMessageIsReadable(t *testing.T) {
 	}
 }
 
+// A status alone says little: what came of it is in the answer, in other words
+// for each stage.
+func TestAnAnswerSaysWhatCameOfIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		stage              Stage
+		path, answer, want string
+		status             int
+	}{
+		{Webhook, "/", `{"id":"a","message_id":"m1"}`, "queued as m1", 202},
+		{Webhook, "/", `{"ignored":"no_tag"}`, "ignored, no_tag", 202},
+		{Webhook, "/", `{"error":"no token"}`, "no token", 401},
+		{Registry, "/v2/", ``, "sha256:0123456789ab", 200},
+		{GitLab, "/", `{"id":7,"status":"created"}`, "pipeline 7, created", 201},
+		{GitLab, "/", `[{"id":7}]`, "", 200},
+		{GitLab, "/", `{"message":{"base":["Reference not found"]}}`, "Reference not found", 400},
+		{GitLab, "/", `{"message":"401 Unauthorized"}`, "401 Unauthorized", 401},
+		{GitLab, "/", `{"error":"no"}`, "no", 400},
+		{GitLab, "/", `Retry later`, "Too Many Requests", 429},
+		{Notify, "/", `{"channel":"C1","ts":"1.2"}`, "promoted; Slack shows it", 200},
+		{Notify, "/", `{}`, "promoted", 200},
+		{Notify, "/", `{"channel":"C1","ts":"1.2","slack":"is_archived","warning":"the digest is another"}`, "promoted; Slack shows it later: is_archived; the digest is another", 202},
+		{Slack, "/slack/api/chat.postMessage", `{"ok":true,"ts":"1.2"}`, "posted", 200},
+		{Slack, "/slack/api/chat.update", `{"ok":true,"ts":"1.2"}`, "changed", 200},
+		{Slack, "/slack/api/chat.postMessage", `{"ok":false,"error":"not_in_channel"}`, "not_in_channel", 200},
+		{Hub, "/", `<h1>Bad Gateway</h1>`, "Bad Gateway", 502},
+		{Slack, "/", `{"ok":7,"error":["x"]}`, "", 200},
+		{Notify, "/", `"text"`, "promoted", 200},
+		{Trigger, "/", ``, "", 0},
+	} {
+		w := httptest.NewRecorder()
+		if c.stage == Registry {
+			w.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0123456789abcdef", 4))
+		}
+		seen := &seenWriter{ResponseWriter: w, status: c.status}
+		seen.kept.WriteString(c.answer)
+		x := &exchange{stage: c.stage, state: "promoted"}
+		if got := x.came(httptest.NewRequest(http.MethodPost, c.path, nil), seen); got != c.want {
+			t.Errorf("%s, %d %s: %q, want %q", c.stage, c.status, c.answer, got, c.want)
+		}
+	}
+	if got := cutWords("a\n\tb" + strings.Repeat("é", maxWords)); !strings.HasPrefix(got, "a bé") || len([]rune(got)) != maxWords+1 {
+		t.Errorf("it becomes %q", got)
+	}
+}
+
 func TestSleepersWakeUpInTheirOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -32,10 +32,12 @@ type storyView struct {
 	Grid    []int    // where they stand, of 1000
 	Span    string
 	Entries []entry // oldest first
+	Late    []late  // of news: what is older than what is shown, and is known to belong here only now
 	Cut     int     // entries that are left out
 	Inputs  []pair
 	Asides  int   // bars and entries of messages that came to nothing new
 	After   int64 // the newest event that is shown
+	Known   int   // how many messages are
 	Now     time.Time
 }
 
@@ -62,6 +64,13 @@ type entry struct {
 	Aside  bool // it is about a message that came to nothing new
 }
 
+// late is an entry that belongs after another one, or at the very beginning
+// where After is 0.
+type late struct {
+	entry
+	After int64
+}
+
 func (c *console) storyOf(id string) (*storyView, bool, error) {
 	st, ok, err := c.sandbox.Story(id)
 	if err != nil || !ok {
@@ -69,6 +78,9 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	}
 	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: c.now()}
 	idle := asides(st.Hints)
+	for _, h := range st.Hints {
+		v.Known = max(v.Known, h.Nth)
+	}
 	for _, ev := range st.Events {
 		e := entryOf(ev)
 		e.Aside = idle.messages[ev.MessageID]
@@ -203,9 +215,28 @@ func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 	}
 	st.List = listOf(r.URL.Query())
 	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
-	n, _ := slices.BinarySearchFunc(st.Entries, after+1, func(e entry, id int64) int { return int(e.ID - id) })
-	st.Entries = st.Entries[n:]
+	known, _ := strconv.Atoi(r.URL.Query().Get("known"))
+	st.since(after, known)
 	c.render(w, http.StatusOK, "story-news", st)
+}
+
+// since leaves those entries that are not shown where the events up to one are,
+// and so many messages. What was said of a message before its first attempt has
+// ended belongs to the story from then on.
+func (v *storyView) since(after int64, known int) {
+	found := map[string]bool{}
+	for _, h := range v.Hints {
+		found[h.MessageID] = h.Nth > known
+	}
+	n, above := 0, int64(0)
+	for ; n < len(v.Entries) && v.Entries[n].ID <= after; n++ {
+		e := v.Entries[n]
+		if e.PromotionID == "" && found[e.MessageID] {
+			v.Late = append(v.Late, late{e, above})
+		}
+		above = e.ID
+	}
+	v.Entries = v.Entries[n:]
 }
 
 // Address is that of the story, with the table beside it as it is.

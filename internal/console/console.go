@@ -48,6 +48,7 @@ type system interface {
 	Stages() []sandbox.StageNow
 	Answers() []sandbox.Answer
 	Routes() string
+	Ahead() time.Duration
 }
 
 // hints say how the system is reached from a terminal.
@@ -233,7 +234,7 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 		c.broken(w, r, http.StatusInternalServerError, "The ledger cannot be read", err.Error())
 		return
 	}
-	v.Table, v.Stages = table, c.stages()
+	v.Table, v.Stages, v.Ahead = table, c.stages(), c.ahead()
 	if r.Header.Get("HX-Target") == "console" { // the address says what is shown, so that it can be kept
 		w.Header().Set("HX-Push-Url", v.Here())
 	}

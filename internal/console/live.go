@@ -46,6 +46,7 @@ type stream struct {
 	revision int64
 	stages   map[sandbox.Stage]string
 	faults   string
+	ahead    time.Duration
 	states   map[string]ledger.State // of rows, to tell when one ends
 }
 
@@ -85,7 +86,7 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 		send("retry: 1000\nevent: reload\ndata: reload\n\n")
 		return
 	}
-	s := &stream{c: c, list: listOf(query), after: after, prints: map[string]uint64{}, stages: map[sandbox.Stage]string{}, states: map[string]ledger.State{}}
+	s := &stream{c: c, list: listOf(query), after: after, prints: map[string]uint64{}, stages: map[sandbox.Stage]string{}, ahead: -1, states: map[string]ledger.State{}}
 	if !send("retry: 1000\n\n") {
 		return
 	}
@@ -267,6 +268,12 @@ func (s *stream) patch() ([]byte, error) {
 	if faults := printFaults(stages.Faults); s.faults != faults {
 		s.faults = faults
 		if err := render("faults-now-patch", stages); err != nil {
+			return nil, err
+		}
+	}
+	if ahead := s.c.ahead(); s.ahead != ahead {
+		s.ahead = ahead
+		if err := render("ahead-patch", ahead); err != nil {
 			return nil, err
 		}
 	}

@@ -172,6 +172,16 @@ func TestStreamPatchesWhatHasChanged(t *testing.T) {
 		count1(t, got, "All well again", 1)
 		count1(t, got, "<tr", 0)
 
+		// Nor is the clock, while it goes forward.
+		f.mu.Lock()
+		f.ahead = 10*time.Minute - 300*time.Millisecond
+		f.mu.Unlock()
+		time.Sleep(time.Second)
+		count1(t, all(l.take()), "Clock 10 min 00 s ahead", 1)
+		count1(t, get(t, h, "/").Body.String(), "Clock 10 min 00 s ahead", 1)
+		time.Sleep(time.Second)
+		count1(t, all(l.take()), "ahead", 0)
+
 		// What is recorded after its event is seen all the same.
 		f.say(sandbox.Event{Who: "trigger", What: "four"})
 		time.Sleep(300 * time.Millisecond)

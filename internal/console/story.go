@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"encoding/json"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -76,7 +75,7 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	if err != nil || !ok {
 		return nil, ok, err
 	}
-	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: c.now()}
+	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: time.Now().Add(c.sandbox.Ahead())}
 	idle := asides(st.Hints)
 	for _, h := range st.Hints {
 		v.Known = max(v.Known, h.Nth)
@@ -100,17 +99,6 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	slices.SortFunc(v.Inputs, func(a, b pair) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 	v.draw(idle)
 	return v, true, nil
-}
-
-// now is the time of the sandbox, as far as its events tell: its clock may be
-// ahead.
-func (c *console) now() time.Time {
-	now := time.Now()
-	_, _, newest := c.sandbox.Events(math.MaxInt64 - 1)
-	if last, _, _ := c.sandbox.Events(newest - 1); len(last) > 0 && last[0].At.After(now) {
-		return last[0].At
-	}
-	return now
 }
 
 // idle is what came to nothing new: a multi-arch push has six webhooks, and the

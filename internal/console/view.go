@@ -26,6 +26,7 @@ type pageView struct {
 	WebhookURL    string
 	Documented    string
 	ReplayCommand string
+	Ahead         time.Duration // of the clock
 	Stages        stagesView
 	Table         tableView
 	Feed          []sandbox.Event // newest first
@@ -89,6 +90,9 @@ func printOf(r sandbox.Row) uint64 {
 	fmt.Fprintf(hash, "%q", []any{r.Image, r.Digest, r.Route, r.State, r.Reason, r.Hint, r.PipelineURL, r.UpdatedAt.UnixNano(), r.Deliveries, r.Shown, r.Silent})
 	return hash.Sum64()
 }
+
+// ahead is how far the clock is ahead, in whole seconds.
+func (c *console) ahead() time.Duration { return c.sandbox.Ahead().Round(time.Second) }
 
 // stagesView is the drawing of the system.
 type stagesView struct {

@@ -503,7 +503,7 @@ func (s *Sandbox) apiRing(path, who string) func(*http.Request) (done, error) {
 
 func (s *Sandbox) apiNow(*http.Request) (done, error) {
 	now := s.clock.now()
-	ahead := time.Until(now).Round(time.Second)
+	ahead := s.Ahead().Round(time.Second)
 	return done{value: map[string]any{"now": now, "ahead": ahead.String()}, sentence: fmt.Sprintf("It is %s.", now.Format(time.DateTime))}, nil
 }
 

@@ -143,6 +143,13 @@ func (s *Sandbox) Forward(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
+// Ahead is how far the time of the sandbox is ahead of this machine's.
+func (s *Sandbox) Ahead() time.Duration {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	return s.clock.ahead
+}
+
 // pass lets time pass in which nothing happens.
 func (s *Sandbox) pass(d time.Duration) {
 	d = max(0, d)

@@ -212,6 +212,30 @@ func TestStreamOfAFilterShowsWhatMatches(t *testing.T) {
 	})
 }
 
+// Whoever looks at a later page of what passes is not left with an empty one.
+func TestStreamOfAPageThatIsNoMoreShowsTheLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		for n := range perPage + 1 {
+			f.put(rowOf(n, ledger.Waiting))
+		}
+		h := serve(f, hints{})
+		l := listen(t, h, open(t, h, "/?state=waiting&page=2"), "")
+		defer l.close()
+		time.Sleep(time.Second)
+		count1(t, all(l.take()), "<tr", 0)
+		for n := range 99 {
+			f.put(rowOf(n, ledger.Promoted))
+		}
+		f.say(sandbox.Event{What: "changed"})
+		time.Sleep(2 * time.Second)
+		got := all(l.take())
+		count1(t, got, `class="is-new"`, 2)
+		count1(t, got, "1–2 of 2", 1)
+	})
+}
+
 func TestStreamComesBack(t *testing.T) {
 	t.Parallel()
 	at := func(stream, name, value string) string {

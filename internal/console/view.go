@@ -65,12 +65,19 @@ type rowView struct {
 	New     bool // it was not in the table before
 }
 
+// table reads a page of the list: the last one where there are fewer, as once
+// what was filtered for has passed.
 func (c *console) table(l list) (tableView, error) {
 	rows, total, err := c.sandbox.Rows(sandbox.Query{Text: l.Text, States: l.States, Offset: (l.Page - 1) * perPage, Limit: perPage})
 	if err != nil {
 		return tableView{}, err
 	}
-	t := tableView{List: l, Total: total, Pages: max(1, (total+perPage-1)/perPage)}
+	pages := max(1, (total+perPage-1)/perPage)
+	if l.Page > pages {
+		l.Page = pages
+		return c.table(l)
+	}
+	t := tableView{List: l, Total: total, Pages: pages}
 	if len(rows) > 0 {
 		t.First, t.Last = (l.Page-1)*perPage+1, (l.Page-1)*perPage+len(rows)
 	}

@@ -53,7 +53,7 @@ func TestPages(t *testing.T) {
 		{name: "a filter that nothing passes", path: "/?q=nothing", status: 200, rows: 0, want: []string{"Nothing matches"}},
 		{name: "a state that is none", path: "/?state=x&page=-1", status: 200, rows: 100},
 		{name: "a story's address, opened", path: one, status: 200, rows: 100, want: []string{"<!doctype html>", `id="story"`, "<title>acme/api:1.7.0 · hubrelay console</title>"}},
-		{name: "a story, opened in the page", path: one, headers: []string{"HX-Request", "true", "HX-Target", "side"}, status: 200, want: []string{`<div id="side"><article`}, not: []string{"<!doctype"}},
+		{name: "a story, opened in the page", path: one, headers: []string{"HX-Request", "true", "HX-Target", "side"}, status: 200, want: []string{`<div id="side"><article`, `next at <time class="time" datetime="2026-03-01T13:00:00Z">`}, not: []string{"<!doctype"}},
 		{name: "its news", path: one + "/news?after=1", status: 200, want: []string{`id="event-2"`, `id="story-head" hx-swap-oob="true"`, `hx-swap-oob="beforeend:#story-log"`}, not: []string{`id="event-1"`}},
 		{name: "no news", path: one + "/news?after=2", status: 200, not: []string{"story-log"}},
 		{name: "a story that is not known", path: "/promotions/none", status: 404, want: []string{"not known", "<!doctype"}},

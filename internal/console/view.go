@@ -224,12 +224,6 @@ var functions = template.FuncMap{
 	"web":       webAddress,
 	"path":      url.PathEscape,
 	"per":       func(p float64) string { return strconv.FormatFloat(math.Round(p*100), 'f', -1, 64) + " %" },
-	"until": func(t, now time.Time) string {
-		if !t.After(now) {
-			return "now"
-		}
-		return "in " + took(t.Sub(now))
-	},
 	"emoji": emojis,
 	"icon":  icon,
 	"title": titleOf,

@@ -47,6 +47,11 @@ await walk(async (page) => {
 	const copied = await page.evaluate(() => navigator.clipboard.readText());
 	assert.match(copied, /^curl .*acme\/api:1\.5\.0/);
 
+	await page.evaluate(() => { navigator.clipboard.writeText = () => Promise.reject(new DOMException("no", "NotAllowedError")); });
+	await story.getByRole("button", {name: "Copy as curl"}).nth(1).click();
+	await page.locator("#news[data-bad=true]", {hasText: "copy it by hand"}).waitFor();
+	assert.equal(await page.evaluate(() => String(getSelection())), copied);
+
 	// Closed, the focus is back where it was.
 	await page.keyboard.press("Escape");
 	await story.waitFor({state: "detached"});

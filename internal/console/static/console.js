@@ -117,9 +117,16 @@
   document.addEventListener("click", async (e) => {
     const button = e.target.closest("[data-copy]");
     if (!button) return;
-    await navigator.clipboard.writeText($(button.dataset.copy).textContent);
-    rise(false);
-    news.textContent = "Copied.";
+    const what = $(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(what.textContent);
+      rise(false);
+      news.textContent = "Copied.";
+    } catch { // another address than the loopback has no clipboard, and a browser may refuse it
+      getSelection().selectAllChildren(what);
+      rise(true);
+      news.textContent = "The browser does not let this page copy. It is selected: copy it by hand.";
+    }
   });
 
   // Keys. Those of buttons and fields stand on them, as data-key.

@@ -212,6 +212,28 @@ func TestStreamOfAFilterShowsWhatMatches(t *testing.T) {
 	})
 }
 
+// The one story that is open may be any of those of a burst.
+func TestStreamOfABurstLeavesNoStoryOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		h := serve(f, hints{})
+		l := listen(t, h, open(t, h, "/"), "")
+		defer l.close()
+		time.Sleep(time.Second)
+		l.take()
+		for _, c := range []struct{ pushed, named, all int }{{maxPatched, maxPatched, 0}, {maxPatched + 1, 0, 1}} {
+			for n := range c.pushed {
+				f.say(sandbox.Event{What: "promoted", PromotionID: rowOf(n, "").ID})
+			}
+			time.Sleep(time.Second)
+			got := all(l.take())
+			count1(t, got, "promotion-0", c.named)
+			count1(t, got, "promotions news", c.all)
+		}
+	})
+}
+
 // Whoever looks at a later page of what passes is not left with an empty one.
 func TestStreamOfAPageThatIsNoMoreShowsTheLast(t *testing.T) {
 	t.Parallel()

@@ -224,12 +224,12 @@ var functions = template.FuncMap{
 	"web":       webAddress,
 	"path":      url.PathEscape,
 	"per":       func(p float64) string { return strconv.FormatFloat(math.Round(p*100), 'f', -1, 64) + " %" },
-	"emoji": emojis,
-	"icon":  icon,
-	"title": titleOf,
-	"json":  func(v any) (string, error) { out, err := json.Marshal(v); return string(out), err },
-	"inc":   func(n int) int { return n + 1 },
-	"dec":   func(n int) int { return n - 1 },
+	"emoji":     emojis,
+	"icon":      icon,
+	"title":     titleOf,
+	"json":      func(v any) (string, error) { out, err := json.Marshal(v); return string(out), err },
+	"inc":       func(n int) int { return n + 1 },
+	"dec":       func(n int) int { return n - 1 },
 	"dict": func(pairs ...any) (map[string]any, error) {
 		m := map[string]any{}
 		for i := 0; i+1 < len(pairs); i += 2 {

@@ -243,10 +243,12 @@ func (x *exchange) came(r *http.Request, seen *seenWriter) string {
 		x.mu.Lock()
 		add("%s", x.state)
 		x.mu.Unlock()
-		if text("ts") != "" && text("slack") == "" {
+		switch {
+		case text("slack") != "": // why stands in the log line
+			add("%s", "Slack shows it later")
+		case text("ts") != "":
 			add("%s", "Slack shows it")
 		}
-		add("Slack shows it later: %s", text("slack"))
 		add("%s", text("warning"))
 	case Slack:
 		if answer["ok"] == true {

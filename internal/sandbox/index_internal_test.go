@@ -216,7 +216,7 @@ func TestAnAnswerSaysWhatCameOfIt(t *testing.T) {
 		{GitLab, "/", `Retry later`, "Too Many Requests", 429},
 		{Notify, "/", `{"channel":"C1","ts":"1.2"}`, "promoted; Slack shows it", 200},
 		{Notify, "/", `{}`, "promoted", 200},
-		{Notify, "/", `{"channel":"C1","ts":"1.2","slack":"is_archived","warning":"the digest is another"}`, "promoted; Slack shows it later: is_archived; the digest is another", 202},
+		{Notify, "/", `{"channel":"C1","ts":"1.2","slack":"is_archived","warning":"the digest is another"}`, "promoted; Slack shows it later; the digest is another", 202},
 		{Slack, "/slack/api/chat.postMessage", `{"ok":true,"ts":"1.2"}`, "posted", 200},
 		{Slack, "/slack/api/chat.update", `{"ok":true,"ts":"1.2"}`, "changed", 200},
 		{Slack, "/slack/api/chat.postMessage", `{"ok":false,"error":"not_in_channel"}`, "not_in_channel", 200},

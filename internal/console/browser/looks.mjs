@@ -46,6 +46,9 @@ const holds = async (page, what) => assert.deepEqual(await page.evaluate(() => {
 		const cell = badge.closest("td");
 		if (cell.scrollWidth > cell.clientWidth) wrong.push(`${state} is ${badge.offsetWidth} pixels wide, and does not fit`);
 	}
+	document.getElementById("ahead").textContent = "Clock 2160 h 00 min ahead";
+	document.getElementById("link").textContent = "resting, click to follow";
+	if (document.documentElement.scrollWidth > innerWidth) wrong.push(`the header is ${document.documentElement.scrollWidth} pixels wide`);
 	const top = () => document.getElementById("promotions").getBoundingClientRect().top + scrollY;
 	const fill = (stage, word, ...counts) => {
 		stage.querySelector(".counts").replaceChildren(...counts.flatMap((text) => [Object.assign(document.createElement("span"), {textContent: text}), " "]));

@@ -367,6 +367,14 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 	}
 	b.bad(400, "after is", "GET", "/api/events", "after", "-1")
 	b.bad(400, "no field", "GET", "/api/events", "before", "1")
+	res, err := http.Get(b.URL + "/api/events?limit=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusBadRequest {
+		t.Errorf("a stream takes a limit: %s", res.Status)
+	}
 }
 
 func TestFaultsAreSetAndTakenBack(t *testing.T) {

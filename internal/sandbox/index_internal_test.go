@@ -63,6 +63,42 @@ func TestTheHistoryIsBounded(t *testing.T) {
 	<-waits
 }
 
+// pieces remembers the sizes of what is written to it, and calls full once all
+// that is wanted was.
+type pieces struct {
+	*httptest.ResponseRecorder
+	most, want int
+	full       func()
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.most = max(p.most, len(b))
+	n, err := p.ResponseRecorder.Write(b)
+	if strings.Count(p.Body.String(), "\ndata: ") == p.want {
+		p.full()
+	}
+	return n, err
+}
+
+func TestAStreamIsSentInPieces(t *testing.T) {
+	t.Parallel()
+	const sent, body = 40, maxSent / 4
+	s := &Sandbox{ctx: t.Context(), life: "l", events: &events{now: time.Now, hide: newSecrets(), said: func(Event) {}, wake: make(chan struct{})}}
+	for range sent {
+		s.events.add(Event{What: "call", Call: &Call{Answer: strings.Repeat("b", body)}})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := &pieces{ResponseRecorder: httptest.NewRecorder(), want: sent, full: cancel}
+	s.stream(w, httptest.NewRequest(http.MethodGet, "/api/events", nil).WithContext(ctx), 0, true)
+	if w.most > 2*maxSent {
+		t.Errorf("%d bytes are written at once", w.most)
+	}
+	if text := w.Body.String(); strings.Count(text, "\ndata: ") != sent || !strings.Contains(text, "id: 40-l\n") {
+		t.Error("not all events came")
+	}
+}
+
 func promotion(n int) ledger.Promotion {
 	id := fmt.Sprintf("%08x%024d", n, n)
 	return ledger.Promotion{ID: id, Key: ledger.Key{Repository: fmt.Sprintf("acme/r%d", n), Tag: "1"}, State: ledger.Waiting, CreatedAt: time.Unix(int64(n), 0)}

@@ -48,6 +48,7 @@ type system interface {
 	Stages() []sandbox.StageNow
 	Answers() []sandbox.Answer
 	Routes() string
+	Ahead() time.Duration
 }
 
 // hints say how the system is reached from a terminal.
@@ -214,6 +215,14 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 		Run: c.run, List: listOf(r.URL.Query()), Filters: stateFilters,
 		WebhookURL: c.hints.webhookURL, Documented: documented, ReplayCommand: c.hints.replayCommand,
 	}
+	// The events are read first: what happens meanwhile comes by the stream.
+	v.Feed, v.After = c.feed(math.MaxInt64 - 1)
+	table, err := c.table(v.List)
+	if err != nil {
+		c.broken(w, r, http.StatusInternalServerError, "The ledger cannot be read", err.Error())
+		return
+	}
+	v.List = table.List
 	if storyID != "" {
 		st, ok, err := c.storyOf(storyID)
 		switch {
@@ -226,14 +235,7 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 		}
 		v.Story, st.List = st, v.List
 	}
-	// The events are read first: what happens meanwhile comes by the stream.
-	v.Feed, v.After = c.feed(math.MaxInt64 - 1)
-	table, err := c.table(v.List)
-	if err != nil {
-		c.broken(w, r, http.StatusInternalServerError, "The ledger cannot be read", err.Error())
-		return
-	}
-	v.Table, v.Stages = table, c.stages()
+	v.Table, v.Stages, v.Ahead = table, c.stages(), c.ahead()
 	if r.Header.Get("HX-Target") == "console" { // the address says what is shown, so that it can be kept
 		w.Header().Set("HX-Push-Url", v.Here())
 	}

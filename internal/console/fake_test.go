@@ -23,6 +23,7 @@ type fake struct {
 	wake    chan struct{}
 	story   map[string]sandbox.Story
 	stages  []sandbox.StageNow
+	ahead   time.Duration
 }
 
 func newFake() *fake {
@@ -92,6 +93,12 @@ func (f *fake) Answers() []sandbox.Answer {
 }
 
 func (f *fake) Routes() string { return `{"acme/*": {}}` }
+
+func (f *fake) Ahead() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ahead
+}
 
 // say adds an event.
 func (f *fake) say(ev sandbox.Event) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/getto-systems/hubrelay/internal/ledger"
@@ -29,7 +30,7 @@ const (
 // maxStreams bounds the streams at a time. Each keeps what its browser shows.
 const maxStreams = 100
 
-// maxPatched bounds the stories and the news of one patch.
+// maxPatched bounds the stories of one patch that are named.
 const maxPatched = 50
 
 // stream is what one browser shows, as far as the server knows.
@@ -46,6 +47,7 @@ type stream struct {
 	revision int64
 	stages   map[sandbox.Stage]string
 	faults   string
+	ahead    time.Duration
 	states   map[string]ledger.State // of rows, to tell when one ends
 }
 
@@ -85,7 +87,7 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 		send("retry: 1000\nevent: reload\ndata: reload\n\n")
 		return
 	}
-	s := &stream{c: c, list: listOf(query), after: after, prints: map[string]uint64{}, stages: map[sandbox.Stage]string{}, states: map[string]ledger.State{}}
+	s := &stream{c: c, list: listOf(query), after: after, prints: map[string]uint64{}, stages: map[sandbox.Stage]string{}, ahead: -1, states: map[string]ledger.State{}}
 	if !send("retry: 1000\n\n") {
 		return
 	}
@@ -228,24 +230,24 @@ func (s *stream) patchFeed(news []sandbox.Event, out *bytes.Buffer) error {
 }
 
 // stories tells which stories have news: those of the events, and of the rows
-// that have changed.
+// that have changed. Where those are very many, each that is open asks.
 func (s *stream) stories(events []sandbox.Event, before map[string]uint64) string {
-	var ids []string
-	add := func(id string) {
-		if id != "" && len(ids) < maxPatched && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+	ids := map[string]bool{}
+	for _, ev := range events {
+		if ev.PromotionID != "" {
+			ids[ev.PromotionID] = true
 		}
-	}
-	for _, ev := range slices.Backward(events) {
-		add(ev.PromotionID)
 	}
 	for id, print := range s.prints {
 		if was, ok := before[id]; ok && was != print {
-			add(id)
+			ids[id] = true
 		}
 	}
-	var out bytes.Buffer
-	for _, id := range ids {
+	if len(ids) > maxPatched {
+		return event(0, "promotions", []byte("news"))
+	}
+	var out strings.Builder
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		out.WriteString(event(0, "promotion-"+id, []byte("news")))
 	}
 	return out.String()
@@ -267,6 +269,12 @@ func (s *stream) patch() ([]byte, error) {
 	if faults := printFaults(stages.Faults); s.faults != faults {
 		s.faults = faults
 		if err := render("faults-now-patch", stages); err != nil {
+			return nil, err
+		}
+	}
+	if ahead := s.c.ahead(); s.ahead != ahead {
+		s.ahead = ahead
+		if err := render("ahead-patch", ahead); err != nil {
 			return nil, err
 		}
 	}

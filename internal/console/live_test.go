@@ -172,6 +172,16 @@ func TestStreamPatchesWhatHasChanged(t *testing.T) {
 		count1(t, got, "All well again", 1)
 		count1(t, got, "<tr", 0)
 
+		// Nor is the clock, while it goes forward.
+		f.mu.Lock()
+		f.ahead = 10*time.Minute - 300*time.Millisecond
+		f.mu.Unlock()
+		time.Sleep(time.Second)
+		count1(t, all(l.take()), "Clock 10 min 00 s ahead", 1)
+		count1(t, get(t, h, "/").Body.String(), "Clock 10 min 00 s ahead", 1)
+		time.Sleep(time.Second)
+		count1(t, all(l.take()), "ahead", 0)
+
 		// What is recorded after its event is seen all the same.
 		f.say(sandbox.Event{Who: "trigger", What: "four"})
 		time.Sleep(300 * time.Millisecond)
@@ -199,6 +209,52 @@ func TestStreamOfAFilterShowsWhatMatches(t *testing.T) {
 		got := all(l.take())
 		count1(t, got, `id="row-`+rowOf(1, "").ID+`" hx-swap-oob="delete"`, 1)
 		count1(t, got, `hx-swap-oob="afterbegin:#rows"`, 1)
+	})
+}
+
+// The one story that is open may be any of those of a burst.
+func TestStreamOfABurstLeavesNoStoryOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		h := serve(f, hints{})
+		l := listen(t, h, open(t, h, "/"), "")
+		defer l.close()
+		time.Sleep(time.Second)
+		l.take()
+		for _, c := range []struct{ pushed, named, all int }{{maxPatched, maxPatched, 0}, {maxPatched + 1, 0, 1}} {
+			for n := range c.pushed {
+				f.say(sandbox.Event{What: "promoted", PromotionID: rowOf(n, "").ID})
+			}
+			time.Sleep(time.Second)
+			got := all(l.take())
+			count1(t, got, "promotion-0", c.named)
+			count1(t, got, "promotions news", c.all)
+		}
+	})
+}
+
+// Whoever looks at a later page of what passes is not left with an empty one.
+func TestStreamOfAPageThatIsNoMoreShowsTheLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		for n := range perPage + 1 {
+			f.put(rowOf(n, ledger.Waiting))
+		}
+		h := serve(f, hints{})
+		l := listen(t, h, open(t, h, "/?state=waiting&page=2"), "")
+		defer l.close()
+		time.Sleep(time.Second)
+		count1(t, all(l.take()), "<tr", 0)
+		for n := range 99 {
+			f.put(rowOf(n, ledger.Promoted))
+		}
+		f.say(sandbox.Event{What: "changed"})
+		time.Sleep(2 * time.Second)
+		got := all(l.take())
+		count1(t, got, `class="is-new"`, 2)
+		count1(t, got, "1–2 of 2", 1)
 	})
 }
 

@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"encoding/json"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,10 +31,12 @@ type storyView struct {
 	Grid    []int    // where they stand, of 1000
 	Span    string
 	Entries []entry // oldest first
+	Late    []late  // of news: what is older than what is shown, and is known to belong here only now
 	Cut     int     // entries that are left out
 	Inputs  []pair
 	Asides  int   // bars and entries of messages that came to nothing new
 	After   int64 // the newest event that is shown
+	Known   int   // how many messages are
 	Now     time.Time
 }
 
@@ -62,13 +63,23 @@ type entry struct {
 	Aside  bool // it is about a message that came to nothing new
 }
 
+// late is an entry that belongs after another one, or at the very beginning
+// where After is 0.
+type late struct {
+	entry
+	After int64
+}
+
 func (c *console) storyOf(id string) (*storyView, bool, error) {
 	st, ok, err := c.sandbox.Story(id)
 	if err != nil || !ok {
 		return nil, ok, err
 	}
-	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: c.now()}
+	v := &storyView{Story: st, Posts: postsOf(st.Messages), Now: time.Now().Add(c.sandbox.Ahead())}
 	idle := asides(st.Hints)
+	for _, h := range st.Hints {
+		v.Known = max(v.Known, h.Nth)
+	}
 	for _, ev := range st.Events {
 		e := entryOf(ev)
 		e.Aside = idle.messages[ev.MessageID]
@@ -88,17 +99,6 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	slices.SortFunc(v.Inputs, func(a, b pair) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 	v.draw(idle)
 	return v, true, nil
-}
-
-// now is the time of the sandbox, as far as its events tell: its clock may be
-// ahead.
-func (c *console) now() time.Time {
-	now := time.Now()
-	_, _, newest := c.sandbox.Events(math.MaxInt64 - 1)
-	if last, _, _ := c.sandbox.Events(newest - 1); len(last) > 0 && last[0].At.After(now) {
-		return last[0].At
-	}
-	return now
 }
 
 // idle is what came to nothing new: a multi-arch push has six webhooks, and the
@@ -203,9 +203,28 @@ func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 	}
 	st.List = listOf(r.URL.Query())
 	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
-	n, _ := slices.BinarySearchFunc(st.Entries, after+1, func(e entry, id int64) int { return int(e.ID - id) })
-	st.Entries = st.Entries[n:]
+	known, _ := strconv.Atoi(r.URL.Query().Get("known"))
+	st.since(after, known)
 	c.render(w, http.StatusOK, "story-news", st)
+}
+
+// since leaves those entries that are not shown where the events up to one are,
+// and so many messages. What was said of a message before its first attempt has
+// ended belongs to the story from then on.
+func (v *storyView) since(after int64, known int) {
+	found := map[string]bool{}
+	for _, h := range v.Hints {
+		found[h.MessageID] = h.Nth > known
+	}
+	n, above := 0, int64(0)
+	for ; n < len(v.Entries) && v.Entries[n].ID <= after; n++ {
+		e := v.Entries[n]
+		if e.PromotionID == "" && found[e.MessageID] {
+			v.Late = append(v.Late, late{e, above})
+		}
+		above = e.ID
+	}
+	v.Entries = v.Entries[n:]
 }
 
 // Address is that of the story, with the table beside it as it is.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ func TestBarsAreOnOneScale(t *testing.T) {
 			{Stage: sandbox.Topic, Label: "waits on", Start: at(5)},
 		},
 	}
-	f.say(sandbox.Event{At: time.Now().Add(24 * 365 * time.Hour)}) // the clock is ahead
+	f.ahead = 24 * 365 * time.Hour
 	c := newConsole(f, hints{})
 	v, ok, err := c.storyOf(r.ID)
 	if err != nil || !ok {
@@ -88,6 +89,47 @@ func TestStoriesAreBounded(t *testing.T) {
 	}
 	if v.After != 2000 {
 		t.Errorf("the news begin after %d", v.After)
+	}
+}
+
+// That a message is about a promotion is known once its first attempt has
+// ended: what was said of it before is older than what an open story shows.
+func TestNewsHaveWhatIsOlderAndFoundLater(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	r := rowOf(1, ledger.Waiting)
+	f.story[r.ID] = sandbox.Story{
+		Row:   r,
+		Hints: []sandbox.Hint{{MessageID: "m2", Nth: 2}, {MessageID: "m1", Nth: 1}},
+		Events: []sandbox.Event{
+			{ID: 1, MessageID: "m2", What: "queued"}, {ID: 2, MessageID: "m1", What: "queued"}, {ID: 3, MessageID: "m2", What: "looked"},
+			{ID: 4, MessageID: "m2", PromotionID: r.ID, What: "named it"}, {ID: 5, PromotionID: r.ID, What: "reported"}, {ID: 6, MessageID: "m2", PromotionID: r.ID, What: "ended"},
+		},
+	}
+	h := serve(f, hints{})
+	news := func(query string) string {
+		t.Helper()
+		return get(t, h, "/promotions/"+r.ID+"/news?"+query).Body.String()
+	}
+	for query, want := range map[string][]string{
+		"after=5&known=1": {"afterbegin:#story-log", `id="event-1"`, "afterend:#event-2", `id="event-3"`, "beforeend:#story-log", `id="event-6"`},
+		"after=5&known=2": {"beforeend:#story-log", `id="event-6"`},
+		"after=6&known=2": nil,
+	} {
+		got := news(query)
+		for _, part := range want {
+			before, after, ok := strings.Cut(got, part)
+			if !ok {
+				t.Errorf("%s: no %s in its place in\n%s", query, part, before)
+			}
+			got = after
+		}
+		if n := strings.Count(news(query), `<li id="event-`); n != len(want)/2 {
+			t.Errorf("%s: %d entries", query, n)
+		}
+	}
+	if got := news("after=6&known=2"); !strings.Contains(got, `id="story-known" value="2"`) {
+		t.Errorf("it does not say how many messages are known: %s", got)
 	}
 }
 

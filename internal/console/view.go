@@ -26,6 +26,7 @@ type pageView struct {
 	WebhookURL    string
 	Documented    string
 	ReplayCommand string
+	Ahead         time.Duration // of the clock
 	Stages        stagesView
 	Table         tableView
 	Feed          []sandbox.Event // newest first
@@ -64,12 +65,19 @@ type rowView struct {
 	New     bool // it was not in the table before
 }
 
+// table reads a page of the list: the last one where there are fewer, as once
+// what was filtered for has passed.
 func (c *console) table(l list) (tableView, error) {
 	rows, total, err := c.sandbox.Rows(sandbox.Query{Text: l.Text, States: l.States, Offset: (l.Page - 1) * perPage, Limit: perPage})
 	if err != nil {
 		return tableView{}, err
 	}
-	t := tableView{List: l, Total: total, Pages: max(1, (total+perPage-1)/perPage)}
+	pages := max(1, (total+perPage-1)/perPage)
+	if l.Page > pages {
+		l.Page = pages
+		return c.table(l)
+	}
+	t := tableView{List: l, Total: total, Pages: pages}
 	if len(rows) > 0 {
 		t.First, t.Last = (l.Page-1)*perPage+1, (l.Page-1)*perPage+len(rows)
 	}
@@ -89,6 +97,9 @@ func printOf(r sandbox.Row) uint64 {
 	fmt.Fprintf(hash, "%q", []any{r.Image, r.Digest, r.Route, r.State, r.Reason, r.Hint, r.PipelineURL, r.UpdatedAt.UnixNano(), r.Deliveries, r.Shown, r.Silent})
 	return hash.Sum64()
 }
+
+// ahead is how far the clock is ahead, in whole seconds.
+func (c *console) ahead() time.Duration { return c.sandbox.Ahead().Round(time.Second) }
 
 // stagesView is the drawing of the system.
 type stagesView struct {
@@ -213,18 +224,12 @@ var functions = template.FuncMap{
 	"web":       webAddress,
 	"path":      url.PathEscape,
 	"per":       func(p float64) string { return strconv.FormatFloat(math.Round(p*100), 'f', -1, 64) + " %" },
-	"until": func(t, now time.Time) string {
-		if !t.After(now) {
-			return "now"
-		}
-		return "in " + took(t.Sub(now))
-	},
-	"emoji": emojis,
-	"icon":  icon,
-	"title": titleOf,
-	"json":  func(v any) (string, error) { out, err := json.Marshal(v); return string(out), err },
-	"inc":   func(n int) int { return n + 1 },
-	"dec":   func(n int) int { return n - 1 },
+	"emoji":     emojis,
+	"icon":      icon,
+	"title":     titleOf,
+	"json":      func(v any) (string, error) { out, err := json.Marshal(v); return string(out), err },
+	"inc":       func(n int) int { return n + 1 },
+	"dec":       func(n int) int { return n - 1 },
 	"dict": func(pairs ...any) (map[string]any, error) {
 		m := map[string]any{}
 		for i := 0; i+1 < len(pairs); i += 2 {

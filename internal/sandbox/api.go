@@ -47,26 +47,26 @@ func wrong(status int, err error) error { return &mistake{status, err.Error()} }
 // routeAPI serves /api/, as docs/sandbox.md describes it.
 func (s *Sandbox) routeAPI() {
 	for pattern, f := range map[string]func(*http.Request) (done, error){
-		"GET /api/{$}":             s.apiList,
+		"GET /api/{$}":             plain(s.apiList),
 		"POST /api/push":           s.apiPush,
 		"POST /api/webhook":        s.apiWebhook,
 		"GET /api/promotions":      s.apiRows,
-		"GET /api/promotions/{id}": s.apiStory,
-		"GET /api/stages":          s.apiStages,
-		"GET /api/faults":          s.apiFaults,
+		"GET /api/promotions/{id}": plain(s.apiStory),
+		"GET /api/stages":          plain(s.apiStages),
+		"GET /api/faults":          plain(s.apiFaults),
 		"POST /api/faults":         s.apiSetFault,
-		"DELETE /api/faults/{id}":  s.apiRemoveFault,
+		"DELETE /api/faults/{id}":  plain(s.apiRemoveFault),
 		"POST /api/well":           s.apiWell,
 		"POST /api/replay":         s.apiReplay,
 		"POST /api/retry":          s.apiRetry,
 		"POST /api/reconcile":      s.apiRing(reconcilePath, "reconcile"),
 		"POST /api/tick":           s.apiRing(tickPath, "the clock"),
-		"GET /api/clock":           s.apiNow,
+		"GET /api/clock":           plain(s.apiNow),
 		"POST /api/clock":          s.apiForward,
-		"GET /api/routes":          s.apiRoutes,
+		"GET /api/routes":          plain(s.apiRoutes),
 		"PUT /api/routes":          s.apiSetRoutes,
 		"GET /api/explain":         s.apiExplain,
-		"GET /api/load":            s.apiLoad,
+		"GET /api/load":            plain(s.apiLoad),
 		"POST /api/load":           s.apiStartLoad,
 	} {
 		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -126,7 +126,22 @@ func fields(r *http.Request, names ...string) (map[string]string, error) {
 	return f, nil
 }
 
+// plain has a call without a field refuse any.
+func plain(f func(*http.Request) (done, error)) func(*http.Request) (done, error) {
+	return func(r *http.Request) (done, error) {
+		if _, err := queryOf(r); err != nil {
+			return done{}, err
+		}
+		return f(r)
+	}
+}
+
+// bodyOf reads the body. Whoever writes fields into the query beside it would
+// have another thing done than was asked for.
 func bodyOf(r *http.Request) ([]byte, error) {
+	if r.URL.RawQuery != "" {
+		return nil, wrong(http.StatusBadRequest, errors.New("the fields of this call stand in the body, and not in the query"))
+	}
 	body, err := io.ReadAll(r.Body)
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -149,10 +164,14 @@ func textOf(r *http.Request, field string) (string, error) {
 	if media != "application/x-www-form-urlencoded" || strings.HasPrefix(strings.TrimSpace(string(body)), "{") || json.Valid(body) {
 		return string(body), nil
 	}
-	if form, err := url.ParseQuery(string(body)); err == nil && form.Has(field) {
-		return form.Get(field), nil
+	form, err := url.ParseQuery(string(body))
+	switch {
+	case err != nil || !form.Has(field):
+		return string(body), nil
+	case len(form) > 1 || len(form[field]) > 1:
+		return "", wrong(http.StatusBadRequest, fmt.Errorf("the form has other fields than one %s", field))
 	}
-	return string(body), nil
+	return form.Get(field), nil
 }
 
 // decode reads a JSON object of texts, numbers and booleans, or a form. A name
@@ -172,14 +191,25 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 	switch {
 	case text == "":
 	case media == "application/json", media != "application/x-www-form-urlencoded" && strings.HasPrefix(text, "{"), strings.HasPrefix(text, "{") && json.Valid(body):
-		var object map[string]any
-		decoder := json.NewDecoder(strings.NewReader(text))
-		decoder.UseNumber()
-		if err := decoder.Decode(&object); err != nil || !json.Valid([]byte(text)) {
+		if !strings.HasPrefix(text, "{") || !json.Valid([]byte(text)) {
 			return nil, errors.New("the body is not a JSON object")
 		}
-		for _, name := range sorted(object) {
-			switch value := object[name].(type) {
+		decoder := json.NewDecoder(strings.NewReader(text))
+		decoder.UseNumber()
+		_, _ = decoder.Token() // the brace
+		seen := map[string]bool{}
+		for decoder.More() {
+			token, _ := decoder.Token()
+			name, _ := token.(string)
+			var value any
+			if err := decoder.Decode(&value); err != nil {
+				return nil, errors.New("the body is not a JSON object")
+			}
+			if seen[name] {
+				mistakes = append(mistakes, fmt.Errorf("%.50q stands there more than once", name))
+			}
+			seen[name] = true
+			switch value := value.(type) {
 			case nil:
 			case string:
 				add(name, value)
@@ -473,7 +503,7 @@ func (s *Sandbox) apiRing(path, who string) func(*http.Request) (done, error) {
 
 func (s *Sandbox) apiNow(*http.Request) (done, error) {
 	now := s.clock.now()
-	ahead := time.Until(now).Round(time.Second)
+	ahead := s.Ahead().Round(time.Second)
 	return done{value: map[string]any{"now": now, "ahead": ahead.String()}, sentence: fmt.Sprintf("It is %s.", now.Format(time.DateTime))}, nil
 }
 

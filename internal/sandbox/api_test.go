@@ -205,6 +205,16 @@ func TestAStory(t *testing.T) {
 	if logs == 0 || faults != 1 {
 		t.Errorf("%d log lines, %d faults", logs, faults)
 	}
+	for stage, words := range map[sandbox.Stage]string{
+		sandbox.Webhook: "queued as ", sandbox.Trigger: "retry, gitlab_unavailable", sandbox.Registry: fmt.Sprintf("%.19s", digest),
+		sandbox.GitLab: "500 Internal Server Error", sandbox.Notify: "promoted", sandbox.Slack: "posted",
+	} {
+		if !slices.ContainsFunc(story.Events, func(ev sandbox.Event) bool {
+			return ev.Stage == stage && ev.Call != nil && strings.HasPrefix(ev.Detail, words)
+		}) {
+			t.Errorf("nothing says that of %s came %q", stage, words)
+		}
+	}
 	bars := map[sandbox.Stage][]sandbox.Bar{}
 	for i, bar := range story.Bars {
 		bars[bar.Stage] = append(bars[bar.Stage], bar)
@@ -357,6 +367,14 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 	}
 	b.bad(400, "after is", "GET", "/api/events", "after", "-1")
 	b.bad(400, "no field", "GET", "/api/events", "before", "1")
+	res, err := http.Get(b.URL + "/api/events?limit=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusBadRequest {
+		t.Errorf("a stream takes a limit: %s", res.Status)
+	}
 }
 
 func TestFaultsAreSetAndTakenBack(t *testing.T) {
@@ -389,22 +407,61 @@ func TestFaultsAreSetAndTakenBack(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	for form, words := range map[string]string{
-		`{"stage":"moon","answer":"x"}`:                                "none of hub, webhook",
-		`{"stage":"reconcile","answer":"x"}`:                           "no faults of its own",
-		`{"stage":"slack","answer":"x"}`:                               "none of rate_limited",
-		`{"stage":"slack","answer":"away","probability":2}`:            "at most 1",
-		`{"stage":"slack","answer":"away","probability":"NaN"}`:        "at most 1",
-		`{"stage":"slack","answer":"away","probability":0}`:            "at most 1",
-		`{"stage":"slack","answer":"away","latency":"soon"}`:           "2s, 10m",
-		`{"stage":"slack","answer":"away","latency":"-2s"}`:            "latency is between",
-		`{"stage":"slack","answer":"away","times":-1}`:                 "times is between",
-		`{"stage":"slack","answer":"away","probability":[1]}`:          "neither a text nor a number",
-		`{"stage":"slack","answer":"away"} {"stage":"x"}`:              "not a JSON object",
-		`{"stage":"slack","answer":"away"}}`:                           "not a JSON object",
-		`{"stage":"slack","answer":"away"}]`:                           "not a JSON object",
+		`{"stage":"moon","answer":"x"}`:                         "none of hub, webhook",
+		`{"stage":"reconcile","answer":"x"}`:                    "no faults of its own",
+		`{"stage":"slack","answer":"x"}`:                        "none of rate_limited",
+		`{"stage":"slack","answer":"away","probability":2}`:     "at most 1",
+		`{"stage":"slack","answer":"away","probability":"NaN"}`: "at most 1",
+		`{"stage":"slack","answer":"away","probability":0}`:     "at most 1",
+		`{"stage":"slack","answer":"away","latency":"soon"}`:    "2s, 10m",
+		`{"stage":"slack","answer":"away","latency":"-2s"}`:     "latency is between",
+		`{"stage":"slack","answer":"away","times":-1}`:          "times is between",
+		`{"stage":"slack","answer":"away","probability":[1]}`:   "neither a text nor a number",
+		`{"stage":"slack","answer":"away"} {"stage":"x"}`:       "not a JSON object",
+		`{"stage":"slack","answer":"away","answer":"lost"}`:     `"answer" stands there more than once`,
+		`{"stage":null,"stage":"slack","answer":"away"}`:        `"stage" stands there more than once`,
+		`{"\u0073tage":"hub","stage":"slack","answer":"away"}`:  `"stage" stands there more than once`,
+		`null`:                               "not a JSON object",
+		`[]`:                                 "not a JSON object",
+		`{"stage":"slack","answer":"away"}}`: "not a JSON object",
+		`{"stage":"slack","answer":"away"}]`: "not a JSON object",
 		`{"stage":"` + strings.Repeat("s", 10_000) + `","answer":"x"}`: "none of hub",
 	} {
 		b.bad(400, words, "POST", "/api/faults", "", form)
+	}
+}
+
+// What a call would not look at is a mistake, wherever it stands: else a replay
+// of one image would be one of all.
+func TestFieldsInAnotherPlaceAreMistakes(t *testing.T) {
+	t.Parallel()
+	b := start(t, sandbox.Config{})
+	b.goWrong(sandbox.Slack, "slow", 0)
+	for _, c := range []struct {
+		method, path, words string
+		form                []string
+	}{
+		{"POST", "/api/replay?match=acme/api", "in the body", nil},
+		{"POST", "/api/well?stage=gitlab", "in the body", nil},
+		{"POST", "/api/push?kind=single", "in the body", []string{"image", "acme/api:1"}},
+		{"POST", "/api/webhook?body=x", "in the body", []string{"", "{}"}},
+		{"PUT", "/api/routes?x=1", "in the body", []string{"", "{}"}},
+		{"DELETE", "/api/faults/1?stage=slack", `no field "stage"`, nil},
+		{"GET", "/api/clock?forward=10m", `no field "forward"`, nil},
+		{"GET", "/api/stages?stage=slack", `no field "stage"`, nil},
+		{"GET", "/api/faults?stage=slack", `no field "stage"`, nil},
+		{"GET", "/api/routes?image=x", `no field "image"`, nil},
+		{"GET", "/api/load?pushes=1", `no field "pushes"`, nil},
+		{"GET", "/api/promotions/none?x=1", `no field "x"`, nil},
+		{"GET", "/api/?x=1", `no field "x"`, nil},
+		{"GET", "/api/explain?image=acme/api:1&image=acme/api:2", "more than once", nil},
+		{"PUT", "/api/routes", "other fields than one routes", []string{"routes", "{}", "x", "1"}},
+		{"POST", "/api/webhook", "other fields than one body", []string{"body", "{}", "x", "1"}},
+	} {
+		b.bad(400, c.words, c.method, c.path, c.form...)
+	}
+	if n := len(b.Faults()); n != 1 {
+		t.Errorf("%d faults are set", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
 	"strings"
 	"sync"
@@ -49,6 +51,7 @@ type exchange struct {
 	fault     string
 	attempt   int
 	outcome   outcome
+	state     string // of the promotion, as Notify's log has it
 }
 
 // outcome is what Trigger answers.
@@ -81,6 +84,14 @@ func (x *exchange) names(image, promotion, message string) {
 	if x.message == "" {
 		x.message = message
 	}
+}
+
+// became notes the state of the promotion after the exchange: the last one that
+// is logged.
+func (x *exchange) became(state string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.state = cmp.Or(state, x.state)
 }
 
 func (x *exchange) happened() {
@@ -190,8 +201,7 @@ func (s *Sandbox) took(x *exchange, r *http.Request, body []byte, seen *seenWrit
 	if seen.status == 0 {
 		ev.What = "gave no answer"
 	}
-	ev.Detail = strings.TrimPrefix(x.outcome.Outcome+", "+x.outcome.Reason, ", ")
-	ev.Detail = strings.TrimSuffix(ev.Detail, ", ")
+	ev.Detail = cutWords(s.secrets.hide(x.came(r, seen)))
 	if x.stage == Trigger && x.attempt > 0 {
 		acknowledged := seen.status >= 200 && seen.status < 300
 		ev.Call.Wait = s.queue.waitAfter(x.attempt, acknowledged)
@@ -199,6 +209,69 @@ func (s *Sandbox) took(x *exchange, r *http.Request, body []byte, seen *seenWrit
 		s.index.link(promotion, x.message)
 	}
 	s.events.add(ev)
+}
+
+// came says what came of an exchange, as far as the answer and the log tell.
+func (x *exchange) came(r *http.Request, seen *seenWriter) string {
+	if x.outcome.Outcome != "" {
+		return strings.TrimSuffix(x.outcome.Outcome+", "+x.outcome.Reason, ", ")
+	}
+	var answer map[string]any
+	_ = json.Unmarshal(seen.kept.Bytes(), &answer) // a page, or what is cut, tells nothing
+	text := func(name string) string {
+		value, _ := answer[name].(string)
+		return value
+	}
+	var parts []string
+	add := func(format, value string) {
+		if value != "" {
+			parts = append(parts, fmt.Sprintf(format, value))
+		}
+	}
+	switch x.stage {
+	case Webhook:
+		add("ignored, %s", text("ignored"))
+		add("queued as %s", text("message_id"))
+	case Registry:
+		add("%.19s", seen.Header().Get("Docker-Content-Digest"))
+	case GitLab:
+		if id, ok := answer["id"].(float64); ok {
+			add("%s", strings.TrimSuffix(fmt.Sprintf("pipeline %.0f, %s", id, text("status")), ", "))
+		}
+		leaves(answer["message"], func(words string) { add("%s", words) })
+	case Notify:
+		x.mu.Lock()
+		add("%s", x.state)
+		x.mu.Unlock()
+		switch {
+		case text("slack") != "": // why stands in the log line
+			add("%s", "Slack shows it later")
+		case text("ts") != "":
+			add("%s", "Slack shows it")
+		}
+		add("%s", text("warning"))
+	case Slack:
+		if answer["ok"] == true {
+			add("%s", map[string]string{"chat.postMessage": "posted", "chat.update": "changed"}[path.Base(r.URL.Path)])
+		}
+	}
+	add("%s", text("error"))
+	if len(parts) == 0 && seen.status >= http.StatusBadRequest {
+		return http.StatusText(seen.status)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// maxWords bounds what is said of an exchange, in characters.
+const maxWords = 200
+
+// cutWords makes one line of a text, and not a long one.
+func cutWords(text string) string {
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, string(utf8.RuneError))), " ")
+	if runes := []rune(text); len(runes) > maxWords {
+		return string(runes[:maxWords]) + "…"
+	}
+	return text
 }
 
 // readable has the data of a message that Pub/Sub delivers stand there as it was

@@ -225,6 +225,7 @@ func (h eventHandler) tell(ctx context.Context, r slog.Record) {
 			ev.Stage = Reconcile
 		} else {
 			x.names(ev.Image, ev.PromotionID, ev.MessageID)
+			x.became(values["state"])
 			ev.PromotionID = cmp.Or(ev.PromotionID, x.about())
 		}
 		ev.MessageID = cmp.Or(ev.MessageID, x.message)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,12 @@ func TestPipelinesGoWrong(t *testing.T) {
 			b.good("POST", "/api/push", "image", "acme/api:2.0.0", "kind", "single")
 			if c.forward > 0 {
 				b.wait(1, "pipeline 1", "acme/api:2.0.0", "", "")
+				if c.answer == "slow" {
+					story, _, _ := b.Story(b.comes("acme/api:2.0.0", ledger.Triggered).ID)
+					if !slices.ContainsFunc(story.Bars, func(bar sandbox.Bar) bool { return bar.Stage == sandbox.Pipeline && bar.End.IsZero() }) {
+						t.Errorf("a pipeline that runs is no bar that goes on: %+v", story.Bars)
+					}
+				}
 				b.good("POST", "/api/clock", "forward", c.forward.String())
 			}
 			row := b.waits("acme/api:2.0.0", c.state, c.reason)
@@ -398,6 +405,20 @@ func TestTheClockGoesForward(t *testing.T) {
 		b.good("POST", "/api/well")
 		b.good("POST", "/api/replay")
 		b.comes("acme/api:2.0.0", ledger.Promoted)
+	})
+	t.Run("whatever is broken", func(t *testing.T) {
+		t.Parallel()
+		b := startAs(t, sandbox.Config{})
+		b.goWrong(sandbox.Trigger, "killed_before", 0)
+		if _, err := b.SetFault(sandbox.Fault{Stage: sandbox.Notify, Answer: "slow", Times: 1, Latency: time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.good("POST", "/api/clock", "forward", "10s"); got["ahead"] != "10s" {
+			t.Errorf("it is %v", got)
+		}
+		if left := b.Faults(); len(left) != 1 {
+			t.Errorf("Notify was not called: there are %+v", left)
+		}
 	})
 	t.Run("it goes forward by a time", func(t *testing.T) {
 		t.Parallel()

@@ -63,6 +63,42 @@ func TestTheHistoryIsBounded(t *testing.T) {
 	<-waits
 }
 
+// pieces remembers the sizes of what is written to it, and calls full once all
+// that is wanted was.
+type pieces struct {
+	*httptest.ResponseRecorder
+	most, want int
+	full       func()
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.most = max(p.most, len(b))
+	n, err := p.ResponseRecorder.Write(b)
+	if strings.Count(p.Body.String(), "\ndata: ") == p.want {
+		p.full()
+	}
+	return n, err
+}
+
+func TestAStreamIsSentInPieces(t *testing.T) {
+	t.Parallel()
+	const sent, body = 40, maxSent / 4
+	s := &Sandbox{ctx: t.Context(), life: "l", events: &events{now: time.Now, hide: newSecrets(), said: func(Event) {}, wake: make(chan struct{})}}
+	for range sent {
+		s.events.add(Event{What: "call", Call: &Call{Answer: strings.Repeat("b", body)}})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := &pieces{ResponseRecorder: httptest.NewRecorder(), want: sent, full: cancel}
+	s.stream(w, httptest.NewRequest(http.MethodGet, "/api/events", nil).WithContext(ctx), 0, true)
+	if w.most > 2*maxSent {
+		t.Errorf("%d bytes are written at once", w.most)
+	}
+	if text := w.Body.String(); strings.Count(text, "\ndata: ") != sent || !strings.Contains(text, "id: 40-l\n") {
+		t.Error("not all events came")
+	}
+}
+
 func promotion(n int) ledger.Promotion {
 	id := fmt.Sprintf("%08x%024d", n, n)
 	return ledger.Promotion{ID: id, Key: ledger.Key{Repository: fmt.Sprintf("acme/r%d", n), Tag: "1"}, State: ledger.Waiting, CreatedAt: time.Unix(int64(n), 0)}
@@ -195,6 +231,52 @@ func TestAMessageIsReadable(t *testing.T) {
 	}
 }
 
+// A status alone says little: what came of it is in the answer, in other words
+// for each stage.
+func TestAnAnswerSaysWhatCameOfIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		stage              Stage
+		path, answer, want string
+		status             int
+	}{
+		{Webhook, "/", `{"id":"a","message_id":"m1"}`, "queued as m1", 202},
+		{Webhook, "/", `{"ignored":"no_tag"}`, "ignored, no_tag", 202},
+		{Webhook, "/", `{"error":"no token"}`, "no token", 401},
+		{Registry, "/v2/", ``, "sha256:0123456789ab", 200},
+		{GitLab, "/", `{"id":7,"status":"created"}`, "pipeline 7, created", 201},
+		{GitLab, "/", `[{"id":7}]`, "", 200},
+		{GitLab, "/", `{"message":{"base":["Reference not found"]}}`, "Reference not found", 400},
+		{GitLab, "/", `{"message":"401 Unauthorized"}`, "401 Unauthorized", 401},
+		{GitLab, "/", `{"error":"no"}`, "no", 400},
+		{GitLab, "/", `Retry later`, "Too Many Requests", 429},
+		{Notify, "/", `{"channel":"C1","ts":"1.2"}`, "promoted; Slack shows it", 200},
+		{Notify, "/", `{}`, "promoted", 200},
+		{Notify, "/", `{"channel":"C1","ts":"1.2","slack":"is_archived","warning":"the digest is another"}`, "promoted; Slack shows it later; the digest is another", 202},
+		{Slack, "/slack/api/chat.postMessage", `{"ok":true,"ts":"1.2"}`, "posted", 200},
+		{Slack, "/slack/api/chat.update", `{"ok":true,"ts":"1.2"}`, "changed", 200},
+		{Slack, "/slack/api/chat.postMessage", `{"ok":false,"error":"not_in_channel"}`, "not_in_channel", 200},
+		{Hub, "/", `<h1>Bad Gateway</h1>`, "Bad Gateway", 502},
+		{Slack, "/", `{"ok":7,"error":["x"]}`, "", 200},
+		{Notify, "/", `"text"`, "promoted", 200},
+		{Trigger, "/", ``, "", 0},
+	} {
+		w := httptest.NewRecorder()
+		if c.stage == Registry {
+			w.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0123456789abcdef", 4))
+		}
+		seen := &seenWriter{ResponseWriter: w, status: c.status}
+		seen.kept.WriteString(c.answer)
+		x := &exchange{stage: c.stage, state: "promoted"}
+		if got := x.came(httptest.NewRequest(http.MethodPost, c.path, nil), seen); got != c.want {
+			t.Errorf("%s, %d %s: %q, want %q", c.stage, c.status, c.answer, got, c.want)
+		}
+	}
+	if got := cutWords("a\n\tb" + strings.Repeat("é", maxWords)); !strings.HasPrefix(got, "a bé") || len([]rune(got)) != maxWords+1 {
+		t.Errorf("it becomes %q", got)
+	}
+}
+
 func TestSleepersWakeUpInTheirOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -262,7 +344,7 @@ func TestLettersAreTakenByWhatTheyAre(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		"", "image=acme/api:1&kind=single", `{"image":"acme/api:1","times":3,"probability":0.5,"x":true,"y":null}`,
-		`{"image":["a"]}`, `{"image":"a"}{"image":"b"}`, "image=1&image=2", "%zz", "[1]", "{", `{"image":1e999}`,
+		`{"image":["a"]}`, `{"image":"a"}{"image":"b"}`, "image=1&image=2", "%zz", "[1]", "{", `{"image":1e999}`, `{"image":"a","image":"b"}`,
 	} {
 		f.Add("application/json", []byte(body))
 		f.Add("application/x-www-form-urlencoded", []byte(body))

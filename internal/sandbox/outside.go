@@ -139,10 +139,12 @@ type pipelines struct {
 func (p *pipelines) run(created gitlabtest.Pipeline) {
 	p.clock.work(func() {
 		p.stages.begin(Pipeline)
-		began := p.clock.now()
+		took := run{began: p.clock.now()}
+		p.runs.add(created.ID, took)
 		good := p.play(created)
 		p.stages.end(Pipeline, !good)
-		p.runs.add(created.ID, run{began, p.clock.now(), !good})
+		took.ended, took.bad = p.clock.now(), !good
+		p.runs.add(created.ID, took)
 	})
 }
 
@@ -207,7 +209,7 @@ func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 
 // run is the time that a pipeline took, the last one where its job was retried.
 type run struct {
-	began, ended time.Time
+	began, ended time.Time // ended is zero while it runs
 	bad          bool
 }
 

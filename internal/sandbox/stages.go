@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -59,8 +60,11 @@ func (s *stages) said(ev Event) {
 	// Most say in words what an exchange was about; the others are only called.
 	if now, ok := s.all[ev.Stage]; ok && (ev.Call == nil || ev.Stage == Registry || ev.Stage == GitLab) {
 		now.Last, now.LastAt = ev.What, ev.At
+		if ev.Call != nil {
+			now.Last = cmp.Or(ev.Detail, ev.What)
+		}
 		if ev.Image != "" {
-			now.Last = ev.Image + " " + ev.What
+			now.Last = ev.Image + " " + now.Last
 		}
 	}
 }

@@ -64,6 +64,7 @@ type Hint struct {
 	Outcome    string            `json:"outcome,omitempty"` // of the last attempt: triggered, ignored, retry or dead
 	Reason     string            `json:"reason,omitempty"`
 	NextAt     time.Time         `json:"next_at,omitzero"` // of the next attempt, where it waits for one
+	Nth        int               `json:"-"`                // of a story's, in the order in which they were found to be its own, from 1
 
 	promotion string // that it was about
 }
@@ -92,9 +93,10 @@ func (s *Sandbox) Story(id string) (Story, bool, error) {
 	s.index.mu.Unlock()
 
 	known := map[string]bool{}
-	for _, message := range ids {
+	for n, message := range ids {
 		known[message] = true
 		if h, ok := s.hints.get(message); ok {
+			h.Nth = n + 1
 			story.Hints = append(story.Hints, h)
 		}
 	}

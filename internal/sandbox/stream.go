@@ -15,6 +15,9 @@ const (
 	heartbeat = 15 * time.Second
 	// writeTime bounds how long a client may take to read.
 	writeTime = 10 * time.Second
+	// maxSent is about how much is written at once, in bytes: the whole history,
+	// for each of so many streams, would not fit into memory.
+	maxSent = 1 << 20
 	// maxStreams bounds the streams at a time.
 	maxStreams = 100
 	// atMost bounds the events of one answer in JSON.
@@ -54,6 +57,10 @@ func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
 		list, oldest, newest := s.Events(after)
 		list = append([]Event{}, list[:min(len(list), limit, atMost)]...)
 		answerCall(w, r, done{value: map[string]any{"events": list, "oldest": oldest, "newest": newest}, sentence: fmt.Sprintf("There are %d events.", len(list))})
+		return
+	}
+	if f["limit"] != "" {
+		refuse(w, r, http.StatusBadRequest, "a stream has no limit; the history, with Accept: application/json, has one")
 		return
 	}
 	if s.streams.Add(1) > maxStreams {
@@ -103,6 +110,13 @@ func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64, ou
 				continue // there is nothing in it that cannot be written
 			}
 			fmt.Fprintf(&text, "id: %d-%s\ndata: %s\n\n", ev.ID, s.life, data)
+			if text.Len() < maxSent {
+				continue
+			}
+			if !send(text.String()) {
+				return
+			}
+			text.Reset()
 		}
 		if text.Len() > 0 && !send(text.String()) {
 			return

@@ -23,10 +23,12 @@ await walk(async (page) => {
 	await page.locator(".waterfall .bar.wait").first().waitFor({state: "attached"});
 	await shot(page, "waiting");
 
-	// Time passes, until Pub/Sub gives up.
+	// Time passes, until Pub/Sub gives up: after fifty attempts, two seconds apart
+	// where a busy machine lets time pass no faster.
 	await page.getByRole("button", {name: /^Time/}).click();
 	await page.getByRole("button", {name: "+1 h", exact: true}).click();
-	await page.locator("#story-head .badge", {hasText: "dead"}).waitFor({timeout: 90_000});
+	await page.locator("#story-head .badge", {hasText: "dead"}).waitFor({timeout: 300_000});
+	await page.locator("#ahead", {hasText: /^\s*Clock (59|60) min \d\d s ahead$/}).waitFor();
 	await page.keyboard.press("Escape");
 	await page.locator("#stage-dead-letters", {hasText: /[1-9]\d* waiting/}).waitFor();
 	await page.locator(".slack", {hasText: "🚨"}).waitFor();

@@ -36,13 +36,41 @@ const fits = async (page, what) => assert.deepEqual(await page.evaluate(() => {
 	return [`${page.scrollWidth} of ${innerWidth} pixels`, ...out.slice(0, 20).map((e) => `${e.tagName}#${e.id}.${e.className} ${e.textContent.trim().slice(0, 80)}`)];
 }), [], `${what} is wider than the window`);
 
-for (const [scheme, width, height] of [["light", 1440, 900], ["dark", 1440, 900], ["light", 360, 800], ["dark", 360, 800]]) {
-	const name = `${width > 700 ? "wide" : "narrow"}-${scheme}`;
+// holds says that no state is cut short, and that the table stays where it is
+// whatever the stages come to say.
+const holds = async (page, what) => assert.deepEqual(await page.evaluate(() => {
+	const wrong = [];
+	const badge = document.querySelector("#rows .badge");
+	for (const state of ["waiting", "starting", "triggered", "running", "promoted", "skipped", "superseded", "failed", "dead", "silent"]) {
+		badge.lastChild.textContent = state;
+		const cell = badge.closest("td");
+		if (cell.scrollWidth > cell.clientWidth) wrong.push(`${state} is ${badge.offsetWidth} pixels wide, and does not fit`);
+	}
+	document.getElementById("ahead").textContent = "Clock 2160 h 00 min ahead";
+	document.getElementById("link").textContent = "resting, click to follow";
+	if (document.documentElement.scrollWidth > innerWidth) wrong.push(`the header is ${document.documentElement.scrollWidth} pixels wide`);
+	const top = () => document.getElementById("promotions").getBoundingClientRect().top + scrollY;
+	const fill = (stage, word, ...counts) => {
+		stage.querySelector(".counts").replaceChildren(...counts.flatMap((text) => [Object.assign(document.createElement("span"), {textContent: text}), " "]));
+		stage.querySelector(".word")?.remove();
+		if (word) stage.append(Object.assign(document.createElement("span"), {className: "word", textContent: word}));
+	};
+	const all = [...document.querySelectorAll(".stage .now")].filter((now) => !now.querySelector(".fault"));
+	for (const stage of all) fill(stage, "", "1 done");
+	const before = top();
+	for (const stage of all) fill(stage, "acme/api:1.5.0 answered something that is long and goes on", "123 done", "12 in hand", "12 waiting", "12 bad");
+	if (top() !== before) wrong.push(`the table moves by ${top() - before} pixels`);
+	return wrong;
+}), [], what);
+
+for (const [scheme, width, height] of [["light", 1440, 900], ["dark", 1440, 900], ["light", 360, 800], ["dark", 360, 800], ["light", 700, 900], ["light", 1100, 900]]) {
+	const name = `${{1440: "wide", 360: "narrow"}[width] ?? width}-${scheme}`;
 	await walk(async (page) => {
 		await is(page, "acme/mail:3.1.0", "waiting");
 		await accessible(page, `${name}: overview`);
 		await fits(page, `${name}: overview`);
 		await shot(page, `overview-${name}`);
+		await holds(page, `${name}: overview`);
 		for (const [what, image] of [["promoted", "acme/api:1.6.0"], ["failed", "acme/web:2.0.0"], ["dead", "acme/worker:0.9.0"]]) {
 			await page.goto(url + of(image));
 			await live(page);

@@ -1,5 +1,5 @@
 // The first minute: an empty page, one push, and its story up to Slack.
-import {accessible, api, assert, is, live, row, shot, url, walk} from "./harness.mjs";
+import {accessible, api, assert, is, live, row, shot, until, url, walk} from "./harness.mjs";
 
 await walk(async (page) => {
 	await page.getByText("Nothing was pushed yet").waitFor();
@@ -46,6 +46,11 @@ await walk(async (page) => {
 	await story.getByRole("button", {name: "Copy as curl"}).nth(1).click();
 	const copied = await page.evaluate(() => navigator.clipboard.readText());
 	assert.match(copied, /^curl .*acme\/api:1\.5\.0/);
+
+	await page.evaluate(() => { navigator.clipboard.writeText = () => Promise.reject(new DOMException("no", "NotAllowedError")); });
+	await story.getByRole("button", {name: "Copy as curl"}).nth(1).click();
+	await page.locator("#news[data-bad=true]", {hasText: "copy it by hand"}).waitFor();
+	assert.equal(await page.evaluate(() => String(getSelection())), copied);
 
 	// Closed, the focus is back where it was.
 	await page.keyboard.press("Escape");
@@ -97,6 +102,10 @@ await walk(async (page) => {
 	await second.locator("#story-head .badge", {hasText: "promoted"}).waitFor();
 	await second.locator(".slack", {hasText: "✅"}).waitFor();
 	assert.equal(await second.locator("#story-log details[open]").count(), 1, "what was opened stays open");
-	const entries = await second.locator("#story-log > li").evaluateAll((list) => list.map((e) => e.id));
-	assert.equal(new Set(entries).size, entries.length, "an entry is there twice");
+	const {id: told} = (await api("GET", "/api/promotions?text=acme/web:2.0.0")).rows[0];
+	await until("the story has each entry once, in their order", async () => {
+		const shown = await second.locator("#story-log > li").evaluateAll((list) => list.map((e) => e.id));
+		const all = (await api("GET", `/api/promotions/${told}`)).events.map((e) => `event-${e.id}`);
+		return shown.join() === all.join();
+	});
 });

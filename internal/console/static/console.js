@@ -13,30 +13,53 @@
     link.dataset.state = state;
     link.textContent = words;
   };
+  // A browser has six connections to a server, and a stream takes one. A page that
+  // nobody sees gives its own back, and so do, of those that are seen, all but the
+  // four that were looked at last: others could not load any more.
+  const streams = new BroadcastChannel("streams"), most = 4, me = `${Date.now()} ${Math.random()}`;
+  const later = new Set(); // the pages that were looked at after this one
+  let given = false; // the stream was given back
+  const has = (stream) => {
+    if (stream) later.clear();
+    given = !stream;
+    streams.postMessage({page: me, stream});
+  };
+  const close = () => {
+    source.close();
+    has(false);
+  };
+  streams.onmessage = ({data}) => {
+    if (!data.stream) return later.delete(data.page);
+    if (later.add(data.page).size < most || !source || source.readyState === EventSource.CLOSED) return;
+    close();
+    say("resting", "resting, click to follow");
+  };
   htmx.createEventSource = (url) => {
     source?.close();
     source = new EventSource(url);
-    if (paused || document.hidden) source.close();
+    if (paused || document.hidden) close();
+    else has(true);
     return source;
   };
   document.addEventListener("htmx:sseOpen", () => say("live", "live"));
   document.addEventListener("htmx:sseError", () => paused || say("reconnecting", "reconnecting …"));
   const renew = () => htmx.ajax("GET", location.href, {target: "#console", select: "#console", swap: "outerHTML"})
     .catch(() => {}); // htmx:sendError has told
-  // A browser has six connections to a server, and a stream takes one: a page
-  // that nobody sees gives its own back. The extension opens another as it does
-  // for a page that is new.
-  document.addEventListener("visibilitychange", () => {
-    if (paused || !source) return;
-    if (document.hidden) return source.close();
-    if (source.readyState !== EventSource.CLOSED) return;
+  // The extension opens another stream as it does for a page that is new.
+  const look = () => {
+    if (paused || document.hidden || !source) return;
+    if (source.readyState === EventSource.OPEN) return has(true);
+    if (!given) return;
     for (const e of [$("console"), ...$("console").querySelectorAll("[sse-swap], [hx-trigger^='sse:']")]) htmx.trigger(e, "htmx:afterProcessNode");
-  });
+  };
+  for (const sign of ["focus", "pointerdown", "keydown"]) addEventListener(sign, look);
+  document.addEventListener("visibilitychange", () => document.hidden ? source && !paused && close() : look());
+  addEventListener("pagehide", () => has(false));
   const follow = (on) => {
     paused = !on;
     $("pause").setAttribute("aria-pressed", String(paused));
     if (!paused) return renew();
-    source.close();
+    close();
     say("paused", "paused");
   };
   // Where the page itself is no longer to be had, as of a story that is forgotten,
@@ -94,9 +117,16 @@
   document.addEventListener("click", async (e) => {
     const button = e.target.closest("[data-copy]");
     if (!button) return;
-    await navigator.clipboard.writeText($(button.dataset.copy).textContent);
-    rise(false);
-    news.textContent = "Copied.";
+    const what = $(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(what.textContent);
+      rise(false);
+      news.textContent = "Copied.";
+    } catch { // another address than the loopback has no clipboard, and a browser may refuse it
+      getSelection().selectAllChildren(what);
+      rise(true);
+      news.textContent = "The browser does not let this page copy. It is selected: copy it by hand.";
+    }
   });
 
   // Keys. Those of buttons and fields stand on them, as data-key.

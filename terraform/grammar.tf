@@ -52,6 +52,11 @@ locals {
   # same.
   token = "^[!-~]+$"
 
+  # A user and an access token of a registry, and the names of Docker Hub in a
+  # Docker config.json. internal/env takes the same.
+  account    = "^[^: \\p{Cc}]+:[^\\p{Z}\\p{Cc}](?:\\P{Cc}*[^\\p{Z}\\p{Cc}])?$"
+  docker_hub = ["docker.io", "index.docker.io", "registry-1.docker.io"]
+
   # Of a webhook token, in characters. The longest URL that Cloud Run makes has
   # some hundred, and Docker Hub takes 255.
   longest_token = 128

@@ -423,9 +423,21 @@ variable "registry_auth" {
     error_message = "Set registry_auth and secret_versions.registry_auth together: a version of 1 or more says that there are credentials, 0 that there are none. With a secret of yours in existing_secrets.registry_auth, leave registry_auth out."
   }
 
+  # As internal/env reads it. What a credential helper keeps has an entry without
+  # fields, or none. Base64 may come without its padding.
   validation {
-    condition     = var.registry_auth == null ? true : can(keys(jsondecode(var.registry_auth).auths)) && !can(jsondecode(var.registry_auth).credsStore) && !can(jsondecode(var.registry_auth).credHelpers)
-    error_message = "registry_auth must be a Docker config.json that holds the credentials itself, such as {\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"BASE64 OF USER:TOKEN\"}}}."
+    condition = var.registry_auth == null ? true : try(toset([
+      for name, entry in jsondecode(var.registry_auth).auths :
+      try(entry.identitytoken, "") == "" && try(entry.registrytoken, "") == "" && can(regex(
+        local.account,
+        try(entry.auth, "") == "" ? "${entry.username}:${entry.password}" : try(
+          base64decode(trimspace(entry.auth)), base64decode("${trimspace(entry.auth)}="), base64decode("${trimspace(entry.auth)}==")
+        )
+      ))
+      if contains(concat(local.docker_hub, [trimprefix(trimsuffix(lower(var.registry), "/"), "https://")]), replace(lower(name), "/^https?://|(?:/v[12])?/?$/", ""))
+      && anytrue([for field in ["auth", "username", "password", "identitytoken", "registrytoken"] : try(entry[field], "") != ""])
+    ]) == toset([true]), false)
+    error_message = "registry_auth must be a Docker config.json that holds an account for Docker Hub, or for registry, such as {\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"BASE64 OF USER:TOKEN\"}}}: a user and an access token, without a line break (echo adds one, printf %s does not), and neither with a credential helper nor an identitytoken."
   }
 }
 

@@ -18,18 +18,18 @@ run "wrong_values_1" {
   }
 
   variables {
-    project_id            = "123456789012"                     # is a number
-    region                = "europe-west1-b"                   # is a zone
-    name                  = "hubrelay-of-the-acme-co"          # too long for a service account
-    default_channel       = "C 1"                              # with a space
-    webhook_tokens        = null                               # missing
-    gitlab_trigger_tokens = null                               # missing
-    slack_bot_token       = null                               # missing
-    gitlab_api_tokens     = { "*" = "glpat-canary" }           # without a version
-    notify_tokens         = ["canary-notify-0123456789abcdef"] # without a version
-    registry_auth         = "{\"auths\": {}}"                  # without a version
-    sizes                 = { webhook = { cpu = 0 } }          # cpu of nothing
-    secret_locations      = []                                 # empty
+    project_id            = "123456789012"                                                       # is a number
+    region                = "europe-west1-b"                                                     # is a zone
+    name                  = "hubrelay-of-the-acme-co"                                            # too long for a service account
+    default_channel       = "C 1"                                                                # with a space
+    webhook_tokens        = null                                                                 # missing
+    gitlab_trigger_tokens = null                                                                 # missing
+    slack_bot_token       = null                                                                 # missing
+    gitlab_api_tokens     = { "*" = "glpat-canary" }                                             # without a version
+    notify_tokens         = ["canary-notify-0123456789abcdef"]                                   # without a version
+    registry_auth         = "{\"auths\": {\"docker.io\": {\"auth\": \"Y2FuYXJ5OmNhbmFyeQ==\"}}}" # without a version
+    sizes                 = { webhook = { cpu = 0 } }                                            # cpu of nothing
+    secret_locations      = []                                                                   # empty
   }
 
   expect_failures = [var.project_id, var.region, var.name, var.default_channel, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.gitlab_api_tokens, var.notify_tokens, var.registry_auth, var.sizes, var.secret_locations]
@@ -330,21 +330,6 @@ run "slack_bot_token_existing_but_needed_for_alerts" {
   }
 
   expect_failures = [var.slack_bot_token]
-}
-
-run "registry_auth_with_a_helper" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    registry_auth   = "{\"auths\": {}, \"credsStore\": \"desktop\"}"
-    secret_versions = { registry_auth = 1 }
-  }
-
-  expect_failures = [var.registry_auth]
 }
 
 run "existing_secret_of_the_latest_version" {

@@ -37,7 +37,7 @@ locals {
     tag        = "^(?:|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$"
     project    = "^(?:[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+|[1-9][0-9]*)$"
     ref        = "^[^\\s~^:?*\\[\\\\]*$"
-    channel    = "^[^ \\t\\r\\n]+$"
+    channel    = "^[^\\s\\p{Z}\\p{Cc}]+$"
     mention    = "^(?:|@here|@channel|[UWS][A-Z0-9]{2,20})$"
     input      = "^[A-Za-z_][A-Za-z0-9_-]*$"
     reserved   = ["image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"]

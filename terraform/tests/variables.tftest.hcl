@@ -66,6 +66,7 @@ run "wrong_values_3" {
 
   variables {
     name                  = "Hubrelay"                       # in upper case
+    default_channel       = "\u3000"                         # is a space
     webhook_tokens        = ["0123456789012345678"]          # too short
     gitlab_trigger_tokens = { "*" = "<token>" }              # is a placeholder
     slack_bot_token       = "xoxb-your-token-here"           # is a placeholder
@@ -73,7 +74,7 @@ run "wrong_values_3" {
     alert_channels        = ["#ops"]                         # by its name
   }
 
-  expect_failures = [var.name, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.sizes, var.alert_channels]
+  expect_failures = [var.name, var.default_channel, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.sizes, var.alert_channels]
 }
 
 run "wrong_values_4" {

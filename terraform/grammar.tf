@@ -43,9 +43,10 @@ locals {
     reserved   = ["image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"]
   }
 
-  # A base URL, as internal/env reads it.
+  # A base URL, as internal/env reads it, but for IPv6 addresses, which functions
+  # do not reach.
   port     = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-  host     = "(?:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(?::${local.port})?"
+  host     = "[A-Za-z0-9._-]+(?::${local.port})?"
   base_url = "^https://${local.host}(?:/[A-Za-z0-9._~/-]*)?$"
 
   # A token of another service, as it travels in a header. internal/env takes the

@@ -143,8 +143,8 @@ variable "routes" {
   }
 
   validation {
-    condition     = alltrue([for key in keys(var.routes) : strcontains(key, "/") || !contains(keys(var.routes), "library/${key}")])
-    error_message = "A name without a slash is one of library, so each of these stands twice in routes: ${join(", ", [for key in keys(var.routes) : key if !strcontains(key, "/") && contains(keys(var.routes), "library/${key}")])}."
+    condition     = alltrue([for key in keys(var.routes) : key == "*" || strcontains(key, "/") || !contains(keys(var.routes), "library/${key}")])
+    error_message = "A name without a slash is one of library, so each of these stands twice in routes: ${join(", ", [for key in keys(var.routes) : key if key != "*" && !strcontains(key, "/") && contains(keys(var.routes), "library/${key}")])}."
   }
 
   validation {
@@ -195,7 +195,7 @@ variable "routes" {
   }
 
   validation {
-    condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : try(!startswith(pattern, "semver:") || length(pattern) <= 512 + length("semver:") && length(split("||", pattern)) <= 32, true)])
+    condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : try(!startswith(pattern, "semver:") || length(replace(pattern, "/\\s/", " ")) <= 512 + length("semver:") && length(split("||", pattern)) <= 32, true)])
     error_message = "A version constraint in tags.include or tags.exclude must have 512 characters and 32 alternatives at most: make several of it."
   }
 
@@ -264,6 +264,12 @@ variable "registry" {
   validation {
     condition     = can(regex("^https://${local.host}/?$", var.registry))
     error_message = "registry must be a base URL such as https://registry-1.docker.io, without path, user or query."
+  }
+
+  # Docker has other hosts, which are no registry, or another one than pushes go to.
+  validation {
+    condition     = can(regex("^https://registry-1\\.docker\\.io(?:[:/]|$)", lower(var.registry))) || !can(regex("^https://(?:[^/]*\\.)?docker\\.(?:io|com)(?:[:/]|$)", lower(var.registry)))
+    error_message = "registry must be https://registry-1.docker.io for Docker Hub."
   }
 }
 

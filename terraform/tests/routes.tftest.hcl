@@ -290,6 +290,13 @@ run "constraint_too_long" {
   expect_failures = [var.routes]
 }
 
+run "constraint_too_long_by_line_breaks" {
+  command = plan
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_too_long_by_line_breaks"] }
+  expect_failures = [var.routes]
+}
+
 run "constraint_with_too_many_alternatives" {
   command = plan
   module { source = "./tests/variables" }

@@ -178,12 +178,13 @@ run "wrong_values_9" {
   }
 
   variables {
+    registry     = "https://docker.io"                         # is the name of Docker Hub
     gitlab_url   = "http://gitlab.example.com"                 # in the clear
     silent_after = "0h"                                        # is nothing
     sizes        = { trigger = { cpu = 8, memory = "256Mi" } } # memory too small for so many cpu
   }
 
-  expect_failures = [var.gitlab_url, var.silent_after, var.sizes]
+  expect_failures = [var.registry, var.gitlab_url, var.silent_after, var.sizes]
 }
 
 run "wrong_values_10" {
@@ -194,12 +195,13 @@ run "wrong_values_10" {
   }
 
   variables {
+    registry     = "https://Hub.Docker.com/"                  # is the address of Docker Hub
     gitlab_url   = "https://user:password@gitlab.example.com" # with a password
     silent_after = ""                                         # is empty
     sizes        = { trigger = { cpu = 4, memory = "1Gi" } }  # memory too small for four cpu
   }
 
-  expect_failures = [var.gitlab_url, var.silent_after, var.sizes]
+  expect_failures = [var.registry, var.gitlab_url, var.silent_after, var.sizes]
 }
 
 run "wrong_values_11" {
@@ -210,10 +212,11 @@ run "wrong_values_11" {
   }
 
   variables {
-    sizes = { notify = { memory = "8Gi" } } # memory too large for one cpu
+    registry = "https://index.docker.io:443"   # is the index of Docker Hub
+    sizes    = { notify = { memory = "8Gi" } } # memory too large for one cpu
   }
 
-  expect_failures = [var.sizes]
+  expect_failures = [var.registry, var.sizes]
 }
 
 run "wrong_values_12" {
@@ -224,10 +227,11 @@ run "wrong_values_12" {
   }
 
   variables {
-    sizes = { notify = { cpu = 0.167, concurrency = 1, memory = "1Gi" } } # memory too large for part of a cpu
+    gitlab_url = "https://[2001:db8::1]"                                       # is an IPv6 address
+    sizes      = { notify = { cpu = 0.167, concurrency = 1, memory = "1Gi" } } # memory too large for part of a cpu
   }
 
-  expect_failures = [var.sizes]
+  expect_failures = [var.gitlab_url, var.sizes]
 }
 
 run "wrong_values_13" {
@@ -376,6 +380,30 @@ run "sizes_that_cloud_run_has" {
       trigger = { cpu = 4, memory = "2Gi" }
       notify  = { cpu = 8, memory = "32Gi" }
     }
+  }
+}
+
+run "docker_hub_with_its_port" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    registry = "https://Registry-1.docker.io:443/"
+  }
+}
+
+run "a_registry_that_is_called_like_docker_hub" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    registry = "https://acme-docker.io"
   }
 }
 

@@ -32,6 +32,13 @@ variable "name" {
     condition     = can(regex("^[a-z][a-z0-9-]{2,20}[a-z0-9]$", var.name))
     error_message = "name must have 4 to 22 lower-case letters, digits and hyphens, and start with a letter: service accounts have 30 characters, of which hubrelay needs 8."
   }
+
+  # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
+  # https://cloud.google.com/storage/docs/buckets#naming
+  validation {
+    condition     = !can(regex("^goog|google|g00gle", var.name))
+    error_message = "name must not begin with goog, nor have google in it: Google keeps such names of topics and buckets to itself."
+  }
 }
 
 variable "ledger_location" {

@@ -178,13 +178,14 @@ run "wrong_values_9" {
   }
 
   variables {
+    name         = "goog-images"                               # begins as a name of Google
     registry     = "https://docker.io"                         # is the name of Docker Hub
     gitlab_url   = "http://gitlab.example.com"                 # in the clear
     silent_after = "0h"                                        # is nothing
     sizes        = { trigger = { cpu = 8, memory = "256Mi" } } # memory too small for so many cpu
   }
 
-  expect_failures = [var.registry, var.gitlab_url, var.silent_after, var.sizes]
+  expect_failures = [var.name, var.registry, var.gitlab_url, var.silent_after, var.sizes]
 }
 
 run "wrong_values_10" {
@@ -195,13 +196,14 @@ run "wrong_values_10" {
   }
 
   variables {
+    name         = "images-google"                            # has Google in it
     registry     = "https://Hub.Docker.com/"                  # is the address of Docker Hub
     gitlab_url   = "https://user:password@gitlab.example.com" # with a password
     silent_after = ""                                         # is empty
     sizes        = { trigger = { cpu = 4, memory = "1Gi" } }  # memory too small for four cpu
   }
 
-  expect_failures = [var.registry, var.gitlab_url, var.silent_after, var.sizes]
+  expect_failures = [var.name, var.registry, var.gitlab_url, var.silent_after, var.sizes]
 }
 
 run "wrong_values_11" {

@@ -120,6 +120,14 @@ func TestGitLabIsAskedForTenPipelinesAtOnce(t *testing.T) {
 	}
 }
 
+func TestThePageSaysHowLongAttemptsWait(t *testing.T) {
+	t.Parallel()
+	documented := captures(`Attempts for that project wait up to (\d+) seconds`, read(t, "docs/architecture.md"))
+	if got := captures(`maxWait = (\d+) \* time\.Second`, read(t, "functions/trigger/pace.go")); len(got) != 1 || !slices.Equal(got, documented) {
+		t.Errorf("attempts wait for %v, docs/architecture.md says %v", got, documented)
+	}
+}
+
 // refusedByType are refused by the types of Terraform's variables, so that no
 // validation and no test of Terraform's has them.
 var refusedByType = []string{"gitlab_missing", "project_missing", "slack_missing"}

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getto-systems/hubrelay/functions/trigger"
 	"github.com/getto-systems/hubrelay/internal/auth"
 	"github.com/getto-systems/hubrelay/internal/route"
 	"github.com/getto-systems/hubrelay/internal/sandbox"
@@ -119,6 +120,14 @@ func TestGitLabIsAskedForTenPipelinesAtOnce(t *testing.T) {
 	}
 }
 
+func TestThePageSaysHowLongAttemptsWait(t *testing.T) {
+	t.Parallel()
+	documented := captures(`Attempts for that project wait up to (\d+) seconds`, read(t, "docs/architecture.md"))
+	if got := captures(`maxWait = (\d+) \* time\.Second`, read(t, "functions/trigger/pace.go")); len(got) != 1 || !slices.Equal(got, documented) {
+		t.Errorf("attempts wait for %v, docs/architecture.md says %v", got, documented)
+	}
+}
+
 // refusedByType are refused by the types of Terraform's variables, so that no
 // validation and no test of Terraform's has them.
 var refusedByType = []string{"gitlab_missing", "project_missing", "slack_missing"}
@@ -139,6 +148,32 @@ func TestRoutesAreAcceptedAndRefusedAlike(t *testing.T) {
 		}
 		if !slices.Contains(tests, name) && !slices.Contains(refusedByType, name) {
 			t.Errorf("%s is not among Terraform's tests", name)
+		}
+	}
+}
+
+func TestCredentialsAreAcceptedAndRefusedAlike(t *testing.T) {
+	t.Parallel()
+	tests := read(t, "terraform/tests/registry_auth.tftest.hcl")
+	registry := captures(`  registry += "(.*)"`, tests)
+	if len(registry) != 1 {
+		t.Fatalf("the tests have the registries %v", registry)
+	}
+	for _, file := range []string{"accepted", "refused"} {
+		var table map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(read(t, "terraform/tests/registry_auth/"+file+".json")), &table); err != nil {
+			t.Fatal(err)
+		}
+		for name, config := range table {
+			settings := map[string]string{"REGISTRY": registry[0], "REGISTRY_AUTH": string(config)}
+			_, err := trigger.ReadSettings(func(setting string) string { return settings[setting] })
+			// Without the other settings there is always an error.
+			if refused := strings.Contains(err.Error(), "credentials"); refused != (file == "refused") {
+				t.Errorf("%s: refused is %t: %v", name, refused, err)
+			}
+			if !strings.Contains(tests, file+`.json"))["`+name+`"]`) {
+				t.Errorf("%s is not among Terraform's tests", name)
+			}
 		}
 	}
 }

@@ -37,20 +37,26 @@ locals {
     tag        = "^(?:|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$"
     project    = "^(?:[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+|[1-9][0-9]*)$"
     ref        = "^[^\\s~^:?*\\[\\\\]*$"
-    channel    = "^[^ \\t\\r\\n]+$"
+    channel    = "^[^\\s\\p{Z}\\p{Cc}]+$"
     mention    = "^(?:|@here|@channel|[UWS][A-Z0-9]{2,20})$"
     input      = "^[A-Za-z_][A-Za-z0-9_-]*$"
     reserved   = ["image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"]
   }
 
-  # A base URL, as internal/env reads it.
+  # A base URL, as internal/env reads it, but for IPv6 addresses, which functions
+  # do not reach.
   port     = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-  host     = "(?:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(?::${local.port})?"
+  host     = "[A-Za-z0-9._-]+(?::${local.port})?"
   base_url = "^https://${local.host}(?:/[A-Za-z0-9._~/-]*)?$"
 
   # A token of another service, as it travels in a header. internal/env takes the
   # same.
   token = "^[!-~]+$"
+
+  # A user and an access token of a registry, and the names of Docker Hub in a
+  # Docker config.json. internal/env takes the same.
+  account    = "^[^: \\p{Cc}]+:[^\\p{Z}\\p{Cc}](?:\\P{Cc}*[^\\p{Z}\\p{Cc}])?$"
+  docker_hub = ["docker.io", "index.docker.io", "registry-1.docker.io"]
 
   # Of a webhook token, in characters. The longest URL that Cloud Run makes has
   # some hundred, and Docker Hub takes 255.

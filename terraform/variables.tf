@@ -32,6 +32,13 @@ variable "name" {
     condition     = can(regex("^[a-z][a-z0-9-]{2,20}[a-z0-9]$", var.name))
     error_message = "name must have 4 to 22 lower-case letters, digits and hyphens, and start with a letter: service accounts have 30 characters, of which hubrelay needs 8."
   }
+
+  # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
+  # https://cloud.google.com/storage/docs/buckets#naming
+  validation {
+    condition     = !can(regex("^goog|google|g00gle", var.name))
+    error_message = "name must not begin with goog, nor have google in it: Google keeps such names of topics and buckets to itself."
+  }
 }
 
 variable "ledger_location" {
@@ -143,8 +150,8 @@ variable "routes" {
   }
 
   validation {
-    condition     = alltrue([for key in keys(var.routes) : strcontains(key, "/") || !contains(keys(var.routes), "library/${key}")])
-    error_message = "A name without a slash is one of library, so each of these stands twice in routes: ${join(", ", [for key in keys(var.routes) : key if !strcontains(key, "/") && contains(keys(var.routes), "library/${key}")])}."
+    condition     = alltrue([for key in keys(var.routes) : key == "*" || strcontains(key, "/") || !contains(keys(var.routes), "library/${key}")])
+    error_message = "A name without a slash is one of library, so each of these stands twice in routes: ${join(", ", [for key in keys(var.routes) : key if key != "*" && !strcontains(key, "/") && contains(keys(var.routes), "library/${key}")])}."
   }
 
   validation {
@@ -195,7 +202,7 @@ variable "routes" {
   }
 
   validation {
-    condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : try(!startswith(pattern, "semver:") || length(pattern) <= 512 + length("semver:") && length(split("||", pattern)) <= 32, true)])
+    condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : try(!startswith(pattern, "semver:") || length(replace(pattern, "/\\s/", " ")) <= 512 + length("semver:") && length(split("||", pattern)) <= 32, true)])
     error_message = "A version constraint in tags.include or tags.exclude must have 512 characters and 32 alternatives at most: make several of it."
   }
 
@@ -264,6 +271,12 @@ variable "registry" {
   validation {
     condition     = can(regex("^https://${local.host}/?$", var.registry))
     error_message = "registry must be a base URL such as https://registry-1.docker.io, without path, user or query."
+  }
+
+  # Docker has other hosts, which are no registry, or another one than pushes go to.
+  validation {
+    condition     = can(regex("^https://registry-1\\.docker\\.io(?:[:/]|$)", lower(var.registry))) || !can(regex("^https://(?:[^/]*\\.)?docker\\.(?:io|com)(?:[:/]|$)", lower(var.registry)))
+    error_message = "registry must be https://registry-1.docker.io for Docker Hub."
   }
 }
 
@@ -423,9 +436,21 @@ variable "registry_auth" {
     error_message = "Set registry_auth and secret_versions.registry_auth together: a version of 1 or more says that there are credentials, 0 that there are none. With a secret of yours in existing_secrets.registry_auth, leave registry_auth out."
   }
 
+  # As internal/env reads it. What a credential helper keeps has an entry without
+  # fields, or none. Base64 may come without its padding.
   validation {
-    condition     = var.registry_auth == null ? true : can(keys(jsondecode(var.registry_auth).auths)) && !can(jsondecode(var.registry_auth).credsStore) && !can(jsondecode(var.registry_auth).credHelpers)
-    error_message = "registry_auth must be a Docker config.json that holds the credentials itself, such as {\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"BASE64 OF USER:TOKEN\"}}}."
+    condition = var.registry_auth == null ? true : try(toset([
+      for name, entry in jsondecode(var.registry_auth).auths :
+      try(entry.identitytoken, "") == "" && try(entry.registrytoken, "") == "" && can(regex(
+        local.account,
+        try(entry.auth, "") == "" ? "${entry.username}:${entry.password}" : try(
+          base64decode(trimspace(entry.auth)), base64decode("${trimspace(entry.auth)}="), base64decode("${trimspace(entry.auth)}==")
+        )
+      ))
+      if contains(concat(local.docker_hub, [trimprefix(trimsuffix(lower(var.registry), "/"), "https://")]), replace(lower(name), "/^https?://|(?:/v[12])?/?$/", ""))
+      && anytrue([for field in ["auth", "username", "password", "identitytoken", "registrytoken"] : try(entry[field], "") != ""])
+    ]) == toset([true]), false)
+    error_message = "registry_auth must be a Docker config.json that holds an account for Docker Hub, or for registry, such as {\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"BASE64 OF USER:TOKEN\"}}}: a user and an access token, without a line break (echo adds one, printf %s does not), and neither with a credential helper nor an identitytoken."
   }
 }
 

@@ -816,6 +816,7 @@ func TestEverySettingIsChecked(t *testing.T) {
 	for name, change := range map[string][2]string{
 		"an account without an audience": {"PUSH_SERVICE_ACCOUNT", "a@b"}, "silence of less than a minute": {"SILENT_AFTER", "59s"},
 		"silence of no time": {"SILENT_AFTER", "-1h"}, "a short token": {"NOTIFY_TOKENS", "canary"}, "two ledgers": {"LEDGER", "memory"},
+		"two channels": {"DEFAULT_CHANNEL", "C1 C2"}, "a channel that is a sentence": {"DEFAULT_CHANNEL", strings.Repeat("C", 81)},
 	} {
 		_, err := notify.FromEnv(t.Context(), func(setting string) string {
 			if setting == change[0] {

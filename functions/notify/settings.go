@@ -60,7 +60,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	} else if audience == "" {
 		r.Mistake("OIDC_AUDIENCE", errors.New("or NOTIFY_TOKENS is required, or nobody could report"))
 	}
-	n.DefaultChannel = r.Required("DEFAULT_CHANNEL")
+	n.DefaultChannel = env.Parse(r, "DEFAULT_CHANNEL", route.ParseChannel)
 	pushIssuer, pushAudience := r.URL("PUSH_ISSUER", "https://accounts.google.com"), r.String("PUSH_AUDIENCE", "")
 	n.PushAccount = r.String("PUSH_SERVICE_ACCOUNT", "")
 	switch {

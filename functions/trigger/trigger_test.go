@@ -1245,6 +1245,10 @@ func TestEverySettingIsChecked(t *testing.T) {
 		}},
 		{"an empty token", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"acme/api":"canary","acme/each":"","acme/x":"canary"}`},
 			[]string{`"acme/each" has an empty token`}},
+		{"a token with a line break", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"*":"canary\n"}`},
+			[]string{`the token of "*" has a line break in it`}},
+		{"an access token with a space", map[string]string{"GITLAB_API_TOKENS": `{"*":"can ary"}`},
+			[]string{`GITLAB_API_TOKENS: the token of "*" has a space`}},
 		{"a route without a token, and a token without a route", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"acme/api":"canary","acme/x":"canary"}`},
 			[]string{`route "acme/each" has no token`, `"acme/x" is not the key of a route`}},
 		{"a token that stands twice", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"*":"canary","nginx":"canary","library/nginx":"canary"}`},
@@ -1269,7 +1273,7 @@ func TestEverySettingIsChecked(t *testing.T) {
 					t.Errorf("%q is not in\n%v", want, err)
 				}
 			}
-			if strings.Contains(err.Error(), "canary") {
+			if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), "can ary") {
 				t.Errorf("a secret shows in\n%v", err)
 			}
 		})

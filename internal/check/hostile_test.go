@@ -33,8 +33,8 @@ func TestNobodysWordsCommandTheTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.settings["ROUTES"] = `{"acme/api": {"gitlab":{"project":"acme/images/api","ref":"main"},"slack":{"channel":"C0123456789"}},` +
-		string(key) + `: {"gitlab":{"project":"acme/images/api"},"slack":{"channel":"C1\u001b[2J"}}}`
-	w.settings["DEFAULT_CHANNEL"] = "D\x1b[2J"
+		string(key) + `: {"gitlab":{"project":"acme/images/api"},"slack":{"channel":"C1\u202e\u200b"}}}`
+	w.settings["DEFAULT_CHANNEL"] = "D\u202e\u200b"
 	r := w.run(t)
 	for _, text := range []string{w.text(t, r), w.json(t, r)} {
 		for _, c := range text {

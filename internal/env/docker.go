@@ -84,8 +84,8 @@ func (e dockerEntry) account() (DockerAccount, error) {
 // dockerHub is what the default registry is called in a config.json.
 var dockerHub = []string{"docker.io", "index.docker.io", "registry-1.docker.io"}
 
-// dockerEntryOf returns the entry for the registry at host. Of several the one that the
-// Docker CLI writes wins, then the first by name.
+// dockerEntryOf returns the entry for the registry at host, or zero. Of several the one
+// that the Docker CLI writes wins, then the first by name.
 func dockerEntryOf(auths map[string]dockerEntry, host string) dockerEntry {
 	const written = "https://index.docker.io/v1/"
 	found := ""
@@ -93,6 +93,9 @@ func dockerEntryOf(auths map[string]dockerEntry, host string) dockerEntry {
 		if isRegistry(key, host) && (found == "" || key == written || found != written && key < found) {
 			found = key
 		}
+	}
+	if found == "" { // an entry may have no name
+		return dockerEntry{}
 	}
 	return auths[found]
 }

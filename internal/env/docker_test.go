@@ -28,6 +28,7 @@ func TestAnEntryIsFoundByTheNamesOfARegistry(t *testing.T) {
 		"another port is another registry":     {other, "registry.example", false},
 		"Docker Hub's are for no other":        {other, "docker.io", false},
 		"a host that only ends alike is other": {"example:5000", "registry.example:5000", false},
+		"an entry without a name is nobody's":  {hub, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

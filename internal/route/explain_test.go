@@ -114,7 +114,7 @@ func TestWhyATagIsPromotedOrNot(t *testing.T) {
 // What is written is shown on a terminal.
 func TestAnExplanationCommandsNoTerminal(t *testing.T) {
 	t.Parallel()
-	routes := parse(t, `{"acme/\u001bc*": {"gitlab": {"project": "a/b", "ref": "x\u001bc\u202e"}, "slack": {"channel": "C\u009b1m\u0007"}}, "acme/*": {"gitlab": {"project": "a/b", "ref": "x\u001bc"}, "slack": {"channel": "C\u001b1"}}}`)
+	routes := parse(t, `{"acme/\u001bc*": {"gitlab": {"project": "a/b", "ref": "x\u001bc\u202e"}, "slack": {"channel": "C\u202e1m"}}, "acme/*": {"gitlab": {"project": "a/b", "ref": "x\u001bc"}, "slack": {"channel": "C\u200b1"}}}`)
 	for _, repository := range []string{"acme/api", "acme/\x1bc"} {
 		for _, c := range routes.Explain(repository, "1\x1bc").String() {
 			if c != '\n' && !unicode.IsPrint(c) {

@@ -214,13 +214,14 @@ var (
 	placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 	inputName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 	ref         = regexp.MustCompile(`^[^\s~^:?*\[\\]+$`)
+	channel     = regexp.MustCompile(`^[^\s\p{Z}\p{Cc}]+$`)
 )
 
 // Limits of GitLab and Slack.
 const (
 	maxInputs     = 15   // of a route; GitLab takes 20, and hubrelay adds five
 	maxInputValue = 1023 // bytes; GitLab refuses an input of 1 KB
-	maxChannel    = 80   // characters
+	maxChannel    = 80   // bytes
 )
 
 // reserved are the inputs that hubrelay makes itself.
@@ -258,11 +259,10 @@ func (r Route) check() []error {
 	if err := dockerhub.CheckTag(r.Latest); err != nil {
 		wrong("latest %w", err)
 	}
-	switch {
-	case r.Slack.Channel == "":
+	if r.Slack.Channel == "" {
 		wrong("slack.channel is required")
-	case len(r.Slack.Channel) > maxChannel, strings.ContainsAny(r.Slack.Channel, " \t\r\n"):
-		wrong("slack.channel %.100q is not a channel's ID, such as C0123456789", r.Slack.Channel)
+	} else if _, err := ParseChannel(r.Slack.Channel); err != nil {
+		wrong("slack.channel %w", err)
 	}
 	if r.Slack.Mention != "" && !mention.MatchString(r.Slack.Mention) {
 		wrong("slack.mention is %.50q, must be @here, @channel, or the ID of a user (U…) or a user group (S…)", r.Slack.Mention)
@@ -281,6 +281,15 @@ func (r Route) check() []error {
 		}
 	}
 	return append(mistakes, r.checkInputs()...)
+}
+
+// ParseChannel reads the name of a Slack channel, which should be its ID. Whether
+// there is such a channel only Slack knows.
+func ParseChannel(text string) (string, error) {
+	if len(text) > maxChannel || !channel.MatchString(text) {
+		return "", fmt.Errorf("%.100q is not a channel's ID, such as C0123456789", text)
+	}
+	return text, nil
 }
 
 func (r Route) checkInputs() []error {

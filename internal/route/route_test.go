@@ -177,6 +177,7 @@ func TestRoutesOfAProject(t *testing.T) {
 	}{
 		{route.Project{ID: "1", Path: "acme/images/api"}, []string{"acme/api", "acme/*"}},
 		{route.Project{ID: "1", Path: "acme/images/web"}, []string{"acme/*"}},
+		{route.Project{ID: "1", Path: "Acme/Images/Web"}, []string{"acme/*"}},
 		{route.Project{ID: "77", Path: "some/where"}, []string{"other/x"}},
 		{route.Project{ID: "2", Path: "b/only"}, []string{"b/*"}},
 		{route.Project{ID: "1", Path: "acme/images/a/b"}, nil},
@@ -191,7 +192,7 @@ func TestRoutesOfAProject(t *testing.T) {
 		}
 	}
 	r, _ := routes.Find("acme/web")
-	if !r.RunsIn(route.Project{ID: "1", Path: "acme/images/web"}) || r.RunsIn(route.Project{ID: "1", Path: "acme/images/api"}) {
+	if !r.RunsIn(route.Project{ID: "1", Path: "acme/images/web"}) || !r.RunsIn(route.Project{ID: "1", Path: "Acme/Images/Web"}) || r.RunsIn(route.Project{ID: "1", Path: "acme/images/api"}) {
 		t.Error("a route runs in the wrong project")
 	}
 }

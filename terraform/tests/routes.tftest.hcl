@@ -199,6 +199,13 @@ run "channel_with_a_space" {
   expect_failures = [var.routes]
 }
 
+run "channel_with_an_ideographic_space" {
+  command = plan
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["channel_with_an_ideographic_space"] }
+  expect_failures = [var.routes]
+}
+
 run "channel_too_long" {
   command = plan
   module { source = "./tests/variables" }
@@ -280,6 +287,13 @@ run "constraint_too_long" {
   command = plan
   module { source = "./tests/variables" }
   variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_too_long"] }
+  expect_failures = [var.routes]
+}
+
+run "constraint_too_long_by_line_breaks" {
+  command = plan
+  module { source = "./tests/variables" }
+  variables { routes = jsondecode(file("tests/routes/refused.json"))["constraint_too_long_by_line_breaks"] }
   expect_failures = [var.routes]
 }
 

@@ -45,7 +45,7 @@ run "each_secret_goes_to_its_own_function_and_to_one_version" {
 
   variables {
     notify_tokens   = ["canary-notify-0123456789abcdef"]
-    registry_auth   = "{\"auths\": {}}"
+    registry_auth   = "{\"auths\": {\"docker.io\": {\"auth\": \"Y2FuYXJ5OmNhbmFyeQ==\"}}}"
     secret_versions = { notify_tokens = 1, registry_auth = 1 }
   }
 

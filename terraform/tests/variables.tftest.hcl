@@ -18,18 +18,18 @@ run "wrong_values_1" {
   }
 
   variables {
-    project_id            = "123456789012"                     # is a number
-    region                = "europe-west1-b"                   # is a zone
-    name                  = "hubrelay-of-the-acme-co"          # too long for a service account
-    default_channel       = "C 1"                              # with a space
-    webhook_tokens        = null                               # missing
-    gitlab_trigger_tokens = null                               # missing
-    slack_bot_token       = null                               # missing
-    gitlab_api_tokens     = { "*" = "glpat-canary" }           # without a version
-    notify_tokens         = ["canary-notify-0123456789abcdef"] # without a version
-    registry_auth         = "{\"auths\": {}}"                  # without a version
-    sizes                 = { webhook = { cpu = 0 } }          # cpu of nothing
-    secret_locations      = []                                 # empty
+    project_id            = "123456789012"                                                       # is a number
+    region                = "europe-west1-b"                                                     # is a zone
+    name                  = "hubrelay-of-the-acme-co"                                            # too long for a service account
+    default_channel       = "C 1"                                                                # with a space
+    webhook_tokens        = null                                                                 # missing
+    gitlab_trigger_tokens = null                                                                 # missing
+    slack_bot_token       = null                                                                 # missing
+    gitlab_api_tokens     = { "*" = "glpat-canary" }                                             # without a version
+    notify_tokens         = ["canary-notify-0123456789abcdef"]                                   # without a version
+    registry_auth         = "{\"auths\": {\"docker.io\": {\"auth\": \"Y2FuYXJ5OmNhbmFyeQ==\"}}}" # without a version
+    sizes                 = { webhook = { cpu = 0 } }                                            # cpu of nothing
+    secret_locations      = []                                                                   # empty
   }
 
   expect_failures = [var.project_id, var.region, var.name, var.default_channel, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.gitlab_api_tokens, var.notify_tokens, var.registry_auth, var.sizes, var.secret_locations]
@@ -66,6 +66,7 @@ run "wrong_values_3" {
 
   variables {
     name                  = "Hubrelay"                       # in upper case
+    default_channel       = "\u3000"                         # is a space
     webhook_tokens        = ["0123456789012345678"]          # too short
     gitlab_trigger_tokens = { "*" = "<token>" }              # is a placeholder
     slack_bot_token       = "xoxb-your-token-here"           # is a placeholder
@@ -73,7 +74,7 @@ run "wrong_values_3" {
     alert_channels        = ["#ops"]                         # by its name
   }
 
-  expect_failures = [var.name, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.sizes, var.alert_channels]
+  expect_failures = [var.name, var.default_channel, var.webhook_tokens, var.gitlab_trigger_tokens, var.slack_bot_token, var.sizes, var.alert_channels]
 }
 
 run "wrong_values_4" {
@@ -177,12 +178,14 @@ run "wrong_values_9" {
   }
 
   variables {
+    name         = "goog-images"                               # begins as a name of Google
+    registry     = "https://docker.io"                         # is the name of Docker Hub
     gitlab_url   = "http://gitlab.example.com"                 # in the clear
     silent_after = "0h"                                        # is nothing
     sizes        = { trigger = { cpu = 8, memory = "256Mi" } } # memory too small for so many cpu
   }
 
-  expect_failures = [var.gitlab_url, var.silent_after, var.sizes]
+  expect_failures = [var.name, var.registry, var.gitlab_url, var.silent_after, var.sizes]
 }
 
 run "wrong_values_10" {
@@ -193,12 +196,14 @@ run "wrong_values_10" {
   }
 
   variables {
+    name         = "images-google"                            # has Google in it
+    registry     = "https://Hub.Docker.com/"                  # is the address of Docker Hub
     gitlab_url   = "https://user:password@gitlab.example.com" # with a password
     silent_after = ""                                         # is empty
     sizes        = { trigger = { cpu = 4, memory = "1Gi" } }  # memory too small for four cpu
   }
 
-  expect_failures = [var.gitlab_url, var.silent_after, var.sizes]
+  expect_failures = [var.name, var.registry, var.gitlab_url, var.silent_after, var.sizes]
 }
 
 run "wrong_values_11" {
@@ -209,10 +214,11 @@ run "wrong_values_11" {
   }
 
   variables {
-    sizes = { notify = { memory = "8Gi" } } # memory too large for one cpu
+    registry = "https://index.docker.io:443"   # is the index of Docker Hub
+    sizes    = { notify = { memory = "8Gi" } } # memory too large for one cpu
   }
 
-  expect_failures = [var.sizes]
+  expect_failures = [var.registry, var.sizes]
 }
 
 run "wrong_values_12" {
@@ -223,10 +229,11 @@ run "wrong_values_12" {
   }
 
   variables {
-    sizes = { notify = { cpu = 0.167, concurrency = 1, memory = "1Gi" } } # memory too large for part of a cpu
+    gitlab_url = "https://[2001:db8::1]"                                       # is an IPv6 address
+    sizes      = { notify = { cpu = 0.167, concurrency = 1, memory = "1Gi" } } # memory too large for part of a cpu
   }
 
-  expect_failures = [var.sizes]
+  expect_failures = [var.gitlab_url, var.sizes]
 }
 
 run "wrong_values_13" {
@@ -332,21 +339,6 @@ run "slack_bot_token_existing_but_needed_for_alerts" {
   expect_failures = [var.slack_bot_token]
 }
 
-run "registry_auth_with_a_helper" {
-  command = plan
-
-  module {
-    source = "./tests/variables"
-  }
-
-  variables {
-    registry_auth   = "{\"auths\": {}, \"credsStore\": \"desktop\"}"
-    secret_versions = { registry_auth = 1 }
-  }
-
-  expect_failures = [var.registry_auth]
-}
-
 run "existing_secret_of_the_latest_version" {
   command = plan
 
@@ -390,6 +382,30 @@ run "sizes_that_cloud_run_has" {
       trigger = { cpu = 4, memory = "2Gi" }
       notify  = { cpu = 8, memory = "32Gi" }
     }
+  }
+}
+
+run "docker_hub_with_its_port" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    registry = "https://Registry-1.docker.io:443/"
+  }
+}
+
+run "a_registry_that_is_called_like_docker_hub" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    registry = "https://acme-docker.io"
   }
 }
 

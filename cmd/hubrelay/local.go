@@ -213,11 +213,11 @@ const welcomeFakes = `Push an image of your own to the registry (docker push wor
   curl -d image=acme/api:1.5.0 %[1]s/api/push
   curl -d stage=pipeline -d answer=fails -d times=1 %[1]s/api/faults
 
-docs/sandbox.md has what else there is to do.
+docs/sandbox.md describes everything else.
 
 `
 
-const welcomeHub = `Push to %[1]s on Docker Hub, and see what comes of it; or let the next pipeline fail:
+const welcomeHub = `Push to %[1]s on Docker Hub, and watch the promotion here. Or let the next pipeline fail:
 
   curl -d stage=pipeline -d answer=fails -d times=1 %[2]s/api/faults
 
@@ -301,7 +301,7 @@ func (p *printer) line(e sandbox.Event) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// isTerminal tells whether colours would be seen.
+// isTerminal reports whether colours would be seen.
 func isTerminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" {

@@ -120,7 +120,7 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// nearest returns the word that most likely was meant, or "" where none is near.
+// nearest returns the word that most likely was meant, or "" if none is near.
 func nearest(typed string, words []string) string {
 	best, least := "", 3 // more than two slips of the finger make another word
 	for _, word := range words {

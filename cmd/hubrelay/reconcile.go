@@ -114,7 +114,7 @@ func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err er
 	return catchUp(ctx, reconcile.New(finder, slog.New(slog.DiscardHandler)), time.Now().Add(-time.Duration(since)), *apply, out)
 }
 
-// readRoutes reads the table from a file, or from ROUTES where there is none.
+// readRoutes reads the table from a file, or from ROUTES if there is none.
 func readRoutes(file string) (route.Table, error) {
 	text, what := os.Getenv("ROUTES"), "ROUTES"
 	if file != "" {

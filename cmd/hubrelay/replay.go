@@ -145,7 +145,7 @@ type letterTable struct {
 	seen  map[string]int    // by reason
 }
 
-// mostReasons bounds what is remembered by reason; hubrelay has some twenty.
+// mostReasons bounds what is remembered by reason; hubrelay has about twenty.
 const mostReasons = 100
 
 // why is the reason of a letter, in one word.

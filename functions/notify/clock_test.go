@@ -189,7 +189,7 @@ func TestAReplyWhereTheMessageTakesNothingAnyMore(t *testing.T) {
 }
 
 // While the route's own channel is archived, nothing is posted elsewhere; once
-// that is mended, all that is new is told there.
+// that is fixed, all that is new is told there.
 func TestAnArchivedChannelTakesNoNewsAway(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
@@ -206,7 +206,7 @@ func TestAnArchivedChannelTakesNoNewsAway(t *testing.T) {
 	})
 }
 
-// A channel that is changed in the route leaves what was posted where it is.
+// A channel that is changed in the route leaves what was posted if it is.
 func TestAMessageStaysInItsChannel(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
@@ -343,7 +343,7 @@ func TestSilence(t *testing.T) {
 		if top[0].Status != slack.Failure || top[0].Reason != "silent" {
 			w.t.Errorf("Slack shows %+v", top[0])
 		}
-		w.report("status", "success", "promotion_id", id).ok() // it was away, and is back
+		w.report("status", "success", "promotion_id", id).ok() // it was down, and is back
 		if top, _ := w.shows(1, 3); top[0].Status != slack.Success || top[0].Reason != "" {
 			w.t.Errorf("Slack shows %+v", top[0])
 		}
@@ -556,7 +556,7 @@ func TestOnlyGoogleCallsTheClockAndBringsLetters(t *testing.T) {
 }
 
 // Docker Hub never calls for the repository: people hear of it once, and how to
-// mend it.
+// fix it.
 func TestTheClockTellsOfAWebhookThatNobodyRegistered(t *testing.T) {
 	inABubble(t, func(w *world) {
 		for range 5 {

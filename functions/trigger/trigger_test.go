@@ -233,7 +233,7 @@ func (w *world) routes(text string) {
 type message struct {
 	id, repository, tag      string
 	queued, pushed, received time.Time
-	attempt                  int // 2 where it is 0
+	attempt                  int // 2 if it is 0
 	attributes               map[string]string
 }
 
@@ -950,7 +950,7 @@ func TestP5WithoutAPushedAtTheTimeOfQueueingCounts(t *testing.T) {
 	})
 }
 
-// By the routes of now: what waits of a tag that they do not promote ends.
+// By the current routes: what waits of a tag that they do not promote ends.
 func TestUnwantedByChangedRules(t *testing.T) {
 	for name, c := range map[string]struct{ routes, reason string }{
 		"the tag rules":  {strings.ReplaceAll(routes, `"*-rc*"`, `"1.*"`), "tag_rules"},

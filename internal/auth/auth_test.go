@@ -159,7 +159,7 @@ func TestASignatureByAnotherKey(t *testing.T) {
 	}
 }
 
-// That an issuer is away says nothing about the token: the caller may try
+// That an issuer is down says nothing about the token: the caller may try
 // again, and must not be told that the token is bad.
 func TestAnIssuerThatIsAway(t *testing.T) {
 	t.Parallel()

@@ -59,7 +59,7 @@ type console struct {
 	hints    hints
 	template *template.Template
 	streams  atomic.Int64
-	run      string // differs from run to run: numbers of events begin anew with each
+	run      string // differs from run to run: numbers of events start again with each
 }
 
 // New returns the page of a sandbox, to be mounted at its root.
@@ -118,8 +118,8 @@ var stateFilters = []struct {
 	states      []ledger.State
 }{
 	{"", "Every state", nil},
-	{"open", "Under way", []ledger.State{ledger.Waiting, ledger.Starting, ledger.Triggered, ledger.Running}},
-	{"bad", "Needs a look", []ledger.State{ledger.Waiting, ledger.Failed, ledger.Dead}},
+	{"open", "In progress", []ledger.State{ledger.Waiting, ledger.Starting, ledger.Triggered, ledger.Running}},
+	{"bad", "Needs attention", []ledger.State{ledger.Waiting, ledger.Failed, ledger.Dead}},
 	{"waiting", "Waiting", []ledger.State{ledger.Waiting}},
 	{"promoted", "Promoted", []ledger.State{ledger.Promoted}},
 	{"skipped", "Skipped, superseded", []ledger.State{ledger.Skipped, ledger.Superseded}},
@@ -176,7 +176,7 @@ func (l list) At(n int) string {
 	return "/"
 }
 
-// Filtered tells whether the list leaves anything out.
+// Filtered reports whether the list leaves anything out.
 func (l list) Filtered() bool { return l.Text != "" || l.State != "" }
 
 // page answers with the whole page.
@@ -207,7 +207,7 @@ func (c *console) story(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-const forgotten = "A sandbox keeps its records in memory: they are gone once it is started anew."
+const forgotten = "A sandbox keeps its records in memory: they are gone after a restart."
 
 func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) {
 	v := &pageView{
@@ -240,7 +240,7 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 	c.render(w, http.StatusOK, "page", v)
 }
 
-// reload has the browser load the page anew.
+// reload has the browser load the page again.
 func (c *console) reload(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("HX-Refresh", "true")
 	w.WriteHeader(http.StatusNoContent)

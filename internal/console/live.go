@@ -50,8 +50,9 @@ type stream struct {
 }
 
 // live keeps an open page up to date. Each patch has the number of the newest
-// event in it: a browser that comes back says it, and gets what it missed. Where
-// that is no longer remembered, or another run has begun, it loads the page anew.
+// event in it: a browser that comes back says it, and gets what it missed.
+// Where that is no longer remembered, or another run has begun, it loads the
+// page again.
 func (c *console) live(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	after, err := strconv.ParseInt(query.Get("after"), 10, 64)
@@ -172,7 +173,7 @@ func (s *stream) keep(feed []sandbox.Event) {
 	}
 }
 
-// next returns what has changed since the last time, "" where nothing has.
+// next returns what has changed since the last time, "" if nothing has.
 func (s *stream) next() (string, error) {
 	events, oldest, newest := s.c.sandbox.Events(s.after)
 	if s.after+1 < oldest {
@@ -349,7 +350,7 @@ func (s *stream) differing(table tableView) (n int) {
 	return n
 }
 
-// inOrder tells whether the rows that stay keep their order.
+// inOrder reports whether the rows that stay keep their order.
 func inOrder(was, now []string) bool {
 	last := -1
 	for _, id := range now {

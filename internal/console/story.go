@@ -190,7 +190,7 @@ func entryOf(ev sandbox.Event) entry {
 	return e
 }
 
-// Inside tells whether there is more to an entry than its line.
+// Inside reports whether there is more to an entry than its line.
 func (e entry) Inside() bool { return e.Call != nil || e.Line != "" }
 
 // storyNews answers with what of an open story has changed since an event: its
@@ -213,7 +213,7 @@ func (v *storyView) Address() string {
 	return "/promotions/" + url.PathEscape(v.ID) + strings.TrimPrefix(v.List.At(v.List.Page), "/")
 }
 
-// Retry is the pipeline whose job may be run again, "" where none may.
+// Retry is the pipeline whose job may be run again, "" if none may.
 func (v *storyView) Retry() string {
 	at := strings.LastIndex(v.PipelineURL, "/pipelines/")
 	if v.State != ledger.Failed && !v.Silent || at < 0 {

@@ -29,7 +29,7 @@ type pageView struct {
 	Stages        stagesView
 	Table         tableView
 	Feed          []sandbox.Event // newest first
-	Story         *storyView      // nil where none is open
+	Story         *storyView      // nil if none is open
 }
 
 // Live is the address of the stream that goes on where the page ends.
@@ -105,17 +105,17 @@ type stageView struct {
 
 // stageWords name the stages for people.
 var stageWords = map[sandbox.Stage]struct{ name, icon, what string }{
-	sandbox.Hub:         {"Docker Hub", "box", "A push is a call of Webhook, several for a multi-arch image."},
+	sandbox.Hub:         {"Docker Hub", "box", "Calls Webhook once for a push, or several times for a multi-arch image."},
 	sandbox.Webhook:     {"Webhook", "hook", "Checks the token, publishes a message, and answers 202 once Pub/Sub has it."},
-	sandbox.Topic:       {"Topic", "queue", "Holds the messages, and delivers again what is answered 503."},
+	sandbox.Topic:       {"Topic", "queue", "Holds the messages, and delivers a message again after a 503."},
 	sandbox.Trigger:     {"Trigger", "bolt", "Looks at the tag, claims the promotion, and asks GitLab for a pipeline."},
 	sandbox.Registry:    {"Registry", "stack", "Says what a tag is now."},
 	sandbox.GitLab:      {"GitLab", "branch", "Creates the pipeline."},
 	sandbox.Pipeline:    {"Pipeline", "play", "Signs the image, moves latest, and reports."},
-	sandbox.Notify:      {"Notify", "bell", "Records what is reported, then has Slack show it."},
+	sandbox.Notify:      {"Notify", "bell", "Records reports, then makes Slack show them."},
 	sandbox.Slack:       {"Slack", "chat", "Shows one message for each promotion."},
-	sandbox.DeadLetters: {"Dead letters", "letter", "Hold what will not work by itself, until it is replayed."},
-	sandbox.Reconcile:   {"Reconcile", "loop", "Finds the pushes that no webhook told of."},
+	sandbox.DeadLetters: {"Dead letters", "letter", "Pushes that were given up, until they are replayed."},
+	sandbox.Reconcile:   {"Reconcile", "loop", "Finds the pushes whose webhook was lost."},
 	sandbox.Ledger:      {"Ledger", "book", "Has the record of each promotion."},
 }
 

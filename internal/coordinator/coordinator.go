@@ -40,19 +40,19 @@ type Variable struct {
 
 // Request asks for a pipeline.
 type Request struct {
-	Source    string            // of the pipeline; trigger where it is ""
-	Branch    string            // main where it is ""
+	Source    string            // of the pipeline; trigger if it is ""
+	Branch    string            // main if it is ""
 	Inputs    map[string]any    // pipeline inputs
 	Variables map[string]string // of the trigger
-	ID        int               // 1 where it is 0
-	URL       string            // made up where it is ""
-	Created   time.Time         // now where it is zero
+	ID        int               // 1 if it is 0
+	URL       string            // made up if it is ""
+	Created   time.Time         // now if it is zero
 }
 
 // Pipeline is what GitLab makes of a request.
 type Pipeline struct {
 	Name       string // workflow:name
-	AutoCancel string // workflow:auto_cancel:on_new_commit, "" where it is not set
+	AutoCancel string // workflow:auto_cancel:on_new_commit, "" if it is not set
 	Jobs       []*Job // in the order of their stages
 	project    Project
 	request    Request

@@ -30,8 +30,8 @@ func ParseExpression(text string) (*Expression, error) {
 	return &Expression{root}, nil
 }
 
-// True tells whether a rule with the expression matches. A variable that is not
-// in the map is null, which an empty one is not.
+// True reports whether a rule with the expression matches. A variable that is
+// not in the map is null, which an empty one is not.
 func (e *Expression) True(variables map[string]string) bool {
 	switch v := e.root.value(variables).(type) {
 	case bool:

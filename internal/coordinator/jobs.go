@@ -101,7 +101,7 @@ func (p *Pipeline) workflow(workflow map[string]any, globals map[string]string) 
 	return nil
 }
 
-// match returns the first rule that matches, nil where none does.
+// match returns the first rule that matches, nil if none does.
 func (p *Pipeline) match(rules any, known map[string]string) (map[string]any, error) {
 	for _, r := range flatten(list(rules)) {
 		rule, ok := r.(map[string]any)

@@ -22,14 +22,14 @@ import (
 // after the other, as with `concurrent = 1`.
 type Runner struct {
 	Dir   string   // of the build folders
-	Shell []string // bash -l where it is nil; sh -l is what Alpine has
+	Shell []string // bash -l if it is nil; sh -l is what Alpine has
 	Old   bool     // pipes nothing into the script, as runners before mid-2026 do
 	Env   []string // of the runner's process; nothing of this machine's is added
 	// Token makes the id token of a job. May be nil.
 	Token func(p *Pipeline, audience string) (string, error)
 	// Heard hears each line that a job prints. May be nil.
 	Heard func(job, line string)
-	// Sabotage may end a job's script from outside; nil where none is.
+	// Sabotage may end a job's script from outside; nil if none is.
 	Sabotage func(job string, attempt int) Sabotage
 
 	mu     sync.Mutex
@@ -40,8 +40,8 @@ type Runner struct {
 // Sabotage is what befalls a job.
 type Sabotage struct {
 	Before bool          // the job ends before its script begins
-	Cancel time.Duration // somebody cancels the job then; never where it is 0
-	Kill   time.Duration // the script is killed then; never where it is 0
+	Cancel time.Duration // somebody cancels the job then; never if it is 0
+	Kill   time.Duration // the script is killed then; never if it is 0
 }
 
 // Result is how a pipeline ended.
@@ -120,7 +120,7 @@ func (r *Runner) withRetries(ctx context.Context, p *Pipeline, j *Job, handed ma
 	}
 }
 
-// retries tells whether GitLab runs the job once more after such a failure.
+// retries reports whether GitLab runs the job once more after such a failure.
 func (j *Job) retries(a Attempt) bool {
 	if len(j.RetryWhen) == 0 && len(j.RetryCodes) == 0 || slices.Contains(j.RetryWhen, "always") {
 		return true

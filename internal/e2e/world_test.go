@@ -93,7 +93,7 @@ type chaos struct {
 	lostPosts    int // messages whose answer was lost on the way
 }
 
-// chance tells whether something of a probability happens.
+// chance reports whether something of a probability happens.
 func (c *chaos) chance(p float64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -311,7 +311,7 @@ func (c *chaos) fakeRegistry(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// faultySlack limits, is away, or loses its answer once the message is posted.
+// faultySlack limits, is down, or loses its answer once the message is posted.
 func (c *chaos) faultySlack(w http.ResponseWriter, r *http.Request) {
 	if !c.chance(slackFails) {
 		c.slackFake.ServeHTTP(w, r)
@@ -421,7 +421,7 @@ func (c *chaos) created(p gitlabtest.Pipeline) {
 	c.mu.Unlock()
 }
 
-// saysRunning tells whether more will be said in a message of Slack: another
+// saysRunning reports whether more will be said in a message of Slack: another
 // pipeline of the promotion may have ended it.
 func (c *chaos) saysRunning(channel, ts string) bool {
 	return slices.ContainsFunc(c.slackFake.Messages(), func(m slacktest.Message) bool {

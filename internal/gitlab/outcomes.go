@@ -11,21 +11,21 @@ import (
 type outcome struct {
 	from, to     int                   // the status is one of these
 	whose        source                // who answers
-	says         func() *regexp.Regexp // the message is like this; nil asks for nothing
+	says         func() *regexp.Regexp // the message must match this; nil matches everything
 	reason       string
-	hint         string // {project}, {ref} and {host} stand for the request's
+	hint         string // {project}, {ref} and {host} are replaced by the request's
 	unrecognized bool
 }
 
-// source is who seems to have answered.
+// source is the system that seems to have answered.
 type source int
 
 const (
 	anybody source = iota
-	noPage         // anybody but a page for people
+	noPage         // anything but a page for people
 	page           // only a page for people
-	notAPI         // only what is no JSON
-	nowhere        // only GitLab's API, saying that it has no such path
+	notAPI         // only what is not JSON
+	nowhere        // only GitLab's API, if it has no such path
 )
 
 func (o outcome) fits(status int, s said) bool {
@@ -45,16 +45,17 @@ func (o outcome) fits(status int, s said) bool {
 	return true
 }
 
-// like matches words that have one of these patterns. They are compiled when
-// GitLab first refuses something: all of them take a tenth of a function's start.
+// like matches words with one of these patterns. They are compiled when GitLab
+// first refuses something, because compiling all of them takes a tenth of a
+// function's start.
 func like(patterns ...string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile("(?i)" + strings.Join(patterns, "|"))
 	})
 }
 
-// words is the outcome of a refusal by its words, whatever its status: what
-// is 400 where no pipeline was stored is 422 where one was, and 403 in some
+// words is the outcome of a refusal by its words, with any status. The same
+// refusal is 400 if no pipeline was stored, 422 if one was, and 403 in some
 // versions.
 func words(reason, hint string, patterns ...string) outcome {
 	return outcome{from: 400, to: 499, whose: noPage, says: like(patterns...), reason: reason, hint: hint}
@@ -80,11 +81,11 @@ const (
 	limitsHint = "Admin > Settings > CI/CD > CI/CD limits; on GitLab.com the plan sets it. It is tried again until then."
 )
 
-// outcomes is the contract with GitLab: how it says no, and what follows. The
-// first that fits an answer counts.
+// outcomes is the contract with GitLab: how it refuses, and what follows. The
+// first outcome that matches an answer counts.
 var outcomes = slices.Concat(byStatus, byWords, byStatusAtLast)
 
-// byStatus are the statuses that mean the same whatever the words.
+// byStatus are the statuses whose meaning does not depend on the words.
 var byStatus = []outcome{
 	{from: 200, to: 299, reason: Rejected, hint: urlHint}, // 201 does not come here
 	{from: 300, to: 399, reason: Redirected, hint: "Set GITLAB_URL to the right base URL of GitLab, or the project's new path in the route: " +
@@ -111,9 +112,9 @@ var byStatus = []outcome{
 }
 
 // byWords are the refusals of GitLab's API for triggers, and of the steps that
-// a pipeline goes through until it is created. A pipeline that was stored may
-// say no more than the code of its failure. First come those that repeat a
-// name, which must not be taken for what they say.
+// create a pipeline. For a pipeline that was stored, there may be only the code
+// of its failure. Refusals that contain a name come first, so that the name
+// does not match another pattern.
 var byWords = []outcome{
 	words(Rejected, "Allow the token's owner to push or merge to {ref}, which is protected (Settings > Repository > Protected branches, or tags), "+
 		"or use the token of a user who may. "+ownerHint,
@@ -205,7 +206,7 @@ var byWords = []outcome{
 		`pipeline metadata`),
 }
 
-// byStatusAtLast are for words that mean nothing to us, or are not GitLab's.
+// byStatusAtLast are for unknown words, or words that are not GitLab's.
 var byStatusAtLast = []outcome{
 	{from: 400, to: 400, says: like(`http request (was )?(sent )?to (an )?https`), reason: Rejected,
 		hint: "Set GITLAB_URL to https://{host}: what answers there speaks TLS only."},

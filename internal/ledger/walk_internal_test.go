@@ -139,7 +139,7 @@ func (w *walk) check() {
 	}
 }
 
-// any is one of the promotions, nil where there is none.
+// any is one of the promotions, nil if there is none.
 func (w *walk) any() *Promotion {
 	ids := []string{}
 	for id := range w.promotions {

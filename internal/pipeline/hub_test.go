@@ -99,8 +99,8 @@ func newHub(t *testing.T, referrers bool) *hub {
 	return h
 }
 
-// lets tells whether a request may go on, and answers those that may not. With
-// bearer it wants a token for the very repository, as Docker Hub does.
+// lets reports whether a request may go on, and answers those that may not.
+// With bearer it wants a token for the very repository, as Docker Hub does.
 func (h *hub) lets(w http.ResponseWriter, r *http.Request, bearer bool, status int) bool {
 	user, pass, _ := r.BasicAuth()
 	known := user == username && pass == password

@@ -724,7 +724,7 @@ func TestTwoJobsAtOnce(t *testing.T) {
 	})
 }
 
-// The runner takes bash where there is one, and Alpine has BusyBox; an older
+// The runner takes bash if there is one, and Alpine has BusyBox; an older
 // runner starts the script in another way.
 func TestEveryShell(t *testing.T) {
 	t.Parallel()

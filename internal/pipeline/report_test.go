@@ -213,7 +213,7 @@ func TestAReportComesBackWhenNotifyAsksForIt(t *testing.T) {
 	if a := n.report("hubrelay-done", done); a.Code != 0 || n.asked != 4 {
 		t.Errorf("exit code %d after %d requests\n%s", a.Code, n.asked, a.Log)
 	}
-	// What Notify has taken while Slack is away comes no second time.
+	// What Notify has taken while Slack is down comes no second time.
 	n.answers = []int{202}
 	for _, job := range []string{"hubrelay-done", "hubrelay-running"} {
 		before := n.asked

@@ -28,12 +28,12 @@ const maxAsked = 1 << 20
 
 // done is what a call came to.
 type done struct {
-	status   int    // 200 where it is 0
+	status   int    // 200 if it is 0
 	value    any    // as JSON
 	sentence string // for people
 }
 
-// mistake is a refusal of a call. Its text says what to mend.
+// mistake is a refusal of a call. Its text says what to fix.
 type mistake struct {
 	status int
 	text   string
@@ -85,7 +85,7 @@ func (s *Sandbox) routeAPI() {
 	}
 	s.mux.HandleFunc("GET /api/events", s.apiEvents)
 	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, r, http.StatusNotFound, "there is no such call; "+s.URL+"/api/ lists those that there are")
+		refuse(w, r, http.StatusNotFound, "there is no such call; "+s.URL+"/api/ lists all calls")
 	})
 }
 
@@ -163,7 +163,7 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 	var mistakes []error
 	add := func(name, value string) {
 		if !slices.Contains(names, name) {
-			mistakes = append(mistakes, fmt.Errorf("there is no field %.50q; there are %s", name, cmp.Or(strings.Join(names, ", "), "none")))
+			mistakes = append(mistakes, fmt.Errorf("there is no field %.50q; the fields are %s", name, cmp.Or(strings.Join(names, ", "), "none")))
 			return
 		}
 		found[name] = value
@@ -198,7 +198,7 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 		}
 		for _, name := range sorted(form) {
 			if len(form[name]) > 1 {
-				mistakes = append(mistakes, fmt.Errorf("%.50q stands there more than once", name))
+				mistakes = append(mistakes, fmt.Errorf("%.50q is there more than once", name))
 			}
 			add(name, form[name][0])
 		}
@@ -237,7 +237,7 @@ func duration(f map[string]string, name string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(f[name])
 	if err != nil {
-		return 0, wrong(http.StatusBadRequest, fmt.Errorf("%s is %.50q, and must be a time such as 2s, 10m or 1h30m", name, f[name]))
+		return 0, wrong(http.StatusBadRequest, fmt.Errorf("%s is %.50q, and must be a duration such as 2s, 10m or 1h30m", name, f[name]))
 	}
 	return d, nil
 }
@@ -350,7 +350,7 @@ func (s *Sandbox) apiStory(r *http.Request) (done, error) {
 	case err != nil:
 		return done{}, err
 	case !ok:
-		return done{}, wrong(http.StatusNotFound, errors.New("there is no such promotion, or it was forgotten"))
+		return done{}, wrong(http.StatusNotFound, errors.New("there is no such promotion, or it was dropped"))
 	}
 	return done{value: story, sentence: fmt.Sprintf("%s is %s.", story.Image, story.State)}, nil
 }
@@ -372,7 +372,7 @@ func (s *Sandbox) apiSetFault(r *http.Request) (done, error) {
 	fault := Fault{Stage: Stage(f["stage"]), Answer: f["answer"], Probability: 1}
 	if f["probability"] != "" {
 		if fault.Probability, err = strconv.ParseFloat(f["probability"], 64); err != nil || fault.Probability == 0 {
-			return done{}, wrong(http.StatusBadRequest, errors.New("probability is over 0, and at most 1"))
+			return done{}, wrong(http.StatusBadRequest, errors.New("probability must be over 0, and at most 1"))
 		}
 	}
 	if fault.Latency, err = duration(f, "latency"); err != nil {
@@ -391,9 +391,9 @@ func (s *Sandbox) apiSetFault(r *http.Request) (done, error) {
 func (s *Sandbox) apiRemoveFault(r *http.Request) (done, error) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil || !s.RemoveFault(id) {
-		return done{}, wrong(http.StatusNotFound, errors.New("there is no such fault; it may have met all that it was to meet"))
+		return done{}, wrong(http.StatusNotFound, errors.New("there is no such fault; it may have been used up"))
 	}
-	return done{value: map[string]int64{"removed": id}, sentence: "The fault is taken back."}, nil
+	return done{value: map[string]int64{"removed": id}, sentence: "The fault is removed."}, nil
 }
 
 func (s *Sandbox) apiWell(r *http.Request) (done, error) {
@@ -402,7 +402,7 @@ func (s *Sandbox) apiWell(r *http.Request) (done, error) {
 	}
 	n := len(s.Faults())
 	s.Well()
-	return done{value: map[string]int{"removed": n}, sentence: "All is well again."}, nil
+	return done{value: map[string]int{"removed": n}, sentence: "All faults are removed."}, nil
 }
 
 // Replay queues the dead letters of images again that match REPOSITORY[:TAG],
@@ -430,9 +430,9 @@ func (s *Sandbox) apiReplay(r *http.Request) (done, error) {
 	return done{value: map[string]int{"replayed": n}, sentence: fmt.Sprintf("%d dead letters are queued again.", n)}, nil
 }
 
-// Retry runs the job of a pipeline of the fake GitLab again, as the button there
-// does. One that has not ended is canceled first. It tells whether there was
-// anything to run.
+// Retry runs the job of a pipeline of the fake GitLab again, as the button
+// there does. One that has not ended is canceled first. It reports whether
+// there was anything to run.
 func (s *Sandbox) Retry(pipeline int) bool {
 	for _, p := range s.GitLab.Pipelines() {
 		if p.ID == pipeline {
@@ -453,7 +453,7 @@ func (s *Sandbox) apiRetry(r *http.Request) (done, error) {
 	case err != nil:
 		return done{}, err
 	case !s.Retry(id):
-		return done{}, wrong(http.StatusConflict, errors.New("there is no such pipeline, or it has come to a good end"))
+		return done{}, wrong(http.StatusConflict, errors.New("there is no such pipeline, or it has succeeded"))
 	}
 	return done{value: map[string]int{"pipeline": id}, sentence: fmt.Sprintf("The job of pipeline %d runs again.", id)}, nil
 }
@@ -487,7 +487,7 @@ func (s *Sandbox) apiForward(r *http.Request) (done, error) {
 		return done{}, err
 	}
 	if d <= 0 || d > maxForward {
-		return done{}, wrong(http.StatusBadRequest, fmt.Errorf("forward is a time such as 10m, and at most %s", maxForward))
+		return done{}, wrong(http.StatusBadRequest, fmt.Errorf("forward must be a duration such as 10m, and at most %s", maxForward))
 	}
 	if err := s.Forward(r.Context(), d); err != nil {
 		return done{}, wrong(http.StatusBadGateway, err)
@@ -495,15 +495,15 @@ func (s *Sandbox) apiForward(r *http.Request) (done, error) {
 	return s.apiNow(r)
 }
 
-// Routes is the table of now, as JSON.
+// Routes is the current table, as JSON.
 func (s *Sandbox) Routes() string {
 	s.starting.Lock()
 	defer s.starting.Unlock()
 	return s.settings["ROUTES"]
 }
 
-// SetRoutes starts the functions anew with another table. Where that has a
-// mistake nothing changes, and the error says what it is.
+// SetRoutes restarts the functions with another table. Where that has a mistake
+// nothing changes, and the error says what it is.
 func (s *Sandbox) SetRoutes(table string) error {
 	if _, err := route.Parse(table); err != nil {
 		return wrong(http.StatusBadRequest, errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
@@ -511,7 +511,7 @@ func (s *Sandbox) SetRoutes(table string) error {
 	if err := s.restart(map[string]string{"ROUTES": table}); err != nil {
 		return wrong(http.StatusBadRequest, errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
-	s.events.add(Event{Who: "sandbox", What: "has other routes, and starts the functions anew"})
+	s.events.add(Event{Who: "sandbox", What: "restarts the functions with new routes"})
 	return nil
 }
 
@@ -528,7 +528,7 @@ func (s *Sandbox) apiSetRoutes(r *http.Request) (done, error) {
 	if err := s.SetRoutes(body); err != nil {
 		return done{}, err
 	}
-	return done{value: json.RawMessage(s.Routes()), sentence: "The routes are in use from now on."}, nil
+	return done{value: json.RawMessage(s.Routes()), sentence: "The routes are in use now."}, nil
 }
 
 func (s *Sandbox) apiExplain(r *http.Request) (done, error) {

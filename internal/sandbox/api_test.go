@@ -65,7 +65,7 @@ func (b *box) good(method, path string, form ...string) map[string]any {
 	return answer
 }
 
-// bad calls what must be refused, with words that say what to mend.
+// bad calls what must be refused, with words that say what to fix.
 func (b *box) bad(want int, words, method, path string, form ...string) {
 	b.t.Helper()
 	status, answer := b.call(method, path, form...)
@@ -222,7 +222,7 @@ func TestAStory(t *testing.T) {
 	}
 	for _, now := range b.Stages() {
 		switch now.Stage {
-		case sandbox.Reconcile: // it may have been called by now
+		case sandbox.Reconcile: // it may have been called now
 		case sandbox.DeadLetters:
 			if now.Done != 0 || now.Last != "" {
 				t.Errorf("%s did %+v", now.Stage, now)
@@ -390,14 +390,14 @@ func TestFaultsAreSetAndTakenBack(t *testing.T) {
 	}
 	for form, words := range map[string]string{
 		`{"stage":"moon","answer":"x"}`:                                "none of hub, webhook",
-		`{"stage":"reconcile","answer":"x"}`:                           "no faults of its own",
+		`{"stage":"reconcile","answer":"x"}`:                           "has no faults",
 		`{"stage":"slack","answer":"x"}`:                               "none of rate_limited",
 		`{"stage":"slack","answer":"away","probability":2}`:            "at most 1",
 		`{"stage":"slack","answer":"away","probability":"NaN"}`:        "at most 1",
 		`{"stage":"slack","answer":"away","probability":0}`:            "at most 1",
 		`{"stage":"slack","answer":"away","latency":"soon"}`:           "2s, 10m",
-		`{"stage":"slack","answer":"away","latency":"-2s"}`:            "latency is between",
-		`{"stage":"slack","answer":"away","times":-1}`:                 "times is between",
+		`{"stage":"slack","answer":"away","latency":"-2s"}`:            "latency must be between",
+		`{"stage":"slack","answer":"away","times":-1}`:                 "times must be between",
 		`{"stage":"slack","answer":"away","probability":[1]}`:          "neither a text nor a number",
 		`{"stage":"slack","answer":"away"} {"stage":"x"}`:              "not a JSON object",
 		`{"stage":"slack","answer":"away"}}`:                           "not a JSON object",

@@ -63,7 +63,7 @@ func (c *clock) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// next is when somebody wakes up next, false where nobody does.
+// next is when somebody wakes up next, false if nobody does.
 func (c *clock) next() (due time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +109,7 @@ const (
 	forwardTime = 15 * time.Second
 	// settleTime bounds how long one of them is waited for.
 	settleTime = time.Second
-	// renewEvery is how much time passes until the functions are started anew,
+	// renewEvery is how much time passes until the functions are restarted,
 	// which would not live for hours, either. What they leave alone for a while
 	// they do by this machine's clock, and forget with that.
 	renewEvery = time.Minute

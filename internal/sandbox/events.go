@@ -45,7 +45,7 @@ type Event struct {
 	Stage       Stage           `json:"stage,omitempty"`
 	Who         string          `json:"who"`                    // webhook, trigger, notify, docker hub, pub/sub, dead letter, pipeline 1, slack, clock …
 	Image       string          `json:"image,omitempty"`        // REPOSITORY:TAG
-	PromotionID string          `json:"promotion_id,omitempty"` // where it is known
+	PromotionID string          `json:"promotion_id,omitempty"` // if it is known
 	MessageID   string          `json:"message_id,omitempty"`   // of Pub/Sub
 	What        string          `json:"what"`
 	Detail      string          `json:"detail,omitempty"` // a reason, a hint, a link

@@ -188,7 +188,7 @@ func TestWebhookGoesWrong(t *testing.T) {
 	}
 }
 
-// A function that is killed starts anew, and nothing is done twice or lost.
+// A function that is killed restarts, and nothing is done twice or lost.
 func TestFunctionsAreKilled(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -254,7 +254,7 @@ func TestPipelinesGoWrong(t *testing.T) {
 				b.good("POST", "/api/retry", "pipeline", "1")
 				b.comes("acme/api:2.0.0", ledger.Promoted)
 				eventually(t, "the end", func() bool { return b.GitLab.Pipelines()[0].Status == "success" })
-				b.bad(409, "good end", "POST", "/api/retry", "pipeline", "1")
+				b.bad(409, "it has succeeded", "POST", "/api/retry", "pipeline", "1")
 			case "stuck":
 				if m, _ := b.shows("acme/api:2.0.0", runs); !strings.Contains(string(m.Blocks), "No runner") {
 					t.Errorf("Slack shows %s", m.Blocks)

@@ -55,8 +55,8 @@ func (s *Sandbox) start(ctx context.Context, stage Stage, settings map[string]st
 	return i, nil
 }
 
-// restart starts all functions anew with other settings, or none of them where
-// one refuses.
+// restart restarts all functions with other settings, or none of them if one
+// refuses.
 func (s *Sandbox) restart(change map[string]string) error {
 	s.starting.Lock()
 	defer s.starting.Unlock()
@@ -83,10 +83,10 @@ func (s *Sandbox) restart(change map[string]string) error {
 	return nil
 }
 
-// renew starts all functions anew.
+// renew restarts all functions.
 func (s *Sandbox) renew() {
 	if err := s.restart(nil); err != nil {
-		s.events.add(Event{Who: "sandbox", What: "cannot start the functions anew: " + err.Error(), Bad: true})
+		s.events.add(Event{Who: "sandbox", What: "cannot restart the functions: " + err.Error(), Bad: true})
 	}
 }
 
@@ -105,7 +105,7 @@ func (s *Sandbox) kill(stage Stage, i *instance) {
 	}
 	i.killed.Store(true)
 	f.replace(next)
-	s.events.add(Event{Stage: stage, Who: string(stage), What: "was killed, and starts anew", Bad: true})
+	s.events.add(Event{Stage: stage, Who: string(stage), What: "was killed, and restarts", Bad: true})
 }
 
 func (f *function) newest() *instance {

@@ -146,7 +146,7 @@ func (p *pipelines) run(created gitlabtest.Pipeline) {
 	})
 }
 
-// play does what a pipeline does, and tells whether it came to a good end.
+// play does what a pipeline does, and reports whether it came to a good end.
 func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 	job := job{
 		Sandbox:    p.Sandbox,
@@ -161,11 +161,11 @@ func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 	switch fault.Answer {
 	case silent:
 		p.mute.Store(created.ID, true)
-		job.event("says nothing, as it was told to", "", true)
+		job.event("reports nothing, because a fault is set", "", true)
 		return false
 	case stuck:
 		p.GitLab.SetStatus(created.Project, created.ID, "pending")
-		job.event("is taken by no runner", "", true)
+		job.event("waits, because no runner takes its job", "", true)
 		return false
 	}
 	turn, _ := p.turns.LoadOrStore(job.repository, &sync.Mutex{})
@@ -176,7 +176,7 @@ func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 	p.GitLab.SetStatus(created.Project, created.ID, "running")
 	switch fault.Answer {
 	case slow:
-		job.event("takes longer, as it was told to", "", false)
+		job.event("takes longer, because a fault is set", "", false)
 		p.clock.sleep(p.ctx, fault.Latency)
 	case canceled:
 		p.GitLab.Cancel(created.Project, created.ID)
@@ -276,17 +276,17 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	now, err := j.registry.digest(j.repository, j.tag)
 	switch {
 	case j.fails:
-		j.event("fails, as it was told to", "", true)
-		return "failure", "It was told to fail."
+		j.event("fails, because a fault is set", "", true)
+		return "failure", "A fault is set."
 	case isNotFound(err):
 		j.event("finds that the tag is gone", "", false)
 		return "superseded", "The tag is gone."
 	case err != nil:
 		j.event("failed", err.Error(), true)
-		return "failure", "The registry did not tell what the tag is."
+		return "failure", "The registry did not say what the tag is."
 	case now != j.digest:
-		j.event("finds another image under the tag", "", false)
-		return "superseded", "The tag is " + now + " by now."
+		j.event("finds that the tag is another image", "", false)
+		return "superseded", "The tag is now " + now + "."
 	case j.registry.signed(j.repository, now):
 		j.event("finds the image signed already, and moves latest", "", false)
 		if err := j.moveLatest(now); err != nil {
@@ -299,7 +299,7 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 		what string
 		do   func() error
 	}{
-		{"signs the image (pretended)", func() error { return j.registry.pretendSignature(j.repository, now) }},
+		{"signs the image (simulated)", func() error { return j.registry.pretendSignature(j.repository, now) }},
 		{"pushes the tag again", func() error { return j.registry.retag(j.repository, now, j.tag) }},
 		{"moves latest", func() error { return j.moveLatest(now) }},
 	}
@@ -317,14 +317,14 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 // pretend does nothing to an image that is in a registry elsewhere.
 func (j job) pretend(stepTime time.Duration) (status, message string) {
 	if j.fails {
-		j.event("fails, as it was told to", "", true)
-		return "failure", "It was told to fail."
+		j.event("fails, because a fault is set", "", true)
+		return "failure", "A fault is set."
 	}
 	for _, what := range []string{"would sign the image", "would move latest"} {
 		j.event(what, "", false)
 		j.clock.sleep(j.ctx, stepTime)
 	}
-	return "success", "Nothing was signed: this pipeline is pretended."
+	return "success", "Nothing was signed: this pipeline is simulated."
 }
 
 // moveLatest pushes latest, if it is another image.
@@ -428,12 +428,12 @@ func (j job) send(form string) (wait time.Duration, err error) {
 
 // heardInSlack tells of a message that was posted, updated or replied.
 func (s *Sandbox) heardInSlack(m slacktest.Message) {
-	what := "hears"
+	what := "shows a message"
 	switch {
 	case m.ThreadTS != "":
-		what = "hears, in the thread"
+		what = "shows a reply"
 	case m.Edits > 0:
-		what = "sees the message change"
+		what = "updates the message"
 	}
 	promotion, _ := s.index.mentioned(string(m.Blocks))
 	s.events.add(Event{Stage: Slack, Who: "slack", PromotionID: promotion, What: what, Detail: emoji.Replace(m.Text), Talk: true})

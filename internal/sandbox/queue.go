@@ -45,14 +45,14 @@ func (b Backoff) after(attempt int) time.Duration {
 
 // QueueConfig is what Terraform would set up.
 type QueueConfig struct {
-	// Host is the address of a Pub/Sub emulator; an embedded one is started
-	// where it is "".
+	// Host is the address of a Pub/Sub emulator; an embedded one is started if
+	// it is "".
 	Host                   string
 	Topic, DeadLetterTopic string
 	Endpoint               string  // where messages are pushed to
 	DeadLetterEndpoint     string  // where dead letters are pushed to; "" for nowhere
-	Backoff                Backoff // as deployed where it is zero
-	MaxDeliveryAttempts    int     // as deployed where it is 0
+	Backoff                Backoff // as deployed if it is zero
+	MaxDeliveryAttempts    int     // as deployed if it is 0
 
 	// Token makes the token that a dead letter is pushed with.
 	Token func() (string, error)
@@ -61,7 +61,7 @@ type QueueConfig struct {
 	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
 
 	// Of a sandbox:
-	clock   *clock                                   // this machine's where it is nil
+	clock   *clock                                   // this machine's if it is nil
 	taken   func(m *pubsubapi.Message)               // hears of every message before it is delivered; may be nil
 	settled func()                                   // hears that a message was acknowledged, or became a dead letter; may be nil
 	faults  func(among ...string) (f Fault, ok bool) // that meet a message; may be nil
@@ -246,7 +246,7 @@ func (q *Queue) meets(among ...string) (Fault, bool) {
 	return q.faults(among...)
 }
 
-// waitAfter is how long a message waits for its next delivery, 0 where there is
+// waitAfter is how long a message waits for its next delivery, 0 if there is
 // none.
 func (q *Queue) waitAfter(attempt int, acknowledged bool) time.Duration {
 	if acknowledged || attempt >= q.MaxDeliveryAttempts {
@@ -339,7 +339,7 @@ func (q *Queue) bury(ctx context.Context, m *pubsubapi.Message) {
 	}
 }
 
-// post pushes a message, wrapped in JSON, and tells whether the answer
+// post pushes a message, wrapped in JSON, and reports whether the answer
 // acknowledges it.
 func (q *Queue) post(ctx context.Context, endpoint, token, subscription string, m *pubsubapi.Message, attempt int) bool {
 	wrapped := map[string]any{

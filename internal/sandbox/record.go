@@ -27,8 +27,8 @@ type record struct {
 
 // Why the ledger gives no answer.
 var (
-	errAway = errors.New("the ledger is away, as it was told to be")
-	errLost = errors.New("the ledger's answer is lost, as it was told to be")
+	errAway = errors.New("the ledger is down, because a fault is set")
+	errLost = errors.New("the ledger's answer is lost, because a fault is set")
 )
 
 // do does one thing, if no fault keeps it from being done.

@@ -37,7 +37,7 @@ type localRegistry struct {
 	history map[string][]string // by image: the digests that it had, the newest last
 }
 
-// pushedManifest is what a tag points to by now.
+// pushedManifest is what a tag points to now.
 type pushedManifest struct {
 	repository, tag, digest string
 	webhooks                int    // that Docker Hub calls
@@ -109,7 +109,7 @@ const (
 	maxDigests = 20
 )
 
-// remember notes what a tag is by now.
+// remember notes what a tag is now.
 func (l *localRegistry) remember(m pushedManifest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,7 +204,7 @@ func (l *localRegistry) digest(repository, tag string) (string, error) {
 	return d.Digest.String(), nil
 }
 
-// isNotFound tells whether the registry said that there is no such tag.
+// isNotFound reports whether the registry said that there is no such tag.
 func isNotFound(err error) bool {
 	var refusal *transport.Error
 	return errors.As(err, &refusal) && refusal.StatusCode == http.StatusNotFound

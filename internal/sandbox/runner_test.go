@@ -23,7 +23,7 @@ import (
 const tools = "../../.tools"
 
 // runner runs the real template. Where its tools are missing the test is
-// skipped, and fails where CI is set.
+// skipped, and fails if CI is set.
 func runner(t *testing.T) *sandbox.Runner {
 	t.Helper()
 	r, err := sandbox.NewRunner("../../templates/promote.yml", tools)

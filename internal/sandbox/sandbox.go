@@ -64,12 +64,12 @@ const (
 // Config says how a sandbox differs from the usual one. Its zero value is fit
 // for use.
 type Config struct {
-	Addr     string // to listen on; a free port of the loopback where it is ""
+	Addr     string // to listen on; a free port of the loopback if it is ""
 	Routes   string // the table, as JSON
 	Language string // of the Slack messages
-	// Backoff is between two deliveries of a message; as deployed where it is
-	// zero. With another the clocks are as fast as they are of use, too: they tick
-	// every second, and a pipeline is silent after a minute.
+	// Backoff is between two deliveries of a message; as deployed if it is
+	// zero. With another the clocks are as fast as they are of use, too: they
+	// tick every second, and a pipeline is silent after a minute.
 	Backoff  Backoff
 	StepTime time.Duration // how long each step of a pretended pipeline takes
 	Runner   *Runner       // runs real pipelines; nil pretends them
@@ -83,7 +83,7 @@ type Config struct {
 	GitLabAPITokens     env.Secret // likewise; may be zero
 	Registry            string     // its base URL; with GitLabURL or Hub only
 	RegistryAuth        env.Secret // as the setting of that name
-	PublicURL           string     // at which GitLab and Docker Hub reach the sandbox; its own where it is ""
+	PublicURL           string     // at which GitLab and Docker Hub reach the sandbox; its own if it is ""
 	// Hub are repositories of the real Docker Hub, whose pushes arrive without a
 	// webhook: it is asked, now and again, whether there are any. The images are
 	// in Registry. HubURL is that of its API.
@@ -126,7 +126,7 @@ type Sandbox struct {
 	mute    sync.Map // IDs of pipelines that GitLab cannot be asked about
 	load    load
 	streams atomic.Int64
-	life    string // differs from run to run: the IDs of events begin anew with each
+	life    string // differs from run to run: the IDs of events start again with each
 
 	starting  sync.Mutex // held while functions start
 	settings  map[string]string
@@ -385,7 +385,7 @@ func (s *Sandbox) handler(c Config) http.Handler {
 // own paths come first, and what keeps others from them keeps others from h.
 func (s *Sandbox) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
-// root answers where nobody has taken the root.
+// root answers if nobody has taken the root.
 func (s *Sandbox) root(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern == "" && r.URL.Path == "/" {
 		fmt.Fprintf(w, "hubrelay runs here, and has no page. %s/api/ says what there is to ask and to do.\n", s.URL)

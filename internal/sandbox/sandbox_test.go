@@ -574,7 +574,7 @@ func TestSlackLimits(t *testing.T) {
 	}
 }
 
-// The pipeline ends while Slack is away; the clock tells of it later.
+// The pipeline ends while Slack is down; the clock tells of it later.
 func TestSlackIsAwayAndComesBack(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{StepTime: 500 * time.Millisecond})

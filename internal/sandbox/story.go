@@ -36,7 +36,7 @@ type Query struct {
 	States []ledger.State // none: all
 	Since  int64          // only those that changed after this revision
 	Offset int
-	Limit  int // 50 where it is 0, 500 at most
+	Limit  int // 50 if it is 0, 500 at most
 }
 
 // Story is all that is known of one promotion.
@@ -78,8 +78,8 @@ type Bar struct {
 	EventID int64     `json:"event_id,omitempty"`
 }
 
-// Story returns all that is known of a promotion, false where it is not known.
-// Its events are those of the history; what is older is gone.
+// Story returns all that is known of a promotion, false if it is not known. Its
+// events are those of the history; what is older is gone.
 func (s *Sandbox) Story(id string) (Story, bool, error) {
 	s.index.mu.Lock()
 	e, ok := s.index.rows[id]

@@ -111,7 +111,7 @@ type message struct {
 	attempt    int
 	acked      bool
 	letter     bool
-	pushedAt   time.Time // as Docker Hub said; zero where it did not
+	pushedAt   time.Time // as Docker Hub said; zero if it did not
 }
 
 // pipeline is one in GitLab.
@@ -821,7 +821,7 @@ func (w *world) any(kind string) *instance {
 	return alive[w.rng.IntN(len(alive))]
 }
 
-// start starts an instance of a function, by the routes of now.
+// start starts an instance of a function, by the current routes.
 func (w *world) start(kind string) {
 	w.serial++
 	i := &instance{kind: kind, serial: w.serial}

@@ -300,7 +300,7 @@ func (w *world) turnWell() {
 	}
 }
 
-// channel is that of the routes of now.
+// channel is that of the current routes.
 func (w *world) channel() string {
 	found, _ := w.table.Find("acme/api")
 	return found.Slack.Channel

@@ -299,7 +299,7 @@ func (w *world) name(id string) string {
 	return w.names[id]
 }
 
-// chance tells whether something of a probability happens.
+// chance reports whether something of a probability happens.
 func (w *world) chance(p float64) bool { return !w.well && w.rng.Float64() < p }
 
 // between draws a time.

@@ -2,11 +2,11 @@ package slack
 
 import "strings"
 
-// class is what a code of Slack's means to those who called.
+// class is what an error code of Slack means for the caller.
 type class struct {
-	temporary bool   // the same call may succeed later, with nothing mended
-	gone      bool   // the message, or its channel, takes no update any more
-	hint      string // what to mend
+	temporary bool   // the same call may succeed later, with nothing fixed
+	gone      bool   // the message, or its channel, accepts no more updates
+	hint      string // what to fix
 }
 
 type group struct {
@@ -22,9 +22,9 @@ const (
 
 // classes holds every error that Slack documents for chat.postMessage and
 // chat.update (https://docs.slack.dev/reference/methods) and that a message
-// without files can meet. What only keeps replies out is not gone: a new
-// message would fare no better, or leave one behind that could have been kept
-// true.
+// without files can meet. A message is not gone if only replies are impossible:
+// a new message would have the same problem, or leave one behind that could
+// have been kept up to date.
 var classes = classify(
 	group{class{temporary: true},
 		"ratelimited rate_limited internal_error fatal_error service_unavailable request_timeout " +
@@ -98,7 +98,7 @@ func classify(groups ...group) map[string]class {
 	return all
 }
 
-// hintOf says what to mend, also of a code that nobody knows.
+// hintOf says what to fix, also for an unknown code.
 func hintOf(code string) string {
 	if c, ok := classes[code]; ok {
 		return c.hint

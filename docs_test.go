@@ -46,8 +46,8 @@ func pages(t *testing.T) []string {
 	return found
 }
 
-// prose returns a page without what stands in fenced blocks and in comments, if
-// nothing is a title or a link.
+// prose returns a page without fenced blocks and comments, in which nothing is a
+// title or a link.
 func prose(page string) string {
 	page = regexp.MustCompile("(?ms)^[ \t]*```.*?^[ \t]*```[ \t]*$").ReplaceAllString(page, "")
 	return regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(page, "")

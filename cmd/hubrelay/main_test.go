@@ -51,7 +51,7 @@ func TestWhichCommandWasMeant(t *testing.T) {
 	}
 }
 
-func TestWhatComesAgainIsCounted(t *testing.T) {
+func TestRepeatedLinesAreCounted(t *testing.T) {
 	t.Parallel()
 	var out screen
 	p := &printer{out: &out, start: time.Now()}

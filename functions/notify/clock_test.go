@@ -83,7 +83,7 @@ func TestTheNextReportShowsWhatWasRefused(t *testing.T) {
 	})
 }
 
-func TestAReplyThatFailsIsMadeUpFor(t *testing.T) {
+func TestAReplyThatFailsIsRepeated(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
 		w.slack.errs = []error{nil, slackAway}
@@ -116,7 +116,7 @@ func TestSlacksRetryAfterIsKept(t *testing.T) {
 }
 
 // The old message takes nothing: a new one tells it, in the route's channel.
-func TestANewMessageWhereTheOldOneTakesNothing(t *testing.T) {
+func TestANewMessageIsPostedIfTheOldOneCannotBeUpdated(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change  func(*world)
@@ -162,7 +162,7 @@ func TestANewMessageWhereTheOldOneTakesNothing(t *testing.T) {
 
 // The message stands, its reply was refused, and then the channel is no more:
 // people are to be pinged all the same, in the channel that the route has now.
-func TestAReplyWhereTheMessageTakesNothingAnyMore(t *testing.T) {
+func TestAReplyToAMessageThatIsGone(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*world){
 		"the channel was archived, and the route has another": func(w *world) {
@@ -190,7 +190,7 @@ func TestAReplyWhereTheMessageTakesNothingAnyMore(t *testing.T) {
 
 // While the route's own channel is archived, nothing is posted elsewhere; once
 // that is fixed, all that is new is told there.
-func TestAnArchivedChannelTakesNoNewsAway(t *testing.T) {
+func TestNothingIsPostedElsewhereWhileTheChannelIsArchived(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
 		w.report("status", "running", "promotion_id", id).ok()
@@ -381,7 +381,7 @@ func TestPromotionsThatWaitTheirTurnAreNotSilent(t *testing.T) {
 	})
 }
 
-func TestWhatWaitsIsTold(t *testing.T) {
+func TestWaitingIsShown(t *testing.T) {
 	t.Parallel()
 	for reason, after := range map[string]time.Duration{
 		"registry_denied": 10 * time.Minute, "not_in_registry": time.Hour, "registry_unavailable": time.Hour,
@@ -419,7 +419,7 @@ func TestWhatWaitsIsTold(t *testing.T) {
 
 // What waited, was told, and moved on to another image is not left saying that
 // it waits.
-func TestWhatWaitedAndIsSupersededIsToldSo(t *testing.T) {
+func TestAShownWaitEndsAsSuperseded(t *testing.T) {
 	inABubble(t, func(w *world) {
 		k, m := key("acme/api", "1.4.0"), push("d1")
 		w.answered(w.claim(k, m, digestA), ledger.Answer{Message: m, Reason: "forbidden", Hint: "Let it in."})
@@ -433,7 +433,7 @@ func TestWhatWaitedAndIsSupersededIsToldSo(t *testing.T) {
 	})
 }
 
-func TestWhatNobodyHasToHearOf(t *testing.T) {
+func TestAShortWaitIsNotShown(t *testing.T) {
 	inABubble(t, func(w *world) {
 		k, m := key("acme/api", "1.4.0"), push("d1")
 		w.answered(w.claim(k, m, digestA), ledger.Answer{Message: m, Reason: "gitlab_unavailable"})
@@ -446,7 +446,7 @@ func TestWhatNobodyHasToHearOf(t *testing.T) {
 
 // Where the ledger cannot be told that there is a message, there may be two, and
 // that is counted.
-func TestAMessageOfWhichNobodyKnows(t *testing.T) {
+func TestAMessageThatCouldNotBeRecorded(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
 		w.broken(brokenLedger{shown: errors.New("away")})
@@ -557,7 +557,7 @@ func TestOnlyGoogleCallsTheClockAndBringsLetters(t *testing.T) {
 
 // Docker Hub never calls for the repository: people hear of it once, and how to
 // fix it.
-func TestTheClockTellsOfAWebhookThatNobodyRegistered(t *testing.T) {
+func TestTheClockShowsAWebhookThatWasNotRegistered(t *testing.T) {
 	inABubble(t, func(w *world) {
 		for range 5 {
 			if err := w.ledger.Found(context.Background(), "acme/api", "acme/api", "Paste the URL."); err != nil {

@@ -22,7 +22,7 @@ func (w *world) refused(m ledger.Message, repository, tag string) (id, body stri
 	})
 }
 
-func TestADeathIsToldOnce(t *testing.T) {
+func TestADeathIsShownOnce(t *testing.T) {
 	inABubble(t, func(w *world) {
 		m := push("d1")
 		id, body := w.refused(m, "acme/api", "1.4.0")
@@ -46,7 +46,7 @@ func TestADeathIsToldOnce(t *testing.T) {
 	})
 }
 
-func TestADeathThatTheClockToldFirst(t *testing.T) {
+func TestADeathThatTheClockShowedFirst(t *testing.T) {
 	inABubble(t, func(w *world) {
 		_, body := w.refused(push("d1"), "acme/api", "1.4.0")
 		w.tick()
@@ -100,7 +100,7 @@ func TestSixLettersOfOnePushAreOneDeath(t *testing.T) {
 
 // One message tells of the death, of a replay that dies again, and of one that
 // is promoted.
-func TestOneMessageTellsOfDeathAndOfWhatFollows(t *testing.T) {
+func TestOneMessageShowsTheDeathAndWhatFollows(t *testing.T) {
 	inABubble(t, func(w *world) {
 		k, m := key("acme/api", "1.4.0"), push("d1")
 		w.waits(k, m, "registry_denied")
@@ -198,7 +198,7 @@ func TestMalformedLetters(t *testing.T) {
 	})
 }
 
-func TestSlackIsAwayForADeadLetter(t *testing.T) {
+func TestSlackIsDownForADeadLetter(t *testing.T) {
 	inABubble(t, func(w *world) {
 		_, body := w.refused(push("d1"), "acme/api", "1.4.0")
 		w.slack.err = slackAway
@@ -210,7 +210,7 @@ func TestSlackIsAwayForADeadLetter(t *testing.T) {
 	})
 }
 
-func TestALedgerThatIsAwayForADeadLetter(t *testing.T) {
+func TestALedgerThatIsDownForADeadLetter(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.broken(brokenLedger{bury: errors.New("away"), note: errors.New("away")})
 		w.dies(letter(push("d1"), "acme/api", "1.4.0", nil)).is(503)
@@ -220,7 +220,7 @@ func TestALedgerThatIsAwayForADeadLetter(t *testing.T) {
 }
 
 // Pub/Sub kept an attribute of an earlier life: it is not why it died now.
-func TestWhatPubSubGaveUpSaysWhatItWaitedFor(t *testing.T) {
+func TestALetterOfPubSubHasTheReasonOfItsWait(t *testing.T) {
 	inABubble(t, func(w *world) {
 		m := push("d1")
 		w.waits(key("acme/api", "1.4.0"), m, "not_in_registry")
@@ -263,7 +263,7 @@ func TestALetterThatIsAheadOfTheRecord(t *testing.T) {
 }
 
 // The letter names its promotion: how the route counts by now does not matter.
-func TestALetterOfARouteThatCountsOtherwiseByNow(t *testing.T) {
+func TestALetterOfARouteWithAnotherOncePerNow(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id, body := w.refused(push("d1"), "acme/api", "1.4.0")
 		w.routes(strings.ReplaceAll(routes, `"acme/images/api"}`, `"acme/images/api"}, "once_per": "delivery"`))

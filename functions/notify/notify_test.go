@@ -696,7 +696,7 @@ func TestAReleaseSaysNothingOfThePromotion(t *testing.T) {
 }
 
 // News of no promotion is none, whoever knows its name.
-func TestNewsIsNoPromotion(t *testing.T) {
+func TestAReportAboutANoteChangesNothing(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.report("status", "failure", "event", "release", "repository", "acme/api", "key", "k").ok()
 		var id string
@@ -710,7 +710,7 @@ func TestNewsIsNoPromotion(t *testing.T) {
 }
 
 // A project that belongs to one route need not say the repository.
-func TestNewsWithoutARepository(t *testing.T) {
+func TestReportsWithoutARepository(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a := w.from(pipeline{project: "50", path: "other/images/x", id: "3"}, "status", "success", "event", "release", "version", "1").ok()
 		top, _ := w.shows(1, 0)

@@ -140,7 +140,7 @@ func TestAMissedPushIsFound(t *testing.T) {
 	})
 }
 
-func TestAPushOfWhichAWebhookToldIsNotFound(t *testing.T) {
+func TestAPushWithAWebhookIsNotFoundAsMissed(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(w *world) {
 		w.hub.pushed("acme/api", "1.4.0")
@@ -354,7 +354,7 @@ func TestEverythingIsCoveredWhereNamespacesAreNamed(t *testing.T) {
 
 // What is refused stands in nobody else's way, nor does who does not answer; and
 // only the latter is a reason to call again.
-func TestOneThatIsRefusedStandsInNoOthersWay(t *testing.T) {
+func TestARefusedRepositoryDoesNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	const three = `{
 	  "acme/api": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}},
@@ -431,7 +431,7 @@ func TestOneAsksDockerHubAtATime(t *testing.T) {
 	})
 }
 
-func TestReconcileGoesOnWithWhatItCannotQueue(t *testing.T) {
+func TestReconcileQueuesLaterWhatItCannotQueueNow(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(w *world) {
 		w.hub.pushed("acme/api", "1.4.0")
@@ -613,7 +613,7 @@ func (w *world) tick() {
 	}
 }
 
-func TestSilenceStaysWhereGitLabDoesNotTell(t *testing.T) {
+func TestSilenceStaysIfGitLabDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string

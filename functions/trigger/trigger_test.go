@@ -484,7 +484,7 @@ func TestMalformedMessagesDie(t *testing.T) {
 	}
 }
 
-func TestADeadLetterSaysAllThatIsKnown(t *testing.T) {
+func TestADeadLetterHasEverythingThatIsKnown(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.pipelines.errs = []error{never}
 		m := webhook("d1")
@@ -509,7 +509,7 @@ func TestADeadLetterSaysAllThatIsKnown(t *testing.T) {
 	})
 }
 
-func TestWhatThePipelineIsTold(t *testing.T) {
+func TestTheValuesOfThePipeline(t *testing.T) {
 	inABubble(t, func(w *world) {
 		began := time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00")
 		first := w.deliver(webhook("d1")).is(200, "triggered", "")
@@ -704,7 +704,7 @@ func TestACallerThatHangsUp(t *testing.T) {
 	})
 }
 
-func TestAfterALostAnswerTheSameMessageGoesOnAtOnce(t *testing.T) {
+func TestAfterALostAnswerTheSameMessageContinuesImmediately(t *testing.T) {
 	inABubble(t, func(w *world) {
 		m, other := webhook("d1"), webhook("d2")
 		w.pipelines.errs = []error{lost}
@@ -717,7 +717,7 @@ func TestAfterALostAnswerTheSameMessageGoesOnAtOnce(t *testing.T) {
 	})
 }
 
-func TestAfterALostAnswerOthersGoOnAtTheLeasesEnd(t *testing.T) {
+func TestAfterALostAnswerOthersContinueWhenTheLeaseEnds(t *testing.T) {
 	for name, lose := range map[string]func(*world){
 		"it did not arrive":         func(w *world) { w.pipelines.errs = []error{lost} },
 		"it could not be recorded":  func(w *world) { w.ledger.answered = errors.New("away") },
@@ -987,7 +987,7 @@ func TestUnwantedByChangedRules(t *testing.T) {
 	}
 }
 
-func TestUnwantedIsAskedOfNobodyAtFirst(t *testing.T) {
+func TestAnUnwantedPushNeedsNoLedgerAtFirst(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.ledger.read = errors.New("away")
 		m := webhook("d1").of("acme/api", "latest")

@@ -161,7 +161,7 @@ func TestASignatureByAnotherKey(t *testing.T) {
 
 // That an issuer is down says nothing about the token: the caller may try
 // again, and must not be told that the token is bad.
-func TestAnIssuerThatIsAway(t *testing.T) {
+func TestAnIssuerThatIsDown(t *testing.T) {
 	t.Parallel()
 	gitlab, url, broken := issuer(t)
 	v := auth.NewVerifier(url, audience)
@@ -226,7 +226,7 @@ func TestForgedTokensAreInvalidHoweverManyComeAndCostTheIssuerLittle(t *testing.
 	}
 }
 
-func TestForgedTokensCannotBeJudgedWhileTheIssuerIsAway(t *testing.T) {
+func TestForgedTokensCannotBeJudgedWhileTheIssuerIsDown(t *testing.T) {
 	t.Parallel()
 	gitlab, url, broken := issuer(t)
 	v := auth.NewVerifier(url, audience)

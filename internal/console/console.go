@@ -1,6 +1,6 @@
-// Package console is the page of a sandbox: it shows each push on its way,
-// offers what can be done and broken, and keeps itself up to date. It changes
-// nothing itself: what is done goes through the sandbox's own API.
+// Package console is the page of a sandbox. It shows the progress of each push,
+// has controls for actions and faults, and keeps itself up to date. It changes
+// nothing itself: all actions go through the sandbox's API.
 package console
 
 import (
@@ -29,12 +29,12 @@ var static embed.FS
 //go:embed templates
 var templateFiles embed.FS
 
-// policy lets the page load its own files and ask its own server, and nothing
+// policy lets the page load its own files and call its own server, and nothing
 // else: no inline script or style, no other host, no frame around it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// perPage is how many rows the table has at most, and with it the size of the
+// perPage is the maximum number of rows in the table. It bounds the size of the
 // page.
 const perPage = 100
 
@@ -50,7 +50,7 @@ type system interface {
 	Routes() string
 }
 
-// hints say how the system is reached from a terminal.
+// hints say how to reach the system from a terminal.
 type hints struct{ webhookURL, replayCommand string }
 
 // console serves the page.
@@ -59,7 +59,7 @@ type console struct {
 	hints    hints
 	template *template.Template
 	streams  atomic.Int64
-	run      string // differs from run to run: numbers of events start again with each
+	run      string // differs for each run, because numbers of events start again
 }
 
 // New returns the page of a sandbox, to be mounted at its root.
@@ -104,7 +104,7 @@ func serve(s system, h hints) http.Handler {
 	})
 }
 
-// list is which rows are asked for.
+// list says which rows are requested.
 type list struct {
 	Text   string
 	State  string // one of those of stateFilters, "" for every state
@@ -127,7 +127,7 @@ var stateFilters = []struct {
 	{"dead", "Dead", []ledger.State{ledger.Dead}},
 }
 
-// maxText bounds what is searched for, in bytes.
+// maxText bounds the search text, in bytes.
 const maxText = 300
 
 func listOf(values url.Values) list {
@@ -152,7 +152,7 @@ func listOf(values url.Values) list {
 	return l
 }
 
-// Values are the list's own in a URL.
+// Values are the parameters of the list in a URL.
 func (l list) Values() url.Values {
 	v := url.Values{}
 	if l.Text != "" {
@@ -184,8 +184,8 @@ func (c *console) page(w http.ResponseWriter, r *http.Request) {
 	c.whole(w, r, r.URL.Query().Get("story"))
 }
 
-// story answers with the story of one promotion: into the page that is open, or
-// with a page of its own where its address was opened.
+// story answers with the story of one promotion: for the page that is open, or
+// as a whole page if its address was opened.
 func (c *console) story(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if r.Header.Get("HX-Target") != "side" || r.Header.Get("HX-History-Restore-Request") != "" {
@@ -226,7 +226,8 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 		}
 		v.Story, st.List = st, v.List
 	}
-	// The events are read first: what happens meanwhile comes by the stream.
+	// The events are read first. What happens in the meantime comes by the
+	// stream.
 	v.Feed, v.After = c.feed(math.MaxInt64 - 1)
 	table, err := c.table(v.List)
 	if err != nil {
@@ -240,13 +241,13 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 	c.render(w, http.StatusOK, "page", v)
 }
 
-// reload has the browser load the page again.
+// reload makes the browser load the page again.
 func (c *console) reload(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("HX-Refresh", "true")
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// broken says what went wrong, as a page or within the one that is open.
+// broken shows an error, as a page or within the open page.
 func (c *console) broken(w http.ResponseWriter, r *http.Request, status int, what, why string) {
 	v := struct{ What, Why string }{what, why}
 	if r.Header.Get("HX-Request") != "" {
@@ -256,7 +257,8 @@ func (c *console) broken(w http.ResponseWriter, r *http.Request, status int, wha
 	c.render(w, status, "broken", v)
 }
 
-// render answers with a template, or not at all: half a page is none.
+// render answers with a complete template, or with an error: never with half a
+// page.
 func (c *console) render(w http.ResponseWriter, status int, name string, v any) {
 	out, err := c.html(name, v)
 	if err != nil {
@@ -276,7 +278,8 @@ func (c *console) html(name string, v any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// documented is the webhook of Docker Hub's documentation, as far as it is read.
+// documented is the webhook of Docker Hub's documentation, with the fields that
+// are read.
 const documented = `{
   "push_data": {
     "pushed_at": 1417566161,
@@ -290,7 +293,7 @@ const documented = `{
   }
 }`
 
-// pretty indents what is JSON, and leaves all else as it is.
+// pretty indents JSON, and leaves any other text as it is.
 func pretty(text string) string {
 	var out bytes.Buffer
 	if err := json.Indent(&out, []byte(strings.TrimSpace(text)), "", "  "); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// Bounds of what a story shows. It says so where it leaves something out.
+// Bounds of what a story shows. It says if something is left out.
 const (
 	maxBars    = 300
 	maxEntries = 400
@@ -24,24 +24,24 @@ const (
 // storyView is the story of one promotion.
 type storyView struct {
 	sandbox.Story
-	List    list // of the table beside it
+	List    list // of the table next to it
 	Posts   []post
 	Bars    []barView
 	Left    int      // bars that are left out
 	Axis    []string // the times under the bars
-	Grid    []int    // where they stand, of 1000
+	Grid    []int    // their positions, of 1000
 	Span    string
 	Entries []entry // oldest first
 	Cut     int     // entries that are left out
 	Inputs  []pair
-	Asides  int   // bars and entries of messages that came to nothing new
+	Asides  int   // bars and entries of messages without a new result
 	After   int64 // the newest event that is shown
 	Now     time.Time
 }
 
 type pair struct{ Name, Value string }
 
-// barView is a stretch of time, drawn from X to X+Width of 1000.
+// barView is a period, drawn from X to X+Width of 1000.
 type barView struct {
 	sandbox.Bar
 	X, Width int
@@ -59,7 +59,7 @@ type entry struct {
 	Reason string // of the log line's decision
 	Hint   string
 	Words  string
-	Aside  bool // it is about a message that came to nothing new
+	Aside  bool // it is about a message without a new result
 }
 
 func (c *console) storyOf(id string) (*storyView, bool, error) {
@@ -90,8 +90,8 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	return v, true, nil
 }
 
-// now is the time of the sandbox, as far as its events tell: its clock may be
-// ahead.
+// now is the time of the sandbox, or of its newest event if that is later: its
+// clock may be ahead.
 func (c *console) now() time.Time {
 	now := time.Now()
 	_, _, newest := c.sandbox.Events(math.MaxInt64 - 1)
@@ -101,8 +101,8 @@ func (c *console) now() time.Time {
 	return now
 }
 
-// idle is what came to nothing new: a multi-arch push has six webhooks, and the
-// signed image is pushed once more.
+// idle are the messages without a new result: a multi-arch push has six
+// webhooks, and the signed image is pushed once more.
 type idle struct {
 	messages map[string]bool
 	events   map[int64]bool
@@ -119,7 +119,7 @@ func asides(hints []sandbox.Hint) idle {
 	return i
 }
 
-// draw puts the bars on one scale, from the first beginning to the last end.
+// draw puts the bars on one scale, from the first start to the last end.
 func (v *storyView) draw(idle idle) {
 	bars := v.Story.Bars
 	if len(bars) > maxBars {
@@ -148,7 +148,7 @@ func (v *storyView) draw(idle idle) {
 		if end.IsZero() {
 			end = last
 		}
-		const least = 4 // what took no time is seen all the same
+		const least = 4 // so that a bar without a duration is visible
 		x := min(at(b.Start), 1000-least)
 		view := barView{
 			Bar: b, X: x, Width: max(at(end)-x, least), From: "+" + took(b.Start.Sub(first)), Took: took(max(0, end.Sub(b.Start))), Open: b.End.IsZero(),
@@ -193,8 +193,8 @@ func entryOf(ev sandbox.Event) entry {
 // Inside reports whether there is more to an entry than its line.
 func (e entry) Inside() bool { return e.Call != nil || e.Line != "" }
 
-// storyNews answers with what of an open story has changed since an event: its
-// parts anew, and what was added to its log.
+// storyNews answers with the changes of an open story since an event: all its
+// parts, and the entries that were added to its log.
 func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 	st, ok, err := c.storyOf(r.PathValue("id"))
 	if err != nil || !ok {
@@ -208,7 +208,7 @@ func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 	c.render(w, http.StatusOK, "story-news", st)
 }
 
-// Address is that of the story, with the table beside it as it is.
+// Address is the address of the story, with the table as it is.
 func (v *storyView) Address() string {
 	return "/promotions/" + url.PathEscape(v.ID) + strings.TrimPrefix(v.List.At(v.List.Page), "/")
 }

@@ -184,7 +184,7 @@ func TestOnlyWhatWasQueuedIsAcknowledged(t *testing.T) {
 	}
 }
 
-func TestInterruptionLosesAndDoublesNothing(t *testing.T) {
+func TestAnInterruptLosesAndDuplicatesNothing(t *testing.T) {
 	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	s := service(t, 1200, pstest.ServerReactorOption{FuncName: "Publish", Reactor: reactor(func(request any) (bool, any, error) {
@@ -223,7 +223,7 @@ func TestInterruptionLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSubscriptionOfLettersIsRefused(t *testing.T) {
+func TestOtherSubscriptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	s := service(t, 1)
 	for name, want := range map[string]string{
@@ -242,7 +242,7 @@ func TestWhatIsNoSubscriptionOfLettersIsRefused(t *testing.T) {
 }
 
 // The role that takes messages does not look at subscriptions.
-func TestWhoMayOnlyTakeLettersTakesThem(t *testing.T) {
+func TestTheRightToTakeLettersIsEnough(t *testing.T) {
 	t.Parallel()
 	s := service(t, 3, pstest.WithErrorInjection("GetSubscription", codes.PermissionDenied, "no"))
 	d := open(t, s.Addr)

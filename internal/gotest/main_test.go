@@ -76,7 +76,7 @@ func gotest(t *testing.T, dir string) (printed, skipped string, code int) {
 	return string(out), string(text), run.ProcessState.ExitCode()
 }
 
-func TestWhatFailsIsShownAndWhatPassesIsALine(t *testing.T) {
+func TestFailuresAreShownAndSuccessesAreOneLine(t *testing.T) {
 	t.Parallel()
 	printed, skipped, code := gotest(t, module(t, map[string]string{
 		"passing/x_test.go": passing, "failing/x_test.go": failing, "panicking/x_test.go": panicking, "broken/x_test.go": broken,
@@ -99,7 +99,7 @@ func TestWhatFailsIsShownAndWhatPassesIsALine(t *testing.T) {
 	}
 }
 
-func TestWhatIsSkippedIsWrittenDown(t *testing.T) {
+func TestSkippedTestsAreListed(t *testing.T) {
 	t.Parallel()
 	printed, skipped, code := gotest(t, module(t, map[string]string{"skipping/x_test.go": skipping, "passing/x_test.go": passing}))
 	if code != 0 || !strings.Contains(printed, "ok  \texample.com/m/skipping\t") {
@@ -116,7 +116,7 @@ gcloud is not installed: install it
 	}
 }
 
-func TestWhatIsNoEventIsPrinted(t *testing.T) {
+func TestLinesThatAreNotEventsArePrinted(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	skipped, err := read(strings.NewReader("go: something\n{\"Action\":\"output\",\"Package\":\"p\",\"Output\":\"ok  \\tp\\n\"}\n{\"Action\":\"pass\",\"Package\":\"p\"}\nno end"), &out)

@@ -64,7 +64,7 @@ func TestContentTrustDoesNotSignALatestThatMovedOn(t *testing.T) {
 	}
 }
 
-func TestTheEndOfDockersNotaryIsTold(t *testing.T) {
+func TestTheEndOfDockersNotaryIsReported(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	with := h.trusting(startNotary(t))

@@ -267,7 +267,7 @@ func TestContentTrustKnowsItsOwnSignature(t *testing.T) {
 	})
 }
 
-func TestContentTrustOnAServerThatAsksWho(t *testing.T) {
+func TestContentTrustOnAServerWithALogin(t *testing.T) {
 	t.Parallel()
 	eachShell(t, func(t *testing.T, shell []string) {
 		server := startPrivateNotary(t, "ci", "canary-password")
@@ -423,7 +423,7 @@ func TestContentTrustDoubts(t *testing.T) {
 	})
 }
 
-func TestContentTrustTakesNamesForNames(t *testing.T) {
+func TestContentTrustRefusesInvalidNames(t *testing.T) {
 	t.Parallel()
 	eachShell(t, func(t *testing.T, shell []string) {
 		server := startNotary(t)

@@ -86,7 +86,7 @@ func TestASignedPushChangesNothing(t *testing.T) {
 
 // Signing and moving are two steps: the image that is signed is not signed
 // again, and latest is still moved.
-func TestHalfDonePromotionGoesOn(t *testing.T) {
+func TestAHalfDonePromotionContinues(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
 		h.refuse(http.StatusForbidden, `^PUT .*/manifests/latest$`)
@@ -268,7 +268,7 @@ func TestWhenLatestMoves(t *testing.T) {
 }
 
 // A chart of the image's name, with a version of its own, is no version of it.
-func TestWhatIsNoImageIsNoHigherVersion(t *testing.T) {
+func TestOnlyAnImageCountsAsAHigherVersion(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	h.put("child", childManifest)
@@ -400,7 +400,7 @@ func TestTheTagIsPushedAgainIfAsked(t *testing.T) {
 	h.wantTag("1.0.0", digest)
 }
 
-func TestSignaturesMayLieElsewhere(t *testing.T) {
+func TestSignaturesMayBeInAnotherRepository(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
 		got := h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures")
@@ -416,7 +416,7 @@ func TestSignaturesMayLieElsewhere(t *testing.T) {
 }
 
 // cosign 3.0 would sign there, and never find it again.
-func TestSignaturesDoNotLieElsewhereForAnOldCosign(t *testing.T) {
+func TestAnOldCosignCannotUseASignatureRepository(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	dir := t.TempDir()
@@ -598,7 +598,7 @@ func TestASignatureByAnotherKeyIsADoubt(t *testing.T) {
 }
 
 // A registry that takes a push and forgets it: what was written is read back.
-func TestWhatTheRegistryForgotIsNoticed(t *testing.T) {
+func TestAnOverwrittenSignatureIsNoticed(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, false)
 	h.push("latest")

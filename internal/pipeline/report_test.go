@@ -192,7 +192,7 @@ func TestACancellationIsReportedByThePromotionItself(t *testing.T) {
 	}
 }
 
-func TestASuccessWithoutAWordIsNoSuccess(t *testing.T) {
+func TestASuccessWithoutAResultIsNotReported(t *testing.T) {
 	t.Parallel()
 	n := newNotify(t)
 	for _, handed := range []map[string]string{
@@ -224,7 +224,7 @@ func TestAReportComesBackWhenNotifyAsksForIt(t *testing.T) {
 }
 
 // The promotion waits for the first report.
-func TestNotifyAwayDelaysNoPromotion(t *testing.T) {
+func TestNotifyBeingDownDelaysNoPromotion(t *testing.T) {
 	t.Parallel()
 	n := newNotify(t)
 	n.answers, n.after = slices.Repeat([]int{503}, 100), "600"
@@ -271,7 +271,7 @@ func TestNamesOfVariablesAreReported(t *testing.T) {
 	n.want("status", "running", "promotion_id", somePromotion, "repository", "acme/api", "tag", "1.4.0", "digest", someHash)
 }
 
-func TestTheTokenStandsOnNoCommandLine(t *testing.T) {
+func TestTheTokenIsOnNoCommandLine(t *testing.T) {
 	t.Parallel()
 	n := newNotify(t)
 	dir := t.TempDir()

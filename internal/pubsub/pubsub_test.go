@@ -92,7 +92,7 @@ func TestParsePush(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPushIsKept(t *testing.T) {
+func TestLettersThatAreNotPushesAreKept(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"", "x", "{}", `{"message":null}`, `{"message":{"data":"%"}}`, `{"message":{"data":7}}`} {
 		m, err := pubsub.ParsePush([]byte(body))

@@ -49,7 +49,7 @@ func TestCredentialsOpenARegistry(t *testing.T) {
 	}
 }
 
-func TestMistakesInAConfigAreToldWithoutRepeatingIt(t *testing.T) {
+func TestMistakesInAConfigAreReportedWithoutItsContents(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ config, want string }{
 		"no JSON":                           {`canary`, "not JSON (at byte 1)"},

@@ -45,7 +45,7 @@ func TestNewTakesABaseURLOnly(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotTheRegistryOfDockerHubIsToldFromIt(t *testing.T) {
+func TestOtherAddressesOfDockerHubAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{
 		"https://docker.io", "https://index.docker.io", "https://hub.docker.com", "https://registry.hub.docker.com", "https://www.docker.com",
@@ -87,7 +87,7 @@ func manifest(size int) string {
 
 func digestOf(text string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))) }
 
-func TestWhereHeadSaysNothingTheManifestDoes(t *testing.T) {
+func TestGETIsUsedIfHEADHasNoDigest(t *testing.T) {
 	t.Parallel()
 	const size = 2 << 20
 	other := "sha512:" + strings.Repeat("a", 128)
@@ -134,7 +134,7 @@ func TestWhereHeadSaysNothingTheManifestDoes(t *testing.T) {
 
 // A GET may count as a pull, so a registry that answers HEAD is taken at its
 // word once it is known to.
-func TestWhatIsNotThereCostsNoPull(t *testing.T) {
+func TestAMissingImageCostsNoPull(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{})
 	h.pushImage(t, "acme/api:1.0")
@@ -157,7 +157,7 @@ func TestWhatIsNotThereCostsNoPull(t *testing.T) {
 	ask("gone", "HEAD manifests")
 }
 
-func TestADenialIsToldByWhatIsKnown(t *testing.T) {
+func TestADenialHasAHintForItsCause(t *testing.T) {
 	t.Parallel()
 	account := map[string]string{"username": user, "password": secret}
 	denies := func(code int) http.Handler {
@@ -215,7 +215,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 }
 
 // Who logs in for all may go away before it is done.
-func TestACallerThatGoesAwayTakesNobodyAlong(t *testing.T) {
+func TestACanceledLoginDoesNotFailOtherCallers(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{locked: true})
 	want := h.pushImage(t, "acme/api:1.0")
@@ -356,7 +356,7 @@ func wantReason(t *testing.T, err error, reason string) {
 	}
 }
 
-func TestATimeOutIsToldFromOtherFailures(t *testing.T) {
+func TestATimeOutDiffersFromOtherFailures(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{fail: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

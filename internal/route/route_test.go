@@ -152,7 +152,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTable(t *testing.T) {
+func TestInvalidTables(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		``: "not a JSON object", `[]`: "not a JSON object", `{"a":`: "not JSON", `{"a" 1}`: "not JSON", `{1:2}`: "not JSON",
@@ -196,7 +196,7 @@ func TestRoutesOfAProject(t *testing.T) {
 	}
 }
 
-func TestWhatAPipelineIsTold(t *testing.T) {
+func TestThePipelinesInputs(t *testing.T) {
 	t.Parallel()
 	image := route.Image{
 		Repository: "acme/api", Tag: "1.4.0", Digest: "sha256:1", PromotionID: "p1",

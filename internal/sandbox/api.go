@@ -26,7 +26,7 @@ import (
 // maxAsked bounds the body of a call, in bytes.
 const maxAsked = 1 << 20
 
-// done is what a call came to.
+// done is the result of a call.
 type done struct {
 	status   int    // 200 if it is 0
 	value    any    // as JSON
@@ -113,7 +113,7 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 	answerCall(w, r, done{status, map[string]string{"error": text}, text})
 }
 
-// fields reads what a call asks for: names without a value are not there.
+// fields reads the fields of a call. A field without a value counts as missing.
 func fields(r *http.Request, names ...string) (map[string]string, error) {
 	body, err := bodyOf(r)
 	if err != nil {
@@ -138,8 +138,8 @@ func bodyOf(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// textOf returns the body, or the field of that name where it is a form. curl -d
-// calls everything a form: what is JSON is none, whatever stands in it.
+// textOf returns the body, or the field of that name if the body is a form.
+// curl -d declares every body a form, so JSON never counts as one.
 func textOf(r *http.Request, field string) (string, error) {
 	body, err := bodyOf(r)
 	if err != nil {
@@ -156,7 +156,7 @@ func textOf(r *http.Request, field string) (string, error) {
 }
 
 // decode reads a JSON object of texts, numbers and booleans, or a form. A name
-// that is not among names is a mistake, and so is one that stands there twice.
+// that is not among names is a mistake, and so is a duplicate name.
 func decode(contentType string, body []byte, names ...string) (map[string]string, error) {
 	found := map[string]string{}
 	media, _, _ := mime.ParseMediaType(contentType)
@@ -333,7 +333,7 @@ func (s *Sandbox) apiRows(r *http.Request) (done, error) {
 		}
 		q.States = append(q.States, ledger.State(state))
 	}
-	revision := s.Revision() // what changes meanwhile is asked for again
+	revision := s.Revision() // what changes in the meantime is returned again
 	rows, total, err := s.Rows(q)
 	if err != nil {
 		return done{}, err
@@ -405,8 +405,8 @@ func (s *Sandbox) apiWell(r *http.Request) (done, error) {
 	return done{value: map[string]int{"removed": n}, sentence: "All faults are removed."}, nil
 }
 
-// Replay queues the dead letters of images again that match REPOSITORY[:TAG],
-// where both may be globs, and returns how many those are.
+// Replay queues the dead letters again whose images match REPOSITORY[:TAG],
+// where both may be globs. It returns their number.
 func (s *Sandbox) Replay(ctx context.Context, match string) (int, error) {
 	pattern, err := dockerhub.ParsePattern(match)
 	if err != nil {
@@ -502,8 +502,8 @@ func (s *Sandbox) Routes() string {
 	return s.settings["ROUTES"]
 }
 
-// SetRoutes restarts the functions with another table. Where that has a mistake
-// nothing changes, and the error says what it is.
+// SetRoutes restarts the functions with another table. If the table has a
+// mistake, nothing changes, and the error names it.
 func (s *Sandbox) SetRoutes(table string) error {
 	if _, err := route.Parse(table); err != nil {
 		return wrong(http.StatusBadRequest, errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
@@ -548,7 +548,7 @@ func (s *Sandbox) apiExplain(r *http.Request) (done, error) {
 	return done{
 		value: struct {
 			route.Explanation
-			Text string `json:"text"` // in sentences, one a line
+			Text string `json:"text"` // in sentences, one per line
 		}{e, e.String()},
 		sentence: strings.ReplaceAll(strings.TrimSpace(e.String()), "\n", " "),
 	}, nil

@@ -359,7 +359,7 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 	b.bad(400, "no field", "GET", "/api/events", "before", "1")
 }
 
-func TestFaultsAreSetAndTakenBack(t *testing.T) {
+func TestFaultsAreSetAndRemoved(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	set := b.good("POST", "/api/faults", "", `{"stage":"gitlab","answer":"away","probability":0.5,"latency":"2s","times":3}`)
@@ -533,7 +533,7 @@ func TestReplayReconcileAndTick(t *testing.T) {
 }
 
 // curl -d says of everything that it is a form.
-func TestJSONIsTakenForNoForm(t *testing.T) {
+func TestJSONDoesNotCountAsAForm(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	send := func(method, path, body string) map[string]any {

@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// Fault has a stage go wrong in one way.
+// Fault makes a stage go wrong in one way.
 type Fault struct {
 	ID          int64         `json:"id"`
 	Stage       Stage         `json:"stage"`
 	Answer      string        `json:"answer"`      // the name of one of the stage's Answers
-	Probability float64       `json:"probability"` // that it meets a request; 1 if it is 0
-	Latency     time.Duration `json:"latency"`     // before it; as usual for the answer if it is 0. In JSON "2s"
-	Times       int           `json:"times"`       // how often; 0: until all is well
-	Used        int           `json:"used"`        // how often it was met
+	Probability float64       `json:"probability"` // that it affects a request; 1 if it is 0
+	Latency     time.Duration `json:"latency"`     // before it; the answer's default if it is 0. In JSON "2s"
+	Times       int           `json:"times"`       // how often; 0: until it is removed
+	Used        int           `json:"used"`        // how often it was applied
 }
 
 // MarshalJSON writes the latency as in "2s".
@@ -37,7 +37,7 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 type Answer struct {
 	Stage  Stage  `json:"stage"`
 	Answer string `json:"answer"`
-	What   string `json:"what"` // happens, in a sentence
+	What   string `json:"what"` // what happens, in a sentence
 }
 
 // Bounds of faults.
@@ -47,7 +47,7 @@ const (
 	maxTimes   = 100_000
 )
 
-// Names of answers that are asked for by name.
+// Names of answers that the code refers to.
 const (
 	away       = "away"
 	lost       = "lost"
@@ -62,13 +62,13 @@ const (
 	unordered  = "out_of_order"
 )
 
-// answer is an Answer, and how it is done to a request over HTTP.
+// answer is an Answer, and how it is applied to a request over HTTP.
 type answer struct {
 	name, what string
-	latency    time.Duration // where the fault says none
+	latency    time.Duration // if the fault has none
 
-	passes bool // the request is dealt with as ever, only later
-	done   bool // the request is dealt with, and its answer lost
+	passes bool // the request is processed as usual, only later
+	done   bool // the request is processed, and its answer lost
 	none   bool // there is no answer
 	kills  bool // the function, which restarts
 	status int
@@ -106,7 +106,7 @@ func slackSays(code string) answer { return jsonSays(http.StatusOK, `{"ok":false
 
 const slowTime = 5 * time.Second
 
-// answers are what each stage knows.
+// answers are the answers of each stage.
 var answers = map[Stage][]answer{
 	Hub: {
 		{name: lost, what: "Docker Hub calls no webhook for a push. Reconcile finds it ten minutes later."},
@@ -193,11 +193,11 @@ type faults struct {
 	mu   sync.Mutex
 	list []*Fault
 	last int64
-	real map[Stage]bool // of which there is no fake here
+	real map[Stage]bool // that are real services
 }
 
-// take returns the first fault of a stage that meets a request now, of those
-// whose answer is among these; of all if none is named.
+// take returns the first fault of a stage that applies to a request now. Only
+// faults with one of these answers are considered, or all if none is given.
 func (f *faults) take(stage Stage, among ...string) (Fault, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -234,7 +234,7 @@ func find(stage Stage, name string) (answer, bool) {
 }
 
 // Answers are all ways in which a stage can go wrong, in the order of the
-// stages, but for those that are real.
+// stages. Stages that are real services have none.
 func (s *Sandbox) Answers() (all []Answer) {
 	for _, stage := range AllStages {
 		if s.faults.real[stage] {
@@ -247,7 +247,7 @@ func (s *Sandbox) Answers() (all []Answer) {
 	return all
 }
 
-// Faults are those that are set, in the order in which they were.
+// Faults are the faults that are set, in the order in which they were set.
 func (s *Sandbox) Faults() []Fault {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -314,7 +314,7 @@ func join[T ~string](names []T) string {
 	return strings.Join(all, ", ")
 }
 
-// RemoveFault takes a fault back, and reports whether there was one.
+// RemoveFault removes a fault, and reports whether there was one.
 func (s *Sandbox) RemoveFault(id int64) bool {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -323,15 +323,15 @@ func (s *Sandbox) RemoveFault(id int64) bool {
 	return len(s.faults.list) < before
 }
 
-// Well takes every fault back.
+// Well removes all faults.
 func (s *Sandbox) Well() {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
 	s.faults.list = nil
 }
 
-// faulty puts the faults of a stage before what serves it, for the requests that
-// may meet one.
+// faulty applies the faults of a stage before its handler, to the requests for
+// which may is true.
 func (s *Sandbox) faulty(stage Stage, may func(*http.Request) bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
@@ -376,7 +376,7 @@ func (s *Sandbox) faulty(stage Stage, may func(*http.Request) bool, next http.Ha
 	})
 }
 
-// overHTTP names the answers of a stage that a request over HTTP may meet.
+// overHTTP names the answers of a stage that apply to requests over HTTP.
 func overHTTP(stage Stage) []string {
 	if stage == Hub {
 		return []string{away} // the others are Docker Hub's own calls

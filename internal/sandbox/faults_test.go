@@ -332,7 +332,7 @@ func TestTheTopicGoesWrong(t *testing.T) {
 	})
 }
 
-func TestDockerHubsAPIIsAway(t *testing.T) {
+func TestDockerHubsAPIIsDown(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	b.goWrong(sandbox.Hub, "away", 0)
@@ -462,7 +462,7 @@ func TestNoSecretComesOut(t *testing.T) {
 	}
 }
 
-func TestWhoeverIsNotOfThisMachineIsRefused(t *testing.T) {
+func TestRequestsFromElsewhereAreRefused(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	b.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))

@@ -237,7 +237,7 @@ func TestSleepersWakeUpInTheirOrder(t *testing.T) {
 	})
 }
 
-func TestLettersAreTakenByWhatTheyAre(t *testing.T) {
+func TestMatchingLettersAreTaken(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	b := newLetterBox("s", func() time.Time { return now })

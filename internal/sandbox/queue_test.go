@@ -103,7 +103,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-func TestAMessageThatIsNeverTakenBecomesOneDeadLetter(t *testing.T) {
+func TestAMessageThatIsNeverAcknowledgedBecomesOneDeadLetter(t *testing.T) {
 	t.Parallel()
 	const attempts = 5
 	trigger := newEndpoint(t, func(pubsub.Message) int { return http.StatusServiceUnavailable })
@@ -174,7 +174,7 @@ func TestAMessageThatIsNeverTakenBecomesOneDeadLetter(t *testing.T) {
 	}
 }
 
-func TestAMessageThatIsTakenAtLastIsNoDeadLetter(t *testing.T) {
+func TestAMessageThatIsAcknowledgedInTheEndIsNoDeadLetter(t *testing.T) {
 	t.Parallel()
 	trigger := newEndpoint(t, func(m pubsub.Message) int {
 		if m.Attempt < 5 {
@@ -193,7 +193,7 @@ func TestAMessageThatIsTakenAtLastIsNoDeadLetter(t *testing.T) {
 }
 
 // As deployed: Notify's subscription has no limit of attempts.
-func TestADeadLetterIsPushedUntilItIsTaken(t *testing.T) {
+func TestADeadLetterIsPushedUntilItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	trigger := newEndpoint(t, func(pubsub.Message) int { return http.StatusOK })
 	var (
@@ -218,7 +218,7 @@ func TestADeadLetterIsPushedUntilItIsTaken(t *testing.T) {
 }
 
 // More messages wait than a client of Pub/Sub takes by default.
-func TestMessagesThatWaitDoNotStandInTheWayOfOthers(t *testing.T) {
+func TestMessagesThatWaitDoNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	trigger := newEndpoint(t, func(m pubsub.Message) int {
 		if string(m.Data) == "new" {

@@ -385,7 +385,7 @@ func TestATagThatIsDeletedIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAFailedPromotionIsMendedByRetryingItsJob(t *testing.T) {
+func TestAFailedPromotionIsFixedByRetryingItsJob(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{Language: "ja"})
 	b.goWrong(sandbox.Pipeline, "fails", 1)
@@ -575,7 +575,7 @@ func TestSlackLimits(t *testing.T) {
 }
 
 // The pipeline ends while Slack is down; the clock tells of it later.
-func TestSlackIsAwayAndComesBack(t *testing.T) {
+func TestSlackIsDownAndComesBack(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{StepTime: 500 * time.Millisecond})
 	b.buildOneArch("acme/api:2.0.0")
@@ -615,7 +615,7 @@ func TestAnImageThatNeverComes(t *testing.T) {
 	}
 }
 
-func TestBadSettingsAreTold(t *testing.T) {
+func TestBadSettingsAreReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []sandbox.Config{
 		{Routes: `{"a/b":{}}`}, {Language: "fr"}, {Addr: "nowhere:x"}, {GitLabURL: "gitlab"},

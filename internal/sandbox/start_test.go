@@ -13,7 +13,7 @@ import (
 
 // Whoever pushes as soon as somebody answers, as a script does and a browser that
 // comes back, is heard.
-func TestAPushDuringTheStartIsHeard(t *testing.T) {
+func TestAPushDuringTheStartIsNoticed(t *testing.T) {
 	t.Parallel()
 	for range 3 {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")

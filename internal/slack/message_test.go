@@ -185,7 +185,7 @@ func TestLongTextsAreSplitAndNotCut(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooLongIsShownShortenedAndMarked(t *testing.T) {
+func TestLongTextsAreShortenedAndMarked(t *testing.T) {
 	t.Parallel()
 	long := func(s string) string { return strings.Repeat(s, 10_000) }
 	for language, mark := range map[Language]string{En: " … (shortened)", Ja: " …（つづきは省略しました）"} {
@@ -218,7 +218,7 @@ func TestWhatIsTooLongIsShownShortenedAndMarked(t *testing.T) {
 	}
 }
 
-func TestHowLongIsSaidAsPeopleDo(t *testing.T) {
+func TestDurationsAreWrittenAsPeopleSayThem(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration][2]string{
 		0: {"1 minute", "1 分"}, 10 * time.Second: {"1 minute", "1 分"}, 10 * time.Minute: {"10 minutes", "10 分"},
@@ -231,7 +231,7 @@ func TestHowLongIsSaidAsPeopleDo(t *testing.T) {
 	}
 }
 
-func TestOnlyBadNewsNeedsSomebody(t *testing.T) {
+func TestOnlyFailuresNeedAPerson(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[Status]bool{
 		Running: false, Success: false, Skipped: false, Superseded: false, "odd": false, "": false,

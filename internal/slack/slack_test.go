@@ -193,7 +193,7 @@ func TestEveryDocumentedErrorHasItsClassAndAHint(t *testing.T) {
 }
 
 // What Slack itself does, as far as the fake imitates it.
-func TestWhatTakesNoUpdateAnyMore(t *testing.T) {
+func TestMessagesThatAreGone(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -269,7 +269,7 @@ func TestAWarningIsNoRefusal(t *testing.T) {
 	}
 }
 
-func TestBadNewsPingsOnceAndGoodNewsNobody(t *testing.T) {
+func TestAFailurePingsOnceAndASuccessNever(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		mention, ping string
@@ -333,7 +333,7 @@ func unescaped(t *testing.T, data []byte) string {
 	return fmt.Sprint(v)
 }
 
-func TestEverythingHasWordsOfItsOwn(t *testing.T) {
+func TestEveryStatusHasItsOwnWords(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for language, w := range words {
@@ -367,7 +367,7 @@ func TestEverythingHasWordsOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestWhatItHappenedTo(t *testing.T) {
+func TestSubjects(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		message Message
@@ -434,7 +434,7 @@ func TestASuccessThatTheLibraryCannotReadIsOne(t *testing.T) {
 	}
 }
 
-func TestWhatSlackSaysMoreIsInTheError(t *testing.T) {
+func TestSlacksDetailsAreInTheError(t *testing.T) {
 	t.Parallel()
 	fake, c := workspace(t)
 	fake.Fail(slacktest.Failure{Status: 200, Body: `{"ok":false,"error":"invalid_blocks","response_metadata":{"messages":["[ERROR] must be\n less"]}}`})
@@ -455,7 +455,7 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 }
 
-func TestALimitWithTheMessagePostedIsMendedByAnUpdate(t *testing.T) {
+func TestARateLimitAfterPostingIsFixedByAnUpdate(t *testing.T) {
 	t.Parallel()
 	fake, c := workspace(t)
 	ref, err := c.Post(t.Context(), "C1", built)

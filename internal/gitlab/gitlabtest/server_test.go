@@ -161,7 +161,7 @@ func TestRefusalsAreInGitLabsWords(t *testing.T) {
 	}
 }
 
-func TestAPipelineIsToldOfAndShown(t *testing.T) {
+func TestAPipelineIsReportedAndShown(t *testing.T) {
 	t.Parallel()
 	fake, base := start(t)
 	fake.AnyProject(token)

@@ -143,7 +143,7 @@ func TestChannels(t *testing.T) {
 	}
 }
 
-func TestATextWithoutBlocksTakesTheBlocksAway(t *testing.T) {
+func TestATextWithoutBlocksRemovesTheBlocks(t *testing.T) {
 	t.Parallel()
 	s := slacktest.New("t")
 	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x", "blocks", `[{"type":"divider"}]`)
@@ -210,7 +210,7 @@ func TestChannelsThatTakeNothing(t *testing.T) {
 	}
 }
 
-func TestADeletedMessageTakesNothing(t *testing.T) {
+func TestADeletedMessageAcceptsNoUpdate(t *testing.T) {
 	t.Parallel()
 	s := slacktest.New("t")
 	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x")

@@ -240,7 +240,7 @@ func (r report) noteID(who caller) string {
 
 func ledgerError(err error) error {
 	return &httpserver.Error{
-		Status: http.StatusServiceUnavailable, Public: "the record of promotions is away; send it again",
+		Status: http.StatusServiceUnavailable, Public: "the ledger is down; send it again",
 		RetryAfter: retryAfter, Cause: err,
 	}
 }

@@ -58,7 +58,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	if r.String("NOTIFY_TOKENS", "") != "" {
 		n.Tokens = env.Parse(r, "NOTIFY_TOKENS", auth.ParseTokens)
 	} else if audience == "" {
-		r.Mistake("OIDC_AUDIENCE", errors.New("or NOTIFY_TOKENS is required, or nobody could report"))
+		r.Mistake("OIDC_AUDIENCE", errors.New("or NOTIFY_TOKENS is required, otherwise nobody could report"))
 	}
 	n.DefaultChannel = r.Required("DEFAULT_CHANNEL")
 	pushIssuer, pushAudience := r.URL("PUSH_ISSUER", "https://accounts.google.com"), r.String("PUSH_AUDIENCE", "")

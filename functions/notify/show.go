@@ -80,7 +80,7 @@ func (h handler) show(ctx context.Context, s ledger.Showing) (p ledger.Promotion
 			break
 		}
 	}
-	return p, "there is more news by now; it is shown within some minutes"
+	return p, "there are newer changes; they are shown within a few minutes"
 }
 
 // tell makes Slack show a revision: in the existing message, or else in a new
@@ -237,10 +237,10 @@ func refused(err error) string {
 	case errors.Is(err, errBusy):
 		return "Slack takes one message a second in a channel; it is shown within some minutes"
 	case !errors.As(err, &refusal), refusal.Temporary():
-		return "Slack takes no messages at the moment; it is shown once it does"
+		return "Slack accepts no messages at the moment; it is shown once Slack does"
 	}
 	return "Slack refused the message: " +
-		cmp.Or(refusal.Code, http.StatusText(refusal.Status), "an answer that is not Slack's") + hint(err) + "; it is shown once that is mended"
+		cmp.Or(refusal.Code, http.StatusText(refusal.Status), "an answer that is not Slack's") + hint(err) + "; it is shown once that is fixed"
 }
 
 // hint is what to fix, as the end of a sentence.
@@ -281,7 +281,7 @@ const channelPace = time.Second
 
 // errBusy means that the caller's time ends before the channel can take another
 // message.
-var errBusy = errors.New("the channel takes no more messages at the moment")
+var errBusy = errors.New("the channel accepts no more messages at the moment")
 
 // pace limits how often an instance posts in a channel, to what Slack accepts.
 type pace struct {

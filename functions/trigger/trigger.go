@@ -41,7 +41,7 @@ const (
 )
 
 // loopHint names the two causes of a loop, and how to fix each.
-const loopHint = "Each promotion of this tag has brought about the next. " +
+const loopHint = "Each promotion of this tag has started the next. " +
 	"Keep the project's own jobs out of the pipelines that hubrelay starts, above all a build that pushes the image: give them `rules:` with $CI_PIPELINE_SOURCE != \"trigger\". " +
 	"If there is no such job, the registry that Trigger asks (REGISTRY) shows another image than the one that the pipeline sees: it must not be a cache."
 

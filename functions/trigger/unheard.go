@@ -29,7 +29,7 @@ var waits = map[string]string{
 }
 
 const (
-	unreportedHint = "The image is promoted, but its report has not come: look at the job hubrelay-done of the pipeline. " +
+	unreportedHint = "The image is promoted, but its report did not arrive: look at the job hubrelay-done of the pipeline. " +
 		"Set notify_url to the output notify_url of Terraform, and notify_audience to the output notify_audience."
 	noJobHint = "Include templates/promote.yml in the .gitlab-ci.yml of the project on the route's ref: this pipeline has no job " + gitlab.PromotionJob + "."
 )

@@ -159,8 +159,8 @@ func TestASignatureByAnotherKey(t *testing.T) {
 	}
 }
 
-// That an issuer is down says nothing about the token: the caller may try
-// again, and must not be told that the token is bad.
+// If an issuer is down, nothing is known about the token: the caller may try
+// again, and must not get the answer that the token is bad.
 func TestAnIssuerThatIsDown(t *testing.T) {
 	t.Parallel()
 	gitlab, url, broken := issuer(t)
@@ -247,7 +247,7 @@ func TestForgedTokensCannotBeJudgedWhileTheIssuerIsDown(t *testing.T) {
 			t.Fatal("the issuer is back, and nobody asks it")
 		}
 	}
-	// A caller who hangs up says nothing about the issuer.
+	// A caller that disconnects says nothing about the issuer.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = verify(ctx, unknown)

@@ -241,7 +241,7 @@ func TestOtherSubscriptionsAreRefused(t *testing.T) {
 	}
 }
 
-// The role that takes messages does not look at subscriptions.
+// The role for taking messages does not allow reading subscriptions.
 func TestTheRightToTakeLettersIsEnough(t *testing.T) {
 	t.Parallel()
 	s := service(t, 3, pstest.WithErrorInjection("GetSubscription", codes.PermissionDenied, "no"))
@@ -260,7 +260,7 @@ func TestTheRightToTakeLettersIsEnough(t *testing.T) {
 
 func TestAPubSubThatDoesNotAnswerIsNotEmpty(t *testing.T) {
 	t.Parallel()
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestAPubSubThatDoesNotAnswerIsNotEmpty(t *testing.T) {
 			}
 		})
 	}
-	t.Run("it goes away between", func(t *testing.T) {
+	t.Run("it goes down in between", func(t *testing.T) {
 		t.Parallel()
 		var away atomic.Bool
 		goAway := reactor(func(any) (bool, any, error) {

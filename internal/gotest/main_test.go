@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// module makes a module of its own, with a package for each file.
+// module creates a module with a package for each file.
 func module(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,8 +56,8 @@ func TestPasses(t *testing.T) { fmt.Println("noise of a test that passes") }
 `
 )
 
-// gotest runs the command in a module, and returns what it prints, what it wrote
-// down as skipped, and its exit code.
+// gotest runs the command in a module, and returns its output, its list of
+// skipped tests, and its exit code.
 func gotest(t *testing.T, dir string) (printed, skipped string, code int) {
 	t.Helper()
 	command := filepath.Join(t.TempDir(), "gotest")
@@ -125,8 +125,8 @@ func TestLinesThatAreNotEventsArePrinted(t *testing.T) {
 	}
 }
 
-// scripts/test.sh goes on after a failure, and is one wherever anything failed,
-// or was skipped in CI.
+// scripts/test.sh continues after a failure, and fails if anything failed, or
+// was skipped in CI.
 func TestTheScript(t *testing.T) {
 	t.Parallel()
 	read := func(path string) string {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// trusting returns what a promotion by content trust is given.
+// trusting returns the inputs of a promotion with content trust.
 func (h *hub) trusting(server *notaryServer) []string {
 	server.init(h.t, h.image)
 	return []string{
@@ -44,7 +44,7 @@ func TestContentTrustPromotes(t *testing.T) {
 	h.promote("1.4.1", digest, append(with, "CI_PIPELINE_URL", url2)...).want(6, "failure", "whether it is signed cannot be told")
 }
 
-// Where another moves latest in the same moment, its signature is the other's.
+// If another promotion moves latest in the same moment, that one signs it.
 func TestContentTrustDoesNotSignALatestThatMovedOn(t *testing.T) {
 	t.Parallel()
 	h, server := newHub(t, true), startNotary(t)
@@ -73,7 +73,8 @@ func TestTheEndOfDockersNotaryIsReported(t *testing.T) {
 		code int
 		says string
 	}{
-		// There is no way to Docker's server here: before its end that is what fails.
+		// Docker's server cannot be reached here: before its shutdown, that is
+		// the failure.
 		"20261207": {6, "notary.docker.io shuts down on 2026-12-08"},
 		"20261208": {2, "notary.docker.io was shut down on 2026-12-08"},
 	} {

@@ -56,7 +56,7 @@ func TestFirstBuildIsSignedAndBecomesLatest(t *testing.T) {
 			h.wantSigned(digest, tag, url1)
 			h.wantTag("latest", digest)
 			h.wantTag(tag, digest)
-			// The signature aside, `latest` is the one thing that was pushed.
+			// Apart from the signature, only `latest` was pushed.
 			if n := got.writes("PUT /v2/acme/api/manifests/" + tag); n != 0 {
 				t.Errorf("the tag %s was pushed %d times", tag, n)
 			}
@@ -267,7 +267,8 @@ func TestWhenLatestMoves(t *testing.T) {
 	}
 }
 
-// A chart of the image's name, with a version of its own, is no version of it.
+// A chart with the image's name and its own version is not a version of the
+// image.
 func TestOnlyAnImageCountsAsAHigherVersion(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
@@ -280,7 +281,7 @@ func TestOnlyAnImageCountsAsAHigherVersion(t *testing.T) {
 	h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "skipped", "latest stays, for 2.0.0 is higher")
 }
 
-// The pipelines of several pushes come in any order, and old ones again.
+// The pipelines of several pushes run in any order, and old ones again.
 func TestLatestNeverGoesBack(t *testing.T) {
 	type run struct {
 		tag    string
@@ -492,7 +493,7 @@ func TestNamesMayComeAsVariables(t *testing.T) {
 	other := h.push("2.0.0")
 	h.promote("", "", "image_repository", "", "IMAGE_REPOSITORY", "acme/api", "IMAGE_TAG", "1.0.0", "IMAGE_DIGEST", digest,
 		"IMAGE_PUSHED_AT", at(1), "PROMOTION_ID", somePromotion, "latest_policy", "semver").want(0, "success", "latest moved to it")
-	// Inputs are not filled up with what the project calls IMAGE_….
+	// Missing inputs are not replaced by variables IMAGE_… of the project.
 	h.promote("1.0.0", "", "IMAGE_DIGEST", other, "IMAGE_TAG", "2.0.0", "latest_policy", "semver").want(0, "success", "signed; latest is this image already")
 }
 
@@ -528,7 +529,7 @@ func TestWhatCannotBeDoneFailsAndWritesNothing(t *testing.T) {
 		{"other keys that are not in a file", []string{"COSIGN_PUBLIC_KEYS", "-----BEGIN"}, 2, "COSIGN_PUBLIC_KEYS is not a file"},
 		{"other keys that are none", []string{"@COSIGN_PUBLIC_KEYS", file("none", "hello")}, 2, "holds no public key"},
 		{"keyless without an id token", []string{"signing", "cosign-keyless"}, 2, "SIGSTORE_ID_TOKEN"},
-		{"a registry that is away", []string{"registry", "127.0.0.1:1"}, 6, "did not tell"},
+		{"a registry that is down", []string{"registry", "127.0.0.1:1"}, 6, "did not tell"},
 	} {
 		got := h.promote("1.0.0", digest, c.with...)
 		got.want(c.code, "failure", c.says)
@@ -597,7 +598,7 @@ func TestASignatureByAnotherKeyIsADoubt(t *testing.T) {
 	})
 }
 
-// A registry that takes a push and forgets it: what was written is read back.
+// A registry that accepts a push and loses it: what was written is read back.
 func TestAnOverwrittenSignatureIsNoticed(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, false)
@@ -610,7 +611,7 @@ func TestAnOverwrittenSignatureIsNoticed(t *testing.T) {
 }
 
 // Without the referrers API the list of signatures is a tag, which is read,
-// changed and written: an attestation of the same moment takes ours away.
+// changed and written. An attestation at the same moment removes our signature.
 func TestASignatureThatIsTakenAwayIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	for format, end := range map[string]string{"bundle": "", "legacy": ".sig"} {
@@ -619,7 +620,8 @@ func TestASignatureThatIsTakenAwayIsMadeAgain(t *testing.T) {
 			h := newHub(t, false)
 			digest := h.push("1.0.0")
 			tag := "sha256-" + strings.TrimPrefix(digest, "sha256:") + end
-			// What lies there already is somebody else's, of another tag.
+			// What is there already is a signature of somebody else, for
+			// another tag.
 			with := []string{"image_tag", "0.9.0", "signature_format", format}
 			h.tag(digest, "0.9.0")
 			h.promote("0.9.0", digest, with...).want(0, "success", "signed")
@@ -657,8 +659,7 @@ func TestSettingsOfTheProjectDoNotDivertSigning(t *testing.T) {
 	}
 }
 
-// With a key nobody is asked but the registry, so that a closed network costs no
-// time.
+// With a key only the registry is contacted, so a closed network costs no time.
 func TestAKeyNeedsNoNetwork(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)

@@ -46,7 +46,7 @@ func (e *Error) Temporary() bool { return true }
 // What to fix if the registry denies a repository. The registry says neither
 // whether the repository exists nor whether it is private.
 const (
-	closedHint = "The registry lets nobody in without an account. " +
+	closedHint = "The registry requires an account. " +
 		"Set REGISTRY_AUTH to the Docker config.json of one that may pull the repository."
 	anonymousHint = "hubrelay asked without an account, which is enough for a public repository. " +
 		"If this one is private, set REGISTRY_AUTH to the Docker config.json of an account that may pull it; " +

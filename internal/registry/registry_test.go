@@ -132,8 +132,8 @@ func TestGETIsUsedIfHEADHasNoDigest(t *testing.T) {
 	}
 }
 
-// A GET may count as a pull, so a registry that answers HEAD is taken at its
-// word once it is known to.
+// A GET may count as a pull. So HEAD answers are believed once a registry has
+// answered HEAD.
 func TestAMissingImageCostsNoPull(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{})
@@ -168,8 +168,8 @@ func TestADenialHasAHintForItsCause(t *testing.T) {
 		entry map[string]string
 		hint  string
 	}{
-		"nobody, and the repository is private or not there":           {&hub{locked: true, fail: denies(401)}, nil, "If this one is private, set REGISTRY_AUTH"},
-		"nobody, and the registry is closed":                           {&hub{locked: true, account: true}, nil, "lets nobody in without an account"},
+		"no account, and the repository is private or not there":       {&hub{locked: true, fail: denies(401)}, nil, "If this one is private, set REGISTRY_AUTH"},
+		"no account, and the registry requires one":                    {&hub{locked: true, account: true}, nil, "requires an account"},
 		"an account that is not taken":                                 {&hub{locked: true, account: true}, map[string]string{"username": user, "password": "canary-x"}, "does not take the account"},
 		"an account that is not taken, without tokens":                 {&hub{basic: true}, map[string]string{"username": user, "password": "canary-x"}, "does not take the account"},
 		"an account that may not pull this, or the name has a mistake": {&hub{locked: true, account: true, fail: denies(401)}, account, "takes the account of REGISTRY_AUTH, but not for this repository"},
@@ -214,7 +214,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// Who logs in for all may go away before it is done.
+// The caller that logs in for all others may be canceled before it is done.
 func TestACanceledLoginDoesNotFailOtherCallers(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{locked: true})
@@ -297,7 +297,7 @@ func TestWhatTheRegistrySaysBecomesAReason(t *testing.T) {
 		"other credentials":                  {status(403), registry.Error{Status: 403, Reason: registry.Denied}},
 		"too many questions":                 {status(429, "Retry-After", "7"), registry.Error{Status: 429, Reason: registry.RateLimited, RetryAfter: 7 * time.Second}},
 		"a registry that fails":              {status(500), registry.Error{Status: 500, Reason: registry.Unavailable}},
-		"a registry that is being mended":    {status(503, "Retry-After", "30"), registry.Error{Status: 503, Reason: registry.Unavailable, RetryAfter: 30 * time.Second}},
+		"a registry in maintenance":          {status(503, "Retry-After", "30"), registry.Error{Status: 503, Reason: registry.Unavailable, RetryAfter: 30 * time.Second}},
 		"a registry that sends elsewhere":    {status(307, "Location", "/v2/elsewhere?canary=1"), registry.Error{Status: 307, Reason: registry.Unavailable}},
 		"a registry that hangs":              {hang, registry.Error{Reason: registry.Unavailable}},
 		"a connection that is reset":         {reset, registry.Error{Reason: registry.Unavailable}},

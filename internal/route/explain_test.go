@@ -62,7 +62,7 @@ func TestWhyATagIsPromotedOrNot(t *testing.T) {
 		{"a pre-release below the constraint", "acme/api", "1.1.0-beta.1",
 			api(route.Explanation{Tag: "1.1.0-beta.1", Reason: route.TagRules}),
 			[]string{`tags.include has "semver:>=1.2", which does not match: the version does not satisfy the constraint.`}},
-		{"a tag that is no full version", "acme/api", "1.4",
+		{"a tag that is not a full version", "acme/api", "1.4",
 			api(route.Explanation{Tag: "1.4", Reason: route.TagRules}),
 			[]string{`tags.include has "semver:>=1.2", which does not match: the tag is not a full version, such as 1.4.0 or v1.4.0.`}},
 		{"the route's own moving tag", "acme/api", "current",

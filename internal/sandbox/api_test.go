@@ -260,7 +260,7 @@ func TestRowsArePagedFilteredAndFollowed(t *testing.T) {
 	if got := b.good("GET", "/api/promotions", "state", "failed,dead"); got["total"] != 0.0 {
 		t.Errorf("by state: %v", got)
 	}
-	time.Sleep(2 * time.Second) // until Slack has heard of all
+	time.Sleep(2 * time.Second) // until Slack shows everything
 	since := b.good("GET", "/api/promotions")["revision"].(float64)
 	b.good("POST", "/api/push", "image", "acme/r9:1", "kind", "single")
 	b.comes("acme/r9:1", ledger.Promoted)
@@ -341,7 +341,7 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 	if again, _ := b.read(fmt.Sprintf("/api/events?after=%d", last), "", success); again[0].ID != last+1 {
 		t.Errorf("after %d comes %d", last, again[0].ID)
 	}
-	// Another life of the sandbox had as many events, and this one has gone on.
+	// An earlier run of the sandbox had as many events, and this one has more.
 	if of, gaps := b.read("/api/events", "1-another", func(sandbox.Event) bool { return true }); of[0].ID != 1 || gaps != 1 {
 		t.Errorf("of another life it begins with %d, and %d gaps", of[0].ID, gaps)
 	}
@@ -408,7 +408,7 @@ func TestFaultsAreSetAndRemoved(t *testing.T) {
 	}
 }
 
-// htmx shows what a call came to as it stands.
+// htmx shows the answer of a call as it is.
 func TestHTMXGetsASentence(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -532,7 +532,7 @@ func TestReplayReconcileAndTick(t *testing.T) {
 	}
 }
 
-// curl -d says of everything that it is a form.
+// curl -d declares every body a form.
 func TestJSONDoesNotCountAsAForm(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -567,7 +567,7 @@ func TestJSONDoesNotCountAsAForm(t *testing.T) {
 	}
 }
 
-// Nothing is amiss at a start with the usual table, and nothing is said.
+// A start with the default table logs nothing.
 func TestTheStartIsQuiet(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})

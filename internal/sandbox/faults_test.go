@@ -39,8 +39,8 @@ func (b *box) forward(d time.Duration) {
 	}
 }
 
-// Each row of the table of GitLab's answers: what passes waits with its reason,
-// what does not is dead, and either is promoted once all is well.
+// Each row of the table of GitLab's answers: a temporary failure waits with its
+// reason, any other is dead, and both are promoted after the fault is removed.
 func TestEveryAnswerOfGitLab(t *testing.T) {
 	t.Parallel()
 	tried := map[string]bool{}
@@ -134,7 +134,7 @@ func TestTheRegistryGoesWrong(t *testing.T) {
 	}
 }
 
-// What Slack refuses stays to be shown, and is shown once all is well.
+// What Slack refuses is shown after the fault is removed.
 func TestSlackGoesWrong(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{"rate_limited", "away", "archived", "not_in_channel", "invalid_auth", "lost"} {
@@ -148,7 +148,7 @@ func TestSlackGoesWrong(t *testing.T) {
 			}
 			b.wait(1, "notify", "acme/api:2.0.0", "slack not told", "")
 			b.good("POST", "/api/well")
-			for range 20 { // its refusals in a row put the next try off
+			for range 20 { // refusals in a row postpone the next attempt
 				if rows, _, _ := b.Rows(sandbox.Query{Text: "acme/api:2.0.0"}); rows[0].Shown {
 					break
 				}
@@ -188,7 +188,7 @@ func TestWebhookGoesWrong(t *testing.T) {
 	}
 }
 
-// A function that is killed restarts, and nothing is done twice or lost.
+// A function that is killed restarts, and nothing is lost or done twice.
 func TestFunctionsAreKilled(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -408,7 +408,7 @@ func TestTheClockGoesForward(t *testing.T) {
 	})
 }
 
-// No secret is in anything that the calls and the events give out.
+// The answers of the calls and the events contain no secret.
 func TestNoSecretComesOut(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -493,7 +493,7 @@ func TestRequestsFromElsewhereAreRefused(t *testing.T) {
 		{"another site posts to the console", "POST", "/", host, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
 		{"Webhook asks for a token", "POST", "/webhook/x", "evil.example", nil, 401},
 		{"Notify asks for a token", "POST", "/notify/", "evil.example", nil, 401},
-		{"the registry is for whoever reaches it", "GET", "/v2/", "registry.example", nil, 200},
+		{"the registry is open to everyone who reaches it", "GET", "/v2/", "registry.example", nil, 200},
 		{"a page whose name leads here pushes", "POST", "/v2/acme/api/blobs/uploads/", "evil.example", map[string]string{"Origin": "http://evil.example"}, 403},
 		{"a page whose name leads here reads the registry", "GET", "/v2/", "evil.example", map[string]string{"Sec-Fetch-Site": "same-origin"}, 403},
 		{"another site pushes", "POST", "/v2/acme/api/blobs/uploads/", host, map[string]string{"Origin": "https://evil.example"}, 403},
@@ -519,7 +519,7 @@ func TestRequestsFromElsewhereAreRefused(t *testing.T) {
 	}
 }
 
-// What has a public URL has no page, and no calls, for those who come by it.
+// By a public URL neither the page nor the calls can be reached.
 func TestThePublicURLHasNoConsole(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{PublicURL: "https://public.example"})
@@ -550,7 +550,7 @@ func TestThePublicURLHasNoConsole(t *testing.T) {
 
 const page = "../../docs/sandbox.md"
 
-// The page has a row for each, in their words; -update writes them.
+// The page has a row for each answer, with its text; -update writes them.
 func TestThePageHasEveryAnswer(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(page)
@@ -587,7 +587,7 @@ func TestThePageHasEveryAnswer(t *testing.T) {
 
 var update = flag.Bool("update", false, "write what is made of the code")
 
-// Every command of the page works as it stands, but for the port.
+// Every command of the page works as it is, except for the port.
 func TestThePagesCommandsWork(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(page)

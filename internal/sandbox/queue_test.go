@@ -21,7 +21,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// endpoint is where a queue pushes to, and remembers what came.
+// endpoint receives the pushes of a queue, and records them.
 type endpoint struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -29,7 +29,7 @@ type endpoint struct {
 	tokens []string
 }
 
-// newEndpoint answers each push with what status says of it.
+// newEndpoint answers each push with the status that status returns.
 func newEndpoint(t *testing.T, status func(pubsub.Message) int) *endpoint {
 	t.Helper()
 	e := &endpoint{pushes: map[string][]pubsub.Message{}}

@@ -13,8 +13,8 @@ import (
 
 var runMutants = flag.Bool("mutants", false, "have TestMutants show that the simulation finds each of them")
 
-// mutants are faults, each put back in turn: what old was, new is. The
-// simulation must find every one.
+// mutants are faults that are put into the code one by one, by replacing old
+// with new. The simulation must find every one.
 var mutants = []struct {
 	name, file, old, new string
 }{
@@ -71,7 +71,7 @@ var mutants = []struct {
 		"	if _, err := h.DeadLetters.Publish(ctx, a.message.Data, a.message.DeadLetter(death)); false {"},
 }
 
-// Each mutant must fit the code, or it would show nothing. With -mutants, the
+// Each mutant must match the code, or it would show nothing. With -mutants, the
 // simulation must find each within ten minutes.
 func TestMutants(t *testing.T) {
 	t.Parallel()

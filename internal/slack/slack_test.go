@@ -72,14 +72,14 @@ func TestEveryError(t *testing.T) {
 		hint      bool
 	}{
 		{"the bot is not in the channel", slacktest.Failure{Code: "not_in_channel"}, false, "not_in_channel", 0, true},
-		{"an error that nobody knows", slacktest.Failure{Code: "brand_new"}, false, "brand_new", 0, true},
+		{"an unknown error", slacktest.Failure{Code: "brand_new"}, false, "brand_new", 0, true},
 		{"an error that repeats the token", slacktest.Failure{Code: token}, false, "unknown_error", 0, true},
 		{"limited, politely", slacktest.Failure{Code: "ratelimited"}, true, "ratelimited", 0, false},
 		{"limited", slacktest.Failure{Status: 429, RetryAfter: 30 * time.Second}, true, "ratelimited", 30 * time.Second, false},
 		{"limited, without a word of when", slacktest.Failure{Status: 429, Body: "slow down"}, true, "", 0, false},
 		{"a page", slacktest.Failure{Status: 503, Body: "<html>" + token}, true, "", 0, false},
 		{"a page that says 404", slacktest.Failure{Status: 404, Body: "<html>"}, false, "", 0, true},
-		{"an answer that is no JSON", slacktest.Failure{Status: 200, Body: token}, false, "", 0, true},
+		{"an answer that is not JSON", slacktest.Failure{Status: 200, Body: token}, false, "", 0, true},
 		{"an answer without a message", slacktest.Failure{Status: 200, Body: `{"ok":true}`}, false, "", 0, true},
 		{"an answer without end", slacktest.Failure{Status: 200, Body: strings.Repeat(" ", 5<<20)}, true, "", 0, false},
 		{"limited, in a page", slacktest.Failure{Status: 429, RetryAfter: 1500 * time.Millisecond, Body: "<html>"}, true, "", 2 * time.Second, false},

@@ -97,7 +97,7 @@ func TestOnlyImagesArePromoted(t *testing.T) {
 				got.want(0, "success", "signed; latest moved to it")
 				return
 			}
-			got.want(0, "skipped", "1.0.0 is no image, but ")
+			got.want(0, "skipped", "1.0.0 is not an image, but ")
 			if len(got.all) != 0 {
 				t.Errorf("it wrote: %v", got.all)
 			}
@@ -157,7 +157,7 @@ func TestWhatBuildxBuildsIsValid(t *testing.T) {
 	for status, code := range map[int]int{http.StatusNotFound: 3, http.StatusOK: 3, http.StatusTooManyRequests: 6} {
 		h.refuse(status, `^GET .*/blobs/`+hash.String())
 		got := h.promote("1.0.0", digestOf(t, index), "validate", "true")
-		got.want(code, "failure", "the image is not whole")
+		got.want(code, "failure", "the image is not complete")
 		if len(got.all) != 0 {
 			t.Errorf("it wrote: %v", got.all)
 		}

@@ -37,11 +37,11 @@ func TestContentTrustPromotes(t *testing.T) {
 
 	// An older push that comes late.
 	older := h.push("1.4.0")
-	h.promote("1.4.0", older, append(with, "image_pushed_at", at(1), "latest_policy", "semver")...).want(0, "success", "signed; latest stays, for it was pushed later")
+	h.promote("1.4.0", older, append(with, "image_pushed_at", at(1), "latest_policy", "semver")...).want(0, "success", "signed; latest stays, because it was pushed later")
 	h.wantTag("latest", digest)
 
 	server.stop()
-	h.promote("1.4.1", digest, append(with, "CI_PIPELINE_URL", url2)...).want(6, "failure", "whether it is signed cannot be told")
+	h.promote("1.4.1", digest, append(with, "CI_PIPELINE_URL", url2)...).want(6, "failure", "it is not known whether it is signed")
 }
 
 // If another promotion moves latest in the same moment, that one signs it.
@@ -58,7 +58,7 @@ func TestContentTrustDoesNotSignALatestThatMovedOn(t *testing.T) {
 			h.put("latest", newer)
 		}
 	})
-	h.promote("1.0.0", digest, with...).want(0, "success", "latest was moved on by another in the same moment")
+	h.promote("1.0.0", digest, with...).want(0, "success", "latest was moved by another promotion in the same moment")
 	if out, err := server.try("lookup", h.image, "latest"); err == nil {
 		t.Errorf("latest is signed as %s", out)
 	}

@@ -275,7 +275,7 @@ func TestContentTrustOnAServerWithALogin(t *testing.T) {
 		j := jobWith(t, shell, server, "docker.io/acme/api")
 		for _, auth := range []string{"", "canary", base64.StdEncoding.EncodeToString([]byte("ci:canary-but-wrong"))} {
 			j.env["NOTARY_AUTH"] = auth
-			j.want(t, signed, doubt, "cannot be told")
+			j.want(t, signed, doubt, "it is not known")
 			j.want(t, sign, 1, "could not be signed")
 		}
 		listed(t, server, j.env["IMAGE"])
@@ -349,9 +349,9 @@ func TestContentTrustDoubts(t *testing.T) {
 			if out, err := server.try("lookup", j.env["IMAGE"], "1.4.0"); err != nil || !strings.Contains(out, digestA) {
 				t.Fatalf("a warm client without its server says %v:\n%s", err, out)
 			}
-			j.want(t, signed, doubt, "cannot be told")
+			j.want(t, signed, doubt, "it is not known")
 			j.env["TAG"] = "1.4.1"
-			j.want(t, signed, doubt, "cannot be told")
+			j.want(t, signed, doubt, "it is not known")
 			j.want(t, sign, 1, "could not be signed")
 		})
 		t.Run("a server of another CA", func(t *testing.T) {
@@ -377,7 +377,7 @@ func TestContentTrustDoubts(t *testing.T) {
 					w.WriteHeader(answer)
 					_, _ = w.Write([]byte("<html>"))
 				})
-				j.want(t, signed, doubt, "cannot be told")
+				j.want(t, signed, doubt, "it is not known")
 				j.want(t, sign, 1, "could not be signed")
 			})
 		}
@@ -466,7 +466,7 @@ func TestContentTrustGuard(t *testing.T) {
 		// what a fake docker says; none is asked unless content trust is on
 		docker string
 		key    string
-		says   string // nothing: the guard lets it pass in silence
+		says   string // nothing: the guard lets it pass silently
 		passes bool
 	}{
 		"a server of one's own":                {},
@@ -489,9 +489,9 @@ func TestContentTrustGuard(t *testing.T) {
 		"docker 29 that is not used":           {docker: "Docker version 29.0.1, build eedd969"},
 		"docker 29 with content trust off":     {docker: "Docker version 29.0.1, build eedd969", env: map[string]string{"DOCKER_CONTENT_TRUST": "0"}},
 		"docker 28 with content trust":         {docker: "Docker version 28.2.2, build e6534b4", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}},
-		"docker 29 with content trust":         {docker: "Docker version 29.0.1, build eedd969", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would push unsigned, in silence"},
-		"docker 30 with content trust, as yes": {docker: "Docker version 30.1.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "yes"}, says: "would push unsigned, in silence"},
-		"podman that says it is docker":        {docker: "podman version 5.6.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would push unsigned, in silence"},
+		"docker 29 with content trust":         {docker: "Docker version 29.0.1, build eedd969", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would silently push without a signature"},
+		"docker 30 with content trust, as yes": {docker: "Docker version 30.1.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "yes"}, says: "would silently push without a signature"},
+		"podman that says it is docker":        {docker: "podman version 5.6.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would silently push without a signature"},
 	}
 	eachShell(t, func(t *testing.T, shell []string) {
 		for name, test := range tests {

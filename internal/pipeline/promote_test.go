@@ -114,7 +114,7 @@ func TestARegistryThatFailsForAWhile(t *testing.T) {
 		{"one 429 for latest", `^PUT .*/manifests/latest$`, 429, 1, 0, "latest moved to it"},
 		{"429 for latest, for long", `^PUT .*/manifests/latest$`, 429, 99, 6, "signed, but latest could not be moved"},
 		{"one 429 for the signature", `^PUT .*/manifests/sha256:`, 429, 1, 0, "latest moved to it"},
-		{"429 for the signature, for long", `^PUT .*/manifests/sha256:`, 429, 99, 6, "could not be signed for now"},
+		{"429 for the signature, for long", `^PUT .*/manifests/sha256:`, 429, 99, 6, "could not be signed at the moment"},
 		{"one 429 for the tag", `^(HEAD|GET) .*/manifests/1.0.0$`, 429, 2, 0, "latest moved to it"},
 		{"one 503 for the list of signatures", `^GET .*/referrers/`, 503, 1, 0, "latest moved to it"},
 		{"one 429 for the list of tags", `^GET .*/tags/list`, 429, 1, 0, "latest moved to it"},
@@ -517,19 +517,19 @@ func TestWhatCannotBeDoneFailsAndWritesNothing(t *testing.T) {
 		says string
 	}{
 		{"no such repository", []string{"image_repository", "acme/web", "image_digest", ""}, 3, "has no acme/web:1.0.0"},
-		{"a wrong password", []string{"DOCKERHUB_TOKEN", "wrong"}, 3, "did not tell"},
+		{"a wrong password", []string{"DOCKERHUB_TOKEN", "wrong"}, 3, "did not say"},
 		{"no password", []string{"DOCKERHUB_TOKEN", ""}, 2, "DOCKERHUB_TOKEN is missing"},
 		{"no key", []string{"COSIGN_KEY", ""}, 2, "COSIGN_KEY"},
 		{"a key that is not in a file", []string{"COSIGN_KEY", "-----BEGIN"}, 2, "type File"},
-		{"a key that is empty", []string{"@COSIGN_KEY", file("empty", "")}, 2, "is no key of cosign's"},
-		{"a key that is cut", []string{"@COSIGN_KEY", file("cut", key[:len(key)/2])}, 2, "is cut or changed"},
+		{"a key that is empty", []string{"@COSIGN_KEY", file("empty", "")}, 2, "is not a key of cosign"},
+		{"a key that is cut", []string{"@COSIGN_KEY", file("cut", key[:len(key)/2])}, 2, "is truncated or changed"},
 		{"the public key", []string{"@COSIGN_KEY", keys(t) + "/cosign.pub"}, 2, "is the public key"},
 		{"a wrong password of the key", []string{"COSIGN_PASSWORD", "wrong"}, 2, "COSIGN_PASSWORD is not its password"},
 		{"a key in a service that has none", []string{"key", "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k"}, 2, "from its service"},
 		{"other keys that are not in a file", []string{"COSIGN_PUBLIC_KEYS", "-----BEGIN"}, 2, "COSIGN_PUBLIC_KEYS is not a file"},
-		{"other keys that are none", []string{"@COSIGN_PUBLIC_KEYS", file("none", "hello")}, 2, "holds no public key"},
+		{"other keys that are invalid", []string{"@COSIGN_PUBLIC_KEYS", file("none", "hello")}, 2, "has no public key"},
 		{"keyless without an id token", []string{"signing", "cosign-keyless"}, 2, "SIGSTORE_ID_TOKEN"},
-		{"a registry that is down", []string{"registry", "127.0.0.1:1"}, 6, "did not tell"},
+		{"a registry that is down", []string{"registry", "127.0.0.1:1"}, 6, "did not say"},
 	} {
 		got := h.promote("1.0.0", digest, c.with...)
 		got.want(c.code, "failure", c.says)
@@ -559,7 +559,7 @@ func TestARegistryThatFailsWhenAskedForSignatures(t *testing.T) {
 				h.refuse(status, requests)
 				for _, tag := range tags {
 					got := h.promote(tag, map[string]string{"1.0.0": signed, "1.0.1": unsigned}[tag], "CI_PIPELINE_URL", url2)
-					got.want(code, "failure", "whether it is signed cannot be told")
+					got.want(code, "failure", "it is not known whether it is signed")
 					if len(got.all) != 0 {
 						t.Errorf("%d to %s: it wrote %v", status, requests, got.all)
 					}
@@ -579,9 +579,9 @@ func TestARegistryWithTokens(t *testing.T) {
 	digest := h.push("1.0.0")
 	h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures").want(0, "success", "signed; latest moved to it")
 	h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures", "CI_PIPELINE_URL", url2).want(0, "skipped", "signed already")
-	h.promote("1.0.0", digest, "DOCKERHUB_TOKEN", "wrong").want(3, "failure", "did not tell")
+	h.promote("1.0.0", digest, "DOCKERHUB_TOKEN", "wrong").want(3, "failure", "did not say")
 	h.refuse(http.StatusTooManyRequests, `^GET /token`)
-	h.promote("1.0.0", digest).want(6, "failure", "did not tell")
+	h.promote("1.0.0", digest).want(6, "failure", "did not say")
 }
 
 func TestASignatureByAnotherKeyIsADoubt(t *testing.T) {

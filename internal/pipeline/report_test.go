@@ -107,8 +107,8 @@ func TestReportsSayWhatHappened(t *testing.T) {
 		"running":                           {"hubrelay-running", "", "", "running", ""},
 		"success":                           {"hubrelay-done", "success", "signed; latest moved to it", "success", "signed; latest moved to it"},
 		"skipped":                           {"hubrelay-done", "skipped", "signed already", "skipped", "signed already"},
-		"superseded":                        {"hubrelay-done", "superseded", "1.4.0 is another image by now", "superseded", "1.4.0 is another image by now"},
-		"failure":                           {"hubrelay-failed", "failure", "whether it is signed cannot be told", "failure", "whether it is signed cannot be told"},
+		"superseded":                        {"hubrelay-done", "superseded", "1.4.0 is another image now", "superseded", "1.4.0 is another image now"},
+		"failure":                           {"hubrelay-failed", "failure", "it is not known whether it is signed", "failure", "it is not known whether it is signed"},
 		"failure of which nothing was left": {"hubrelay-failed", "", "", "failure", "the promotion did not start…"},
 		"failure of another job, after it":  {"hubrelay-failed", "success", "signed", "success", "signed"},
 	} {

@@ -1,4 +1,4 @@
-// Docker Hub loses a webhook: nobody hears of the push, until reconcile finds it.
+// Docker Hub loses a webhook: nothing happens, until reconcile finds the push.
 import {api, assert, is, row, shot, until, walk} from "./harness.mjs";
 
 await walk(async (page) => {

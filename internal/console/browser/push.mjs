@@ -47,7 +47,7 @@ await walk(async (page) => {
 	const copied = await page.evaluate(() => navigator.clipboard.readText());
 	assert.match(copied, /^curl .*acme\/api:1\.5\.0/);
 
-	// Closed, the focus is back where it was.
+	// After it is closed, the focus is back where it was.
 	await page.keyboard.press("Escape");
 	await story.waitFor({state: "detached"});
 	assert.match(await page.evaluate(() => document.activeElement.id), /^open-/);
@@ -72,7 +72,7 @@ await walk(async (page) => {
 	await live(page);
 	assert.equal(await page.locator("#story").count(), 0);
 
-	// A filter keeps the story, and the address tells of both.
+	// A filter keeps the story, and the address contains both.
 	await page.goto(`${url}/promotions/${id}`);
 	await live(page);
 	await page.locator("#q").fill("1.5");
@@ -84,7 +84,7 @@ await walk(async (page) => {
 	await page.goto(url);
 	await live(page);
 
-	// A story that is open goes on being told.
+	// An open story is kept up to date.
 	await page.locator("#push-image").fill("acme/web:2.0.0");
 	await api("POST", "/api/faults", {stage: "gitlab", answer: "away"});
 	await page.locator("#push-image").press("Enter");

@@ -137,7 +137,7 @@ func parseTokens(text string) (Tokens, error) {
 			name = dockerhub.Canonical(key)
 		}
 		if _, twice := tokens[name]; twice {
-			mistakes = append(mistakes, fmt.Errorf("%q stands twice: as %[1]q and without library/", name))
+			mistakes = append(mistakes, fmt.Errorf("%q is there twice: as %[1]q and without library/", name))
 		}
 		tokens[name] = env.NewSecret(raw[key])
 	}

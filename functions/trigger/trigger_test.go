@@ -1249,7 +1249,7 @@ func TestEverySettingIsChecked(t *testing.T) {
 		{"a route without a token, and a token without a route", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"acme/api":"canary","acme/x":"canary"}`},
 			[]string{`route "acme/each" has no token`, `"acme/x" is not the key of a route`}},
 		{"a duplicate token", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"*":"canary","nginx":"canary","library/nginx":"canary"}`},
-			[]string{`"library/nginx" stands twice`}},
+			[]string{`"library/nginx" is there twice`}},
 		{"the registry cannot be switched off", map[string]string{"REGISTRY": "off"}, []string{"REGISTRY: "}},
 		{"skip_signed is not a field any more", map[string]string{"ROUTES": strings.ReplaceAll(routes, `"inputs": {"severity": "low"}`, `"skip_signed": true`)},
 			[]string{"skip_signed"}},

@@ -132,7 +132,7 @@ func (e Explanation) rules(line func(string, ...any)) {
 // mismatch says why a pattern does not match a tag.
 func mismatch(pattern, tag string) string {
 	if !strings.HasPrefix(pattern, semverPrefix) {
-		return "a glob stands for the whole tag"
+		return "a glob must match the whole tag"
 	}
 	v, err := version(tag)
 	if err != nil {

@@ -53,7 +53,7 @@ func TestWhyATagIsPromotedOrNot(t *testing.T) {
 			api(route.Explanation{Tag: "1.2.0-rc1", Reason: route.TagRules, ExcludedBy: "*-rc*"}),
 			[]string{
 				`tags.exclude has "*-rc*", which matches the tag.`, "No pattern of tags.include matches the tag.",
-				`tags.include has "v*", which does not match: a glob stands for the whole tag.`,
+				`tags.include has "v*", which does not match: a glob must match the whole tag.`,
 				`tags.include has "semver:>=1.2", which does not match: the tag is a pre-release, which a constraint lets in only where it names one itself, such as >=1.2.0-0.`,
 			}},
 		{"a version below the constraint", "acme/api", "1.1.9",

@@ -92,7 +92,7 @@ func Parse(text string) (Table, error) {
 			mistakes = append(mistakes, err)
 		}
 		if i := slices.IndexFunc(t.routes, func(other Route) bool { return other.Key == r.Key }); i >= 0 {
-			mistakes = append(mistakes, fmt.Errorf("%q stands twice: as %[1]q and without library/", r.Key))
+			mistakes = append(mistakes, fmt.Errorf("%q is there twice: as %[1]q and without library/", r.Key))
 		}
 		t.routes = append(t.routes, r)
 	}
@@ -128,7 +128,7 @@ func decodeStrictly(text string) (map[string]json.RawMessage, error) {
 		}
 		name := key.(string) // a name is a string, or Decode fails
 		if _, twice := routes[name]; twice {
-			return nil, fmt.Errorf("%q stands twice", name)
+			return nil, fmt.Errorf("%q is there twice", name)
 		}
 		routes[name] = route
 	}
@@ -165,7 +165,7 @@ func checkNames(d *json.Decoder, fields bool) error {
 			case fields && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "":
 				return fmt.Errorf("unknown field %.100q: names of fields are in lower case", name)
 			case seen[name]:
-				return fmt.Errorf("%.100q stands twice", name)
+				return fmt.Errorf("%.100q is there twice", name)
 			}
 			seen[name] = true
 			fields = fields && name != "inputs"
@@ -243,7 +243,7 @@ func (r Route) check() []error {
 	case r.GitLab.Project == "":
 		wrong("gitlab.project is required")
 	case placeholder.MatchString(filled):
-		wrong("gitlab.project has %s; only {namespace} and {name} may stand there", placeholder.FindString(filled))
+		wrong("gitlab.project has %s; only {namespace} and {name} are allowed", placeholder.FindString(filled))
 	case !project.MatchString(filled) && !projectID.MatchString(r.GitLab.Project):
 		wrong("gitlab.project %q is neither a path, such as acme/images/api, nor an ID", r.GitLab.Project)
 	}
@@ -298,7 +298,7 @@ func (r Route) checkInputs() []error {
 		case slices.Contains(reserved, lower):
 			mistakes = append(mistakes, fmt.Errorf("inputs: %q is what hubrelay itself sends", name))
 		case seen[lower]:
-			mistakes = append(mistakes, fmt.Errorf("inputs: %q stands twice but for its case", name))
+			mistakes = append(mistakes, fmt.Errorf("inputs: %q is there twice, in different cases", name))
 		case len(r.Inputs[name]) > maxInputValue:
 			mistakes = append(mistakes, fmt.Errorf("inputs: the value of %q is over %d bytes", name, maxInputValue))
 		}

@@ -58,7 +58,7 @@ func judge(s *jsonschema.Schema, text string) error {
 
 // onlyParseSees are the mistakes that a schema cannot find: it sees each name
 // once, and counts characters.
-var onlyParseSees = regexp.MustCompile(`stands twice|is not a version constraint|is over 1023 bytes|slack\.channel "[^"]*[^ -~]`)
+var onlyParseSees = regexp.MustCompile(`is there twice|is not a version constraint|is over 1023 bytes|slack\.channel "[^"]*[^ -~]`)
 
 func onlyForParse(err error) bool {
 	for line := range strings.Lines(err.Error()) {

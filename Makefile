@@ -25,16 +25,16 @@ help: ## show this
 run: ## run the whole system on this machine, with fakes (FLAGS="-language ja -fast")
 	@go run ./cmd/hubrelay local $(FLAGS)
 
-test: tools ## run every test, and say which were skipped
+test: tools ## run every test, and list those that were skipped
 	@scripts/test.sh $(RACE) -timeout 30m
 
-lint: ## look for mistakes without running anything
+lint: ## run the linters
 	@scripts/lint.sh $(STATICCHECK) $(GOVULNCHECK) $(ACTIONLINT)
 
 template: ## make templates/promote.yml from internal/pipeline
 	go test ./internal/pipeline -run TestTemplateIsMadeOfItsSources -update
 
-tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY) ## get what the template and the console are tested with (some minutes, once)
+tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .tools/notary-server@$(NOTARY) ## build the tools that the tests of the template and the console need (some minutes, once)
 
 	@scripts/gitlab-ci-local.sh || test -z "$(CI)"
 	@scripts/browser.sh || test -z "$(CI)"
@@ -49,13 +49,13 @@ tools: .tools/crane@$(CRANE) .tools/cosign@$(COSIGN) .tools/notary@$(NOTARY) .to
 	GOBIN=$(CURDIR)/.tools go install $(PACKAGE)@$(lastword $(subst @, ,$*))
 	@touch $@
 
-release-check: .tools/cosign@$(COSIGN) .tools/cyclonedx-gomod@$(CYCLONEDX) ## make a release that goes nowhere, and look into it (TARGETS=all)
+release-check: .tools/cosign@$(COSIGN) .tools/cyclonedx-gomod@$(CYCLONEDX) ## make a release without publishing it, and check it (TARGETS=all)
 	@scripts/release-check.sh $(GORELEASER)
 
 release: .tools/cosign@$(COSIGN) .tools/cyclonedx-gomod@$(CYCLONEDX) ## publish the tag that is checked out; CI does it
 	@scripts/release.sh $(GORELEASER)
 
-screenshots: ## walk through the console in a browser, and keep pictures in screenshots/
+screenshots: ## walk through the console in a browser, and save screenshots in screenshots/
 	@scripts/browser.sh
 	SCREENSHOTS=$(CURDIR)/screenshots go test ./internal/console -run TestInABrowser -count=1
 
@@ -66,19 +66,19 @@ fmt: ## format everything
 chaos: ## send WEBHOOKS (10000) webhooks while everything fails, and account for each
 	go test ./internal/e2e -run TestChaos -count=1 -v -timeout 60m -args -webhooks $(WEBHOOKS)
 
-simulate: ## run the whole system under a seed after another, until one breaks a promise
+simulate: ## run the whole system with one seed after another, until one breaks a promise
 	go test ./internal/simulation -run TestSimulate -count=1 -timeout 0 -v -args -forever
 
-mutants: ## show that the simulation finds each of some known faults (half an hour)
+mutants: ## show that the simulation finds a list of known faults (half an hour)
 	go test ./internal/simulation -run TestMutants -count=1 -timeout 0 -v -args -mutants
 
 fuzz: ## fuzz each decoder for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)
 
-cover: ## test, and say what is covered
+cover: ## run the tests, and show the coverage
 	@go test -coverpkg=./... -coverprofile=cover.out ./... > /dev/null
 	@go tool cover -func=cover.out | tail -1
 	@echo "go tool cover -html=cover.out shows the lines"
 
-bench: ## measure, side by side with bare handlers (some minutes)
+bench: ## run the benchmarks, side by side with bare handlers (some minutes)
 	@scripts/bench.sh $(BENCHSTAT)

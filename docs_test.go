@@ -1,7 +1,7 @@
 package hubrelay
 
-// What the pages say is held to the code and to each other here; what
-// docs/operations.md says, in runbook_test.go.
+// These tests compare the pages with the code and with each other.
+// runbook_test.go does the same for docs/operations.md.
 
 import (
 	"bytes"
@@ -46,8 +46,8 @@ func pages(t *testing.T) []string {
 	return found
 }
 
-// prose returns a page without what stands in fenced blocks and in comments,
-// where nothing is a title or a link.
+// prose returns a page without fenced blocks and comments, in which nothing is a
+// title or a link.
 func prose(page string) string {
 	page = regexp.MustCompile("(?ms)^[ \t]*```.*?^[ \t]*```[ \t]*$").ReplaceAllString(page, "")
 	return regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(page, "")
@@ -63,8 +63,7 @@ func links(text string) []string {
 	return found
 }
 
-// anchors returns the fragments by which a page's titles are reached, as GitHub
-// makes them.
+// anchors returns the anchors of a page's titles, as GitHub makes them.
 func anchors(page string) map[string]bool {
 	found := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^#+ +(.+?) *$`).FindAllStringSubmatch(prose(page), -1) {
@@ -131,9 +130,9 @@ func TestAnchorsAreThoseOfGitHub(t *testing.T) {
 }
 
 // outline is what two pages in different languages must have in common, part by
-// part: a title's level, lists, tables, blocks, and in each paragraph, item and
-// row its links and what stands in backquotes. These may stand in another order,
-// as the languages want it.
+// part: the level of titles, lists, tables, blocks, and in each paragraph, item
+// and row its links and the text in backquotes. These may be in a different
+// order in each language.
 func outline(page string) []string {
 	var found []string
 	lines := strings.Split(page, "\n")
@@ -283,9 +282,9 @@ func TestTheRecipesQuoteWhatHubrelaySays(t *testing.T) {
 	}
 }
 
-// TestTheRecipesWork has Terraform read each block of terraform.tfvars in
-// docs/, and the functions the routes in it. Where a table of tags follows,
-// it is compared with what the route says.
+// TestTheRecipesWork reads each block of terraform.tfvars in docs/ with
+// Terraform, and its routes with the functions. If a table of tags follows, it
+// is compared with the decisions of the route.
 func TestTheRecipesWork(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("terraform"); err != nil {

@@ -28,8 +28,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/version"
 )
 
-// drainTime is what requests in hand have left after SIGTERM. Cloud Run sends
-// SIGKILL after 10 s.
+// drainTime is how long running requests may take after SIGTERM. Cloud Run
+// sends SIGKILL after 10 s.
 const drainTime = 9 * time.Second
 
 func init() {
@@ -38,9 +38,9 @@ func init() {
 	register("Notify", notify.FromEnv)
 }
 
-// register serves what build makes as the function called name, if this
-// process was started to be it. Bad settings stop the process before it
-// listens, so that a bad revision never takes traffic.
+// register serves the handler that build makes, if this process was started as
+// the function of that name. Bad settings stop the process before it listens,
+// so that a bad revision never gets traffic.
 func register(name string, build func(context.Context, func(string) string) (http.Handler, error)) {
 	if os.Getenv("FUNCTION_TARGET") != name {
 		return
@@ -58,7 +58,7 @@ func register(name string, build func(context.Context, func(string) string) (htt
 	functions.HTTP(name, drain.ServeHTTP)
 }
 
-// exitOnTerm ends the process once what is in hand is done.
+// exitOnTerm ends the process once running requests are done.
 func exitOnTerm(drain *httpserver.Drain) {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)

@@ -20,7 +20,7 @@ import (
 const module = "github.com/getto-systems/hubrelay"
 
 // mayImport is the table of docs/architecture.md: which packages of ours each
-// package may import. Tests may import what they like.
+// package may import. Tests may import anything.
 var mayImport = map[string][]string{
 	".": {"functions/notify", "functions/trigger", "functions/webhook", "internal/gc", "internal/gcplog", "internal/httpserver", "internal/version"},
 
@@ -62,7 +62,7 @@ var mayImport = map[string][]string{
 		"internal/httpclient", "internal/hub", "internal/ledger", "internal/registry", "internal/route", "internal/slack", "internal/version",
 	},
 
-	// Fakes imitate the outside.
+	// Fakes imitate outside systems.
 	"internal/gitlab/gitlabtest":     nil,
 	"internal/slack/slacktest":       nil,
 	"internal/hub/hubtest":           nil,
@@ -87,7 +87,8 @@ var mayImport = map[string][]string{
 	},
 }
 
-// onlyIn says where what speaks to the outside may be imported.
+// onlyIn says which packages may import the client libraries of outside
+// systems.
 var onlyIn = map[string][]string{
 	"github.com/xanzy/go-gitlab":                  {"internal/gitlab"},
 	"github.com/slack-go/slack":                   {"internal/slack"},

@@ -1,7 +1,7 @@
 package hubrelay
 
-// What docs/operations.md says is tried here as far as it can be without an
-// account: its commands, the files that it shows, the names that it names, and its
+// These tests try what docs/operations.md says, as far as that is possible
+// without an account: its commands, the files that it shows, its names, and its
 // sums.
 
 import (
@@ -110,8 +110,8 @@ func TestEveryCommandOfTheRunbookIsMarked(t *testing.T) {
 	}
 }
 
-// TestRunbook runs, in their order, the commands that are marked so: from the
-// key to a plan of what they have written.
+// TestRunbook runs the commands that are marked with it, in their order: from
+// the key to a plan of what they have written.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -137,7 +137,7 @@ func TestRunbook(t *testing.T) {
 		}
 	}
 
-	// The plan comes again at the end, for what a rotation has changed.
+	// The plan is run again at the end, because a rotation has changed it.
 	const settings = "-var-file=../../terraform.tfvars"
 	script, plan := "set -eu\n", ""
 	for _, b := range blocks(t, runbook) {
@@ -168,8 +168,8 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
-// TestGcloudTakesTheCommands has gcloud itself look at its commands: it knows its
-// flags without an account.
+// TestGcloudTakesTheCommands lets gcloud itself check its commands: it knows
+// its flags without an account.
 func TestGcloudTakesTheCommands(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("gcloud"); err != nil {
@@ -314,8 +314,8 @@ func deployed(t *testing.T) string {
 	})
 }
 
-// TestAlertsCountWhatTheCodeWrites looks for what monitoring.tf counts of the
-// log: a message that nobody writes would be an alert that never comes.
+// TestAlertsCountWhatTheCodeWrites checks that the code writes every log
+// message that monitoring.tf counts. Otherwise an alert would never be raised.
 func TestAlertsCountWhatTheCodeWrites(t *testing.T) {
 	t.Parallel()
 	code, monitoring := deployed(t), read(t, "terraform/monitoring.tf")
@@ -339,7 +339,7 @@ func TestAlertsCountWhatTheCodeWrites(t *testing.T) {
 	}
 }
 
-// TestNamesOfTheRunbookExist takes what stands in backquotes: messages, reasons,
+// TestNamesOfTheRunbookExist checks the names in backquotes: messages, reasons,
 // states, and names of Terraform.
 func TestNamesOfTheRunbookExist(t *testing.T) {
 	t.Parallel()
@@ -351,14 +351,14 @@ func TestNamesOfTheRunbookExist(t *testing.T) {
 	for _, file := range files {
 		config += read(t, file)
 	}
-	// Codes of other systems stand in lists, several in one string.
+	// Codes of other systems are in lists, several in one string.
 	codes := map[string]bool{}
 	for _, list := range captures(`"([a-z_]+(?: [a-z_]+)* ?)"`, code) {
 		for _, word := range strings.Fields(list) {
 			codes[word] = strings.Contains(word, "_")
 		}
 	}
-	// What other programs say, and commands.
+	// Messages of other programs, and commands.
 	others := []string{"certificate signed by unknown authority"}
 	text := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(read(t, runbook), "")
 	names := append(captures("`([a-z]+(?:_[a-z]+)+)`", text), captures("`((?:[a-z]+ ){1,4}[a-z]+)`", text)...)
@@ -414,8 +414,8 @@ func TestTheCostsAddUp(t *testing.T) {
 	}
 }
 
-// What the page takes for its sums of what reconciling costs, beside what the
-// code says.
+// What the page assumes for the costs of reconciling, in addition to the
+// constants of the code.
 const (
 	pushesOfRepository = 3   // a day
 	eventsOfPush       = 3   // of the audit log: the tag, its signature, the moving tag
@@ -425,7 +425,7 @@ const (
 	startsOfTrigger    = 4   // of its instance, a day
 	secondsAtRest      = 23_000
 
-	// Documents of Firestore. Looking for what is not there is a read, too.
+	// Documents of Firestore. A query without a result is a read, too.
 	readsOfCall, writesOfCall  = 6, 2
 	readsOfTick                = 2
 	readsOfPush, writesOfPush  = 4, 1
@@ -526,7 +526,7 @@ func TestTheCostsOfReconcilingAddUp(t *testing.T) {
 	}
 }
 
-// The numbers of documents, pages and questions that the sums are made of.
+// The numbers of documents, pages and requests in the sums.
 
 type countedStore struct {
 	ledger.Store
@@ -690,7 +690,7 @@ func TestReconcilingCostsWhatTheSumsSay(t *testing.T) {
 	})
 }
 
-// promoted is a push that a webhook told of, and that is done and shown.
+// promoted is a push with a webhook, whose promotion is done and shown.
 func promoted(t *testing.T, promotions *ledger.Ledger, repository, tag string) {
 	t.Helper()
 	now := time.Now()

@@ -1,7 +1,7 @@
 package hubrelay
 
-// What terraform/ and the code must agree on, read from both, without
-// Terraform. Its own tests are in terraform/tests.
+// These tests compare values that are in terraform/ and in the code, without
+// running Terraform. Terraform's own tests are in terraform/tests.
 
 import (
 	"crypto/ecdsa"
@@ -111,8 +111,8 @@ func TestTheSandboxDeliversAsDeployed(t *testing.T) {
 	}
 }
 
-// terraform/ lets Trigger have two instances, for each creates five pipelines at
-// a time.
+// terraform/ allows two instances of Trigger, because each creates five
+// pipelines at a time.
 func TestGitLabIsAskedForTenPipelinesAtOnce(t *testing.T) {
 	t.Parallel()
 	if got := captures(`atOnce = (\d+)\n`, read(t, "functions/trigger/pace.go")); !slices.Equal(got, []string{"5"}) {
@@ -209,8 +209,8 @@ func TestWebhookIsNeverThereWithoutTheLogExclusion(t *testing.T) {
 	}
 }
 
-// What no example need show: what it would be at by default, or in place of
-// something that it shows.
+// Inputs that no example needs to show: those with their default, and
+// alternatives to an input that is shown.
 var inNoExample = []string{"alerts", "existing_secrets", "ledger_location", "public_access", "reconcile", "registry"}
 
 func TestTheCompleteExampleIsComplete(t *testing.T) {
@@ -223,9 +223,9 @@ func TestTheCompleteExampleIsComplete(t *testing.T) {
 	}
 }
 
-// What terraform/ca.tf relies on: SSL_CERT_FILE adds a CA to those of the system's
-// directory of certificates. The pool is read once in a process, so it is looked
-// at in another one.
+// terraform/ca.tf relies on this: SSL_CERT_FILE adds a CA to those of the
+// system's directory of certificates. The pool is read once in a process, so
+// another process checks it.
 func TestTheCAOfGitLabIsTrustedBesideTheSystems(t *testing.T) {
 	if files := os.Getenv("CERTIFICATES_TO_BE_TRUSTED"); files != "" {
 		roots, err := x509.SystemCertPool()

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: bench.sh BENCHSTAT
-# Measures the functions' own time, then whole processes beside bare handlers,
-# and prints the medians. BENCHSTAT is what `go run` makes the tables with.
+# Measures the time of the functions themselves, then whole processes compared with
+# bare handlers, and prints the medians. `go run` runs BENCHSTAT for the tables.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Gets what the console is tried in: Debian's Chromium, and into .tools/browser
-# what drives it and what looks for what people cannot use. Says so where that
-# cannot be done.
+# Installs what the console's tests need: Debian's Chromium, and in .tools/browser
+# playwright-core, which drives it, and axe, which checks accessibility. Says so if
+# that fails.
 set -u
 failed=0
 not_run() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts gitlab-ci-local into .tools, once: it runs the GitLab template as a whole,
 # and has GitLab's schema of CI files, of which this is the last version to have
-# it as a file of its own. Says so where that cannot be done.
+# it as a separate file. Says so if that fails.
 set -eu
 version=4.64.1
 [ ! -x .tools/node_modules/.bin/gitlab-ci-local ] || exit 0

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Looks for mistakes in the GitLab template: shellcheck reads its scripts as
-# they are joined there, and GitLab's own schema of CI files the YAML.
+# they are joined there, and GitLab's own schema of CI files checks the YAML.
 set -eu
 failed=0
 not_run() {
@@ -24,7 +24,7 @@ if ! scripts/gitlab-ci-local.sh; then
 else
 	examples=$(mktemp -d)
 	trap 'rm -rf "$examples"' EXIT
-	# The examples of docs/gitlab.md, but for the manifest of the Slack app.
+	# The examples of docs/gitlab.md, except for the manifest of the Slack app.
 	awk -v dir="$examples" '
 		/^ *```yaml$/ { indent = index($0, "`") - 1; file = dir "/docs-gitlab-" (++n) ".yml"; next }
 		/^ *```$/ { file = "" }

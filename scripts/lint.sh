@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: lint.sh STATICCHECK@VERSION GOVULNCHECK@VERSION ACTIONLINT@VERSION
-# Every check is made, also after one has failed. What cannot be made here is
-# said; in CI that is a failure.
+# Runs every check, even after one has failed. It lists the checks that cannot be
+# run here; in CI that is a failure.
 set -u
 failed=0
 not_run() {

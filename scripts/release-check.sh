@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: release-check.sh GORELEASER@VERSION
 # Makes the release that CONTRIBUTING.md describes, in a clone of what is
-# committed, and looks at what comes of it: everything but the upload and the
-# images. It builds for this machine's processor, for Linux and for Windows, which
-# has the least in common with it; with TARGETS=all, for all platforms.
+# committed, and checks the result: everything but the upload and the images. It
+# builds for this machine's processor, for Linux and for Windows, which has the
+# least in common with it; with TARGETS=all, for all platforms.
 set -euo pipefail
 goreleaser=$1
 tools=$PWD/.tools
@@ -59,8 +59,8 @@ make_release() {
 		fail "goreleaser fails"
 	}
 }
-# download puts what goreleaser would upload side by side, under the names of the
-# upload, into a folder.
+# download copies what goreleaser would upload into a folder, under the names of
+# the upload.
 download() {
 	local built target
 	mkdir "$work/download"
@@ -127,8 +127,8 @@ CGO_ENABLED=0 GOCACHE="$work/cache" go build -trimpath -buildvcs=true -ldflags='
 cmp "$work/by-hand" "$work/download/$host" || fail "go build makes other bytes"
 
 echo "== go install github.com/getto-systems/hubrelay/cmd/hubrelay@v$version"
-# git is told that GitHub has the clone; everything else is as for anybody. A
-# module cache of its own, for this version is none that others may keep.
+# git is told that GitHub has the clone; everything else is as for anybody. The
+# module cache is separate, because nobody else may keep this version.
 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.file://$work/clone/.git.insteadOf" GIT_CONFIG_VALUE_0=https://github.com/getto-systems/hubrelay \
 	GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GONOPROXY=github.com/getto-systems/hubrelay GOSUMDB=off \
 	GOMODCACHE="$work/modules" GOBIN="$work/bin" CGO_ENABLED=0 \

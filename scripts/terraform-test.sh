@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs Terraform's own tests of terraform/. They only plan, with mocked
-# providers, and need no account. Every secret in them holds the word canary,
-# and no plan may.
+# providers, and need no account. Every secret in them contains the word canary,
+# and no plan may contain it.
 set -eu
 not_run() {
 	printf '\n*** NOT RUN *** The tests of terraform/: %s\n' "$1" >&2
@@ -12,7 +12,7 @@ command -v terraform > /dev/null || not_run "terraform is not installed"
 cd terraform
 TF_DATA_DIR=$(mktemp -d)
 export TF_DATA_DIR
-# A lock file is for whoever deploys: these tests leave none behind.
+# A lock file is only for deployments: these tests leave none behind.
 if [ -e .terraform.lock.hcl ]; then
 	trap 'rm -rf "$TF_DATA_DIR"' EXIT
 else

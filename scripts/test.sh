@@ -1,14 +1,14 @@
 #!/bin/sh
 # Usage: test.sh [ARGUMENT OF GO TEST …]
-# Runs Go's tests and Terraform's, the latter also after the former have failed.
-# Says loudly in the end which of Go's were skipped, and why; in CI that is a
+# Runs Go's tests and Terraform's, the latter even after the former have failed.
+# At the end it says loudly which of Go's were skipped, and why; in CI that is a
 # failure.
 set -u
 failed=0
 skipped=$(mktemp -d)
 trap 'rm -rf "$skipped"' EXIT
-# The simulation has one thing happen at a time, and under the race detector it
-# would try a tenth of the seeds.
+# In the simulation one thing happens at a time, and with the race detector it
+# would try only a tenth of the seeds.
 simulation=$(go list ./internal/simulation)
 # shellcheck disable=SC2046 # a word for each package
 go run ./internal/gotest "$skipped/most" "$@" $(go list ./... | grep -vx "$simulation") || failed=1

@@ -17,8 +17,8 @@ import (
 
 const cliPage = "../../docs/cli.md"
 
-// docs/cli.md is what the commands say of themselves. A command that is new is in
-// it, and in the list of hubrelay help.
+// docs/cli.md has the help of all commands. Every command is in it, and in the
+// list of hubrelay help.
 func TestCLIDocs(t *testing.T) {
 	for _, setting := range os.Environ() { // some are shown as defaults
 		name, _, _ := strings.Cut(setting, "=")

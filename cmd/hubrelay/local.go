@@ -130,7 +130,7 @@ func local(ctx context.Context, args []string, out io.Writer) (err error) {
 }
 
 // watchHub reads which repositories of Docker Hub are watched. Their images are
-// in its registry, if no other one is named.
+// in Docker Hub's registry, unless another is named.
 func watchHub(c *sandbox.Config, list string) error {
 	for name := range strings.SplitSeq(list, ",") {
 		name = dockerhub.Canonical(name)
@@ -144,8 +144,8 @@ func watchHub(c *sandbox.Config, list string) error {
 	return nil
 }
 
-// useRealOnes checks what takes the place of the fakes, and reads its secrets
-// from the environment.
+// useRealOnes checks the real services that replace the fakes, and reads their
+// secrets from the environment.
 func useRealOnes(c *sandbox.Config, slack bool) error {
 	for _, f := range []struct{ name, url string }{{"gitlab-url", c.GitLabURL}, {"registry", c.Registry}, {"public-url", c.PublicURL}} {
 		u, err := url.Parse(f.url)
@@ -183,7 +183,7 @@ func useRealOnes(c *sandbox.Config, slack bool) error {
 	return nil
 }
 
-// host is how the template names a registry.
+// host is the name of a registry in the template.
 func host(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -213,11 +213,11 @@ const welcomeFakes = `Push an image of your own to the registry (docker push wor
   curl -d image=acme/api:1.5.0 %[1]s/api/push
   curl -d stage=pipeline -d answer=fails -d times=1 %[1]s/api/faults
 
-docs/sandbox.md has what else there is to do.
+docs/sandbox.md describes everything else.
 
 `
 
-const welcomeHub = `Push to %[1]s on Docker Hub, and see what comes of it; or let the next pipeline fail:
+const welcomeHub = `Push to %[1]s on Docker Hub, and watch the promotion here. Or let the next pipeline fail:
 
   curl -d stage=pipeline -d answer=fails -d times=1 %[2]s/api/faults
 
@@ -231,8 +231,8 @@ const welcomeGitLab = `Paste the URL of this webhook into Docker Hub, and give t
 
 `
 
-// printer writes events to the terminal, a line each. What happens several
-// times in a row is one line and a count.
+// printer writes events to the terminal, one line each. Equal events in a row
+// are one line and a count.
 type printer struct {
 	out    io.Writer
 	colour bool
@@ -240,11 +240,11 @@ type printer struct {
 
 	mu    sync.Mutex
 	last  string // line, without its time
-	again int    // times that it came again
+	again int    // times that it was repeated
 	flush *time.Timer
 }
 
-// patience is how long a line is waited for to come again.
+// patience is how long to wait for a line to be repeated.
 const patience = 300 * time.Millisecond
 
 func (p *printer) print(e sandbox.Event) {
@@ -268,7 +268,7 @@ func (p *printer) print(e sandbox.Event) {
 	fmt.Fprintf(p.out, "%7.2f  %s\n", e.At.Sub(p.start).Seconds(), line)
 }
 
-// count says how often the last line came again.
+// count prints how often the last line was repeated.
 func (p *printer) count() {
 	if p.again > 0 {
 		fmt.Fprintf(p.out, "%23s (%d more)\n", "", p.again)
@@ -276,7 +276,7 @@ func (p *printer) count() {
 	p.again = 0
 }
 
-// artifact finds the tags of signatures, which are long.
+// artifact matches the tags of signatures, which are long.
 var artifact = regexp.MustCompile(`:(sha256-[0-9a-f]{12})[0-9a-f]{52}`)
 
 func (p *printer) line(e sandbox.Event) string {
@@ -301,7 +301,7 @@ func (p *printer) line(e sandbox.Event) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// isTerminal tells whether colours would be seen.
+// isTerminal reports whether out shows colours.
 func isTerminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" {

@@ -25,8 +25,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 )
 
-// A GitLab and a registry that are not the sandbox's own, and a tunnel through
-// which the webhook and the report come: from a push to a green message.
+// A GitLab and a registry outside of the sandbox, and a tunnel for the webhook
+// and the report: from a push to a message of success.
 func TestLocalWithARealGitLabAndRegistry(t *testing.T) {
 	var gitlab *gitlabtest.Server
 	gitlabHost := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { gitlab.ServeHTTP(w, r) }))
@@ -133,7 +133,7 @@ func TestLocalWithARealGitLabAndRegistry(t *testing.T) {
 	}
 	out.wait(t, "✅")
 
-	// What has no lock of its own is not reached from outside.
+	// What requires no token cannot be reached from outside.
 	for _, path := range []string{"/", "/trigger/", "/api/", "/api/events", "/gitlab/", "/slack/api/auth.test", "/v2/"} {
 		for _, keepHost := range []string{"", "yes"} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tunnel.URL+path, strings.NewReader("{}"))

@@ -1,5 +1,5 @@
-// Command hubrelay runs the whole system on one machine, sends it pushes, and
-// tends one that is deployed.
+// Command hubrelay runs the whole system on one machine, and sets up, checks
+// and operates a deployed one.
 package main
 
 import (
@@ -38,7 +38,7 @@ hubrelay COMMAND -h describes a command and its flags.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second interrupt ends it at once
+	context.AfterFunc(ctx, stop) // a second interrupt ends it immediately
 	err := run(ctx, os.Args[1:], os.Stdout)
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
@@ -64,7 +64,7 @@ var commands = map[string]func(context.Context, []string, io.Writer) error{
 	"version":   versionCommand,
 }
 
-// run is the command: args without the program's name.
+// run runs the command with args, which do not contain the program's name.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		_, err := io.WriteString(out, usage)
@@ -80,8 +80,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return command(ctx, args[1:], out)
 }
 
-// parse reads a command's flags. It writes the help where that is asked for,
-// and nothing else: a mistake is one line, its error.
+// parse reads a command's flags. It writes the help if that is requested, and
+// nothing else. A mistake is returned as an error of one line.
 func parse(flags *flag.FlagSet, help string, args []string, out io.Writer) error {
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
@@ -98,7 +98,7 @@ func parse(flags *flag.FlagSet, help string, args []string, out io.Writer) error
 	return nil
 }
 
-// age is a flag for how old something may be.
+// age is a flag for the maximum age of something.
 type age time.Duration
 
 func (a *age) String() string { return time.Duration(*a).String() }
@@ -112,7 +112,7 @@ func (a *age) Set(text string) error {
 	return nil
 }
 
-// count says how many there are of something.
+// count writes a number with its noun.
 func count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -120,9 +120,10 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// nearest returns the word that most likely was meant, or "" where none is near.
+// nearest returns the word that was most likely meant, or "" if none is
+// similar.
 func nearest(typed string, words []string) string {
-	best, least := "", 3 // more than two slips of the finger make another word
+	best, least := "", 3 // a word with more than two typing errors is a different word
 	for _, word := range words {
 		if d := levenshtein.Distance(strings.ToLower(typed), word, nil); d < least && d < len(word)-1 {
 			best, least = word, d

@@ -51,7 +51,7 @@ func TestWhichCommandWasMeant(t *testing.T) {
 	}
 }
 
-func TestWhatComesAgainIsCounted(t *testing.T) {
+func TestRepeatedLinesAreCounted(t *testing.T) {
 	t.Parallel()
 	var out screen
 	p := &printer{out: &out, start: time.Now()}
@@ -60,8 +60,8 @@ func TestWhatComesAgainIsCounted(t *testing.T) {
 		p.print(sandbox.Event{At: time.Now(), Who: "webhook", Image: "acme/api:" + tag, What: "push queued"})
 	}
 	out.wait(t, "(5 more)")
-	p.print(sandbox.Event{At: time.Now(), Who: "slack", What: "hears", Detail: "a\nb"})
-	out.wait(t, "hears: a b")
+	p.print(sandbox.Event{At: time.Now(), Who: "slack", What: "shows a message", Detail: "a\nb"})
+	out.wait(t, "shows a message: a b")
 	if n := strings.Count(out.String(), "\n"); n != 3 {
 		t.Errorf("%d lines:\n%s", n, out.String())
 	}

@@ -84,7 +84,7 @@ hubrelay status shows why the promotion waits, hubrelay replay shows what was gi
 up, and the log of Trigger has the push with its outcome.
 `
 
-// errNoURL does not repeat what was typed, for it may hold a token.
+// errNoURL does not repeat what was typed, because it may contain a token.
 var errNoURL = errors.New("the first argument is not a URL such as https://HOST/TOKEN: give the one that was pasted into Docker Hub")
 
 // checkWebhookURL says what is wrong with the URL of a webhook without repeating

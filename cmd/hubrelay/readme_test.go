@@ -13,11 +13,11 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// readmes are the pages whose commands people type first: each page has the same
-// ones.
+// readmes are the pages whose commands people type first. All have the same
+// commands.
 var readmes = []string{"README.md", "README.ja.md"}
 
-// notRun says why a command of theirs is in no story, by how it begins.
+// notRun says why a command is in no story, by its beginning.
 var notRun = map[string]string{
 	"make test":                        "it runs the stories",
 	"terraform -chdir=terraform apply": "it needs an account of Google Cloud",
@@ -25,8 +25,7 @@ var notRun = map[string]string{
 	"cosign verify":                    "it is docs/verify.md's, whose commands a test of internal/pipeline runs",
 }
 
-// What stands in the READMEs for a name of the reader's, and what a story has in
-// its place.
+// The placeholders in the READMEs, and what a story has instead.
 var placeholders = strings.NewReplacer("projects/P/", "projects/demo/")
 
 // Each command of the READMEs is run by a story as it stands, with at most some

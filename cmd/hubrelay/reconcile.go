@@ -39,8 +39,9 @@ login), or PUBSUB_EMULATOR_HOST and FIRESTORE_EMULATOR_HOST if these are set.
 Flags:
 `
 
-// queueEvery is between two pushes that are queued: promotions should begin in
-// their order, for the one that began last has the moving tag.
+// queueEvery is the time between two pushes that are queued. Promotions should
+// begin in the order of the pushes, because the one that begins last gets the
+// moving tag.
 const queueEvery = time.Second
 
 func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err error) {
@@ -118,7 +119,7 @@ func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err er
 	return catchUp(ctx, reconcile.New(finder, slog.New(slog.DiscardHandler)), time.Now().Add(-time.Duration(since)), *apply, out)
 }
 
-// readRoutes reads the table from a file, or from ROUTES where there is none.
+// readRoutes reads the table from a file, or from ROUTES if there is none.
 func readRoutes(file string) (route.Table, error) {
 	text, what := os.Getenv("ROUTES"), "ROUTES"
 	if file != "" {
@@ -138,7 +139,7 @@ func readRoutes(file string) (route.Table, error) {
 	return table, nil
 }
 
-// catchUp shows what was missed, and queues it if it is to be applied.
+// catchUp lists missed pushes, and queues them if apply is set.
 func catchUp(ctx context.Context, finder *reconcile.Finder, since time.Time, apply bool, out io.Writer) error {
 	missed, unanswered := finder.All(ctx, since, func(d time.Duration) {
 		fmt.Fprintf(out, "… Docker Hub limits requests; going on in %s\n", d.Round(time.Second))
@@ -177,7 +178,7 @@ func catchUp(ctx context.Context, finder *reconcile.Finder, since time.Time, app
 		if err != nil {
 			return errors.Join(fmt.Errorf("%d of %d were queued: %w", queued, len(missed), err), unanswered)
 		}
-		if taken { // else somebody has looked at it meanwhile
+		if taken { // otherwise it was looked at in the meantime
 			queued++
 		}
 	}

@@ -127,8 +127,9 @@ func replay(ctx context.Context, args []string, out io.Writer) (err error) {
 	return end(nil)
 }
 
-// pushesTopic is the topic that terraform/ makes beside a subscription of dead
-// letters, or "" where the subscription has not the name that terraform/ gives.
+// pushesTopic is the topic that terraform/ creates with a subscription for dead
+// letters. It is "" if the subscription does not have the name that terraform/
+// gives.
 func pushesTopic(subscription string) string {
 	name, ok := strings.CutSuffix(subscription, "dead-letters")
 	if !ok {
@@ -137,7 +138,7 @@ func pushesTopic(subscription string) string {
 	return strings.Replace(name, "/subscriptions/", "/topics/", 1) + "pushes"
 }
 
-// letterTable shows dead letters as they come.
+// letterTable prints dead letters as they arrive.
 type letterTable struct {
 	out   io.Writer
 	rows  *tabwriter.Writer
@@ -145,10 +146,10 @@ type letterTable struct {
 	seen  map[string]int    // by reason
 }
 
-// mostReasons bounds what is remembered by reason; hubrelay has some twenty.
+// mostReasons bounds the reasons that are counted; hubrelay has about twenty.
 const mostReasons = 100
 
-// why is the reason of a letter, in one word.
+// why returns the reason of a letter in one word, its hint and its attempts.
 func why(letter pubsub.Message) (reason, hint string, attempts int) {
 	death := letter.Death()
 	reason, hint, attempts = death.Reason, death.Hint, death.Attempts
@@ -158,7 +159,7 @@ func why(letter pubsub.Message) (reason, hint string, attempts int) {
 	return reason, hint, attempts
 }
 
-// gaveUp is the reason of what Pub/Sub gave up, which names none.
+// gaveUp is the reason for letters that Pub/Sub gave up, which have none.
 const gaveUp = "gave_up"
 
 // see counts a letter, shown or not, and returns its reason.

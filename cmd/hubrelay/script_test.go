@@ -48,9 +48,10 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// The stories are in testdata/script, a file each: the command as people use it,
-// in the language of https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript.
-// Beside its own commands they have
+// The stories are in testdata/script, one per file. They show how people use
+// the command, in the language of
+// https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript. In addition to
+// the commands of testscript they have
 //
 //	waitfor FILE REGEXP    wait until a file matches; each named group of the
 //	                       expression becomes a variable
@@ -91,8 +92,8 @@ import (
 //	  release REPOSITORY AGO               a release, some time ago
 //	  asked KEY …                          that Docker Hub was asked, by these routes
 //
-// REPOSITORY is the directory of the project. Nothing sleeps: what takes a while
-// is waited for.
+// REPOSITORY is the directory of the project. No story sleeps: it waits for
+// what it needs.
 
 // storyTime bounds what a story waits for, on a busy machine.
 const storyTime = time.Minute
@@ -107,7 +108,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"hubrelay": main, "into": into, "ledger": writeLedger})
 }
 
-// TestStories runs the stories that need nothing but this machine.
+// TestStories runs the stories that need only this machine.
 func TestStories(t *testing.T) {
 	t.Parallel()
 	runStories(t, "testdata/script", nil)
@@ -165,7 +166,7 @@ type storyKey struct{}
 
 func of(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
 
-// require ends a story that uses a command in another way.
+// require fails a story that uses a command wrongly.
 func require(ts *testscript.TestScript, ok bool, usage string) {
 	if !ok {
 		ts.Fatalf("usage: %s", usage)
@@ -175,7 +176,7 @@ func require(ts *testscript.TestScript, ok bool, usage string) {
 // endedEarly is what into adds to the output of a command that failed.
 const endedEarly = "into: the command failed:"
 
-// into is the program of that name. Where nobody ends it, it ends by itself.
+// into is the program of that name. If it is not stopped, it ends by itself.
 func into() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -245,7 +246,7 @@ func tellSandbox(ts *testscript.TestScript, neg bool, args []string) {
 
 func beSilent(ts *testscript.TestScript, neg bool, args []string) {
 	require(ts, !neg && len(args) == 0, "silence")
-	listener, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, and never answers
 	ts.Check(err)
 	ts.Defer(func() { _ = listener.Close() })
 	ts.Setenv("SILENT", listener.Addr().String())
@@ -319,7 +320,7 @@ func tellHub(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("DIGEST", digest)
 }
 
-// serve runs a server until the story ends, and has a variable name it.
+// serve runs a server until the story ends, and sets a variable to its URL.
 func serve(ts *testscript.TestScript, variable string, handler func(url string) http.Handler) {
 	server := httptest.NewUnstartedServer(nil)
 	url := "http://" + server.Listener.Addr().String()
@@ -353,7 +354,7 @@ func startSlack(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("SLACK_API_URL", ts.Getenv("SLACK_API_URL")+"/")
 }
 
-// nowhere takes what is published.
+// nowhere accepts everything that is published.
 type nowhere struct{}
 
 func (nowhere) Publish(context.Context, []byte, map[string]string) (string, error) { return "1", nil }
@@ -506,7 +507,8 @@ func addToLedger(ctx context.Context, args []string) error {
 	return backdate(ctx, name, id, since)
 }
 
-// promote makes a promotion, and has the rules of the ledger lead it to a state.
+// promote creates a promotion, and brings it to a state by the rules of the
+// ledger.
 func promote(ctx context.Context, l *ledger.Ledger, key ledger.Key, state, digest string) (id string, err error) {
 	m := ledger.Message{ID: "id-" + key.Tag, QueuedAt: time.Now(), ReceivedAt: time.Now()}
 	look := ledger.Look{Message: m, Route: "acme/*", NewID: ledger.NewID(), Lease: time.Minute, Digest: digest}
@@ -543,8 +545,8 @@ func promote(ctx context.Context, l *ledger.Ledger, key ledger.Key, state, diges
 	return look.NewID, err
 }
 
-// backdate has a promotion be as it is since some time: the ledger's own clock is
-// Firestore's.
+// backdate sets since when a promotion is in its state, because the ledger's
+// clock is Firestore's.
 func backdate(ctx context.Context, database, id string, ago time.Duration) error {
 	parts := strings.Split(database, "/") // firestore:projects/P/databases/D
 	client, err := firestore.NewClientWithDatabase(ctx, parts[1], parts[3])

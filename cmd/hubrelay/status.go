@@ -34,14 +34,14 @@ Flags:
 // rowTime is how long Firestore may take for the next promotion.
 const rowTime = 15 * time.Second
 
-// silent is a triggered or running promotion of which people were told that its
-// pipeline says nothing.
+// silent is the state of a triggered or running promotion whose pipeline Slack
+// shows as silent.
 const silent = "silent"
 
 // promotion is what -json shows.
 type promotion struct {
 	PromotionID string    `json:"promotion_id"`
-	Note        bool      `json:"note,omitempty"` // it is no promotion, but news of a release, say
+	Note        bool      `json:"note,omitempty"` // it is not a promotion, but a release, for instance
 	Event       string    `json:"event"`
 	Repository  string    `json:"repository"`
 	Tag         string    `json:"tag"`
@@ -54,7 +54,7 @@ type promotion struct {
 	Requests    int       `json:"requests"`        // to create a pipeline
 	PipelineURL string    `json:"pipeline_url,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"` // since when it is in that state
+	UpdatedAt   time.Time `json:"updated_at"` // since when it has been in that state
 	Shown       bool      `json:"shown"`      // a message in Slack is as new as this
 }
 
@@ -135,8 +135,8 @@ func status(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(table(out, found, now), uncovered(out, rules))
 }
 
-// uncovered says which lost webhooks nobody looks for. What is covered needs no
-// words.
+// uncovered says which missed pushes are not looked for. It prints nothing if
+// all are.
 func uncovered(out io.Writer, rules map[string]ledger.Rules) error {
 	if rules == nil {
 		_, err := fmt.Fprintln(out, "\nMissed pushes are not looked for: Docker Hub was never asked. Is RECONCILE off, or does nothing call /reconcile?")
@@ -151,8 +151,7 @@ func uncovered(out io.Writer, rules map[string]ledger.Rules) error {
 	return err
 }
 
-// emulator names the emulator of Firestore, if it is not the real one that is
-// asked.
+// emulator names the emulator of Firestore, if one is used.
 func emulator() string {
 	host := os.Getenv("FIRESTORE_EMULATOR_HOST")
 	if host == "" {
@@ -166,7 +165,7 @@ func show(p ledger.Promotion) promotion {
 	switch {
 	case p.Silent():
 		state = silent
-	case p.State == ledger.Waiting && !p.WaitsSince.IsZero(): // from before it was tried last
+	case p.State == ledger.Waiting && !p.WaitsSince.IsZero(): // since before its last attempt
 		since = p.WaitsSince
 	}
 	return promotion{
@@ -186,7 +185,8 @@ func table(out io.Writer, found []promotion, now time.Time) error {
 	var hints []string
 	for _, p := range found {
 		fmt.Fprintf(rows, "%s\t%s\t%s\t%d\t%s\t%s\n", subject(p), p.State, howLong(now.Sub(p.UpdatedAt)), p.Requests, cmp.Or(p.Reason, "-"), cmp.Or(p.PipelineURL, "-"))
-		// What to fix is long, and the same for many: it stands below, once.
+		// What to fix is long, and the same for many promotions: it is printed
+		// once, below.
 		if hint := p.Reason + ": " + p.Hint; p.Hint != "" && !slices.Contains(hints, hint) {
 			hints = append(hints, hint)
 		}

@@ -17,8 +17,9 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack"
 )
 
-// BenchmarkReport is Notify's own time for a report. Each is of another release,
-// and kept out of the channel: an instance posts once a second there.
+// BenchmarkReport is the time that Notify itself takes for a report. Each is
+// about another release, and not shown in the channel, where an instance posts
+// only once a second.
 func BenchmarkReport(b *testing.B) {
 	tokens, err := auth.ParseTokens(staticToken)
 	if err != nil {

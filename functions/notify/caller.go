@@ -63,8 +63,8 @@ func (h handler) identify(ctx context.Context, token string) (caller, error) {
 	return caller{route.Project{ID: c.ProjectID, Path: c.ProjectPath}, c.PipelineID, c.PipelineSource}, nil
 }
 
-// route finds the route of news that is of no promotion, and refuses a project
-// that it does not name.
+// route finds the route of a report that belongs to no promotion. It refuses a
+// project that the route does not name.
 func (h handler) route(who caller, rep *report) (route.Route, error) {
 	if rep.repository != "" {
 		found, ok := h.Routes.Find(rep.repository)

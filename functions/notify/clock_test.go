@@ -13,7 +13,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack"
 )
 
-// The ways in which Slack says no.
+// Refusals of Slack.
 var (
 	slackAway   = &slack.Error{Cause: errors.New("no answer")}
 	slackLimits = &slack.Error{Status: 429, Code: "ratelimited", RetryAfter: 30 * time.Second}
@@ -72,7 +72,7 @@ func TestOnlyTheNewestRevisionIsShown(t *testing.T) {
 	})
 }
 
-// A caller whose report says nothing new has Slack tried once more, all the same.
+// A report that says nothing new still leads to another call to Slack.
 func TestTheNextReportShowsWhatWasRefused(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
@@ -83,7 +83,7 @@ func TestTheNextReportShowsWhatWasRefused(t *testing.T) {
 	})
 }
 
-func TestAReplyThatFailsIsMadeUpFor(t *testing.T) {
+func TestAReplyThatFailsIsRepeated(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
 		w.slack.errs = []error{nil, slackAway}
@@ -115,8 +115,9 @@ func TestSlacksRetryAfterIsKept(t *testing.T) {
 	})
 }
 
-// The old message takes nothing: a new one tells it, in the route's channel.
-func TestANewMessageWhereTheOldOneTakesNothing(t *testing.T) {
+// The old message cannot be updated: a new one is posted, in the route's
+// channel.
+func TestANewMessageIsPostedIfTheOldOneCannotBeUpdated(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change  func(*world)
@@ -160,9 +161,9 @@ func TestANewMessageWhereTheOldOneTakesNothing(t *testing.T) {
 	}
 }
 
-// The message stands, its reply was refused, and then the channel is no more:
-// people are to be pinged all the same, in the channel that the route has now.
-func TestAReplyWhereTheMessageTakesNothingAnyMore(t *testing.T) {
+// The message is there, its reply was refused, and then the channel is gone.
+// People must still be pinged, in the channel that the route names now.
+func TestAReplyToAMessageThatIsGone(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*world){
 		"the channel was archived, and the route has another": func(w *world) {
@@ -188,9 +189,9 @@ func TestAReplyWhereTheMessageTakesNothingAnyMore(t *testing.T) {
 	}
 }
 
-// While the route's own channel is archived, nothing is posted elsewhere; once
-// that is mended, all that is new is told there.
-func TestAnArchivedChannelTakesNoNewsAway(t *testing.T) {
+// While the route's own channel is archived, nothing is posted elsewhere. Once
+// the route is fixed, everything new is shown there.
+func TestNothingIsPostedElsewhereWhileTheChannelIsArchived(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
 		w.report("status", "running", "promotion_id", id).ok()
@@ -206,7 +207,7 @@ func TestAnArchivedChannelTakesNoNewsAway(t *testing.T) {
 	})
 }
 
-// A channel that is changed in the route leaves what was posted where it is.
+// If the route's channel changes, existing messages stay where they are.
 func TestAMessageStaysInItsChannel(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
@@ -253,11 +254,11 @@ func TestSixtyFailuresInOneChannel(t *testing.T) {
 	})
 }
 
-// A hundred that cannot be told stand in nobody's way.
+// A hundred promotions that cannot be shown do not block others.
 func TestUndeliverablePromotionsDoNotStarveOthers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		repository string // of those that cannot be told
+		repository string // of those that cannot be shown
 		refuse     func(*world)
 	}{
 		"in an archived channel": {"other/x", func(w *world) { w.slack.refuses = map[string]error{"C0OTHER": archived} }},
@@ -291,7 +292,7 @@ func TestUndeliverablePromotionsDoNotStarveOthers(t *testing.T) {
 	}
 }
 
-// So do those of the same channel that Slack refuses for what they say.
+// The same for promotions of the same channel whose texts Slack refuses.
 func TestMessagesThatSlackRefusesDoNotStarveOthersOfTheirChannel(t *testing.T) {
 	inABubble(t, func(w *world) {
 		for i := range 100 {
@@ -343,7 +344,7 @@ func TestSilence(t *testing.T) {
 		if top[0].Status != slack.Failure || top[0].Reason != "silent" {
 			w.t.Errorf("Slack shows %+v", top[0])
 		}
-		w.report("status", "success", "promotion_id", id).ok() // it was away, and is back
+		w.report("status", "success", "promotion_id", id).ok() // it was down, and is back
 		if top, _ := w.shows(1, 3); top[0].Status != slack.Success || top[0].Reason != "" {
 			w.t.Errorf("Slack shows %+v", top[0])
 		}
@@ -364,7 +365,7 @@ func TestSilentAfterIsASetting(t *testing.T) {
 	})
 }
 
-// Forty promotions of three minutes each wait for each other: no alarm is true.
+// Forty promotions of three minutes each wait for each other: none is silent.
 func TestPromotionsThatWaitTheirTurnAreNotSilent(t *testing.T) {
 	inABubble(t, func(w *world) {
 		var ids []string
@@ -381,7 +382,7 @@ func TestPromotionsThatWaitTheirTurnAreNotSilent(t *testing.T) {
 	})
 }
 
-func TestWhatWaitsIsTold(t *testing.T) {
+func TestWaitingIsShown(t *testing.T) {
 	t.Parallel()
 	for reason, after := range map[string]time.Duration{
 		"registry_denied": 10 * time.Minute, "not_in_registry": time.Hour, "registry_unavailable": time.Hour,
@@ -394,7 +395,7 @@ func TestWhatWaitsIsTold(t *testing.T) {
 				w.shows(0, 0)
 				w.ticks(2 * time.Minute)
 				top, replies := w.shows(1, 1)
-				if got := top[0]; got.Status != slack.Waiting || got.Reason != reason || got.Hint != "Mend "+reason+"." ||
+				if got := top[0]; got.Status != slack.Waiting || got.Reason != reason || got.Hint != "Fix "+reason+"." ||
 					got.Since < after-time.Minute || got.Since > after+2*time.Minute || replies[0].Mention != "@here" {
 					w.t.Errorf("Slack shows %+v", got)
 				}
@@ -417,9 +418,9 @@ func TestWhatWaitsIsTold(t *testing.T) {
 	}
 }
 
-// What waited, was told, and moved on to another image is not left saying that
-// it waits.
-func TestWhatWaitedAndIsSupersededIsToldSo(t *testing.T) {
+// If the tag of a promotion that was shown as waiting moves, the message no
+// longer says that it waits.
+func TestAShownWaitEndsAsSuperseded(t *testing.T) {
 	inABubble(t, func(w *world) {
 		k, m := key("acme/api", "1.4.0"), push("d1")
 		w.answered(w.claim(k, m, digestA), ledger.Answer{Message: m, Reason: "forbidden", Hint: "Let it in."})
@@ -433,7 +434,7 @@ func TestWhatWaitedAndIsSupersededIsToldSo(t *testing.T) {
 	})
 }
 
-func TestWhatNobodyHasToHearOf(t *testing.T) {
+func TestAShortWaitIsNotShown(t *testing.T) {
 	inABubble(t, func(w *world) {
 		k, m := key("acme/api", "1.4.0"), push("d1")
 		w.answered(w.claim(k, m, digestA), ledger.Answer{Message: m, Reason: "gitlab_unavailable"})
@@ -444,9 +445,9 @@ func TestWhatNobodyHasToHearOf(t *testing.T) {
 	})
 }
 
-// Where the ledger cannot be told that there is a message, there may be two, and
-// that is counted.
-func TestAMessageOfWhichNobodyKnows(t *testing.T) {
+// If the ledger cannot record that there is a message, there may be two. That
+// is counted.
+func TestAMessageThatCouldNotBeRecorded(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id := w.triggered("acme/api", "1.4.0", 7)
 		w.broken(brokenLedger{shown: errors.New("away")})
@@ -555,9 +556,9 @@ func TestOnlyGoogleCallsTheClockAndBringsLetters(t *testing.T) {
 	})
 }
 
-// Docker Hub never calls for the repository: people hear of it once, and how to
-// mend it.
-func TestTheClockTellsOfAWebhookThatNobodyRegistered(t *testing.T) {
+// Docker Hub never calls for the repository: Slack says so once, and how to fix
+// it.
+func TestTheClockShowsAWebhookThatWasNotRegistered(t *testing.T) {
 	inABubble(t, func(w *world) {
 		for range 5 {
 			if err := w.ledger.Found(context.Background(), "acme/api", "acme/api", "Paste the URL."); err != nil {
@@ -593,7 +594,7 @@ func (a ahead) Progress(ctx context.Context) (*ledger.Progress, time.Time, error
 	return found, now.Add(a.by), err
 }
 
-// How long something has waited is between two times of the ledger.
+// How long something has waited is the difference of two times of the ledger.
 func TestTheLedgersClockSaysForHowLongItWaits(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.ledger = ledger.New(ahead{ledger.NewMemory(), -5 * time.Hour})

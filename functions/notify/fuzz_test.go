@@ -33,7 +33,8 @@ func FuzzParseReport(f *testing.F) {
 		if n := utf8.RuneCountInString(r.message); n > maxMessage || len(r.warnings) > maxWarnings {
 			t.Errorf("%d characters, %d warnings", n, len(r.warnings))
 		}
-		// What was taken as whatever it was is taken as a form, and is the same.
+		// Everything that is accepted is also accepted as a form, with the same
+		// result.
 		again, err := parseReport([]byte(url.Values{
 			"status": {r.status}, "event": {r.event}, "repository": {r.repository}, "promotion_id": {r.promotionID}, "key": {r.key},
 			"tag": {r.tag}, "digest": {r.digest}, "version": {r.version}, "message": {r.message}, "pipeline_url": {r.pipelineURL},

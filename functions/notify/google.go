@@ -21,22 +21,22 @@ import (
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
-// maxLetter bounds a dead letter, in bytes: 10 MB, the most that Pub/Sub takes,
-// are 14 MB in base64.
+// maxLetter bounds a dead letter, in bytes. The largest message that Pub/Sub
+// takes has 10 MB, which are 14 MB in base64.
 const maxLetter = 16 << 20
 
 const (
 	// maxDue is how many promotions the clock looks at in one call.
 	maxDue = 500
-	// refusalsAtOnce is how often Slack may refuse in a row until a channel is
-	// left alone for this call.
+	// refusalsAtOnce is how often Slack may refuse in a row in one channel,
+	// before the rest of that channel is left to a later call.
 	refusalsAtOnce = 3
-	// tickTime bounds one call of the clock, which begins nothing more after it.
+	// tickTime is the time after which a call of the clock begins nothing new.
 	tickTime = 40 * time.Second
 )
 
-// authorizeGoogle checks that it is Google who calls, as the account that
-// terraform/ has made for it.
+// authorizeGoogle checks that the caller is Google, with the service account
+// that terraform/ creates for these calls.
 // https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions
 func (h handler) authorizeGoogle(ctx context.Context, header http.Header) error {
 	if h.PushTokens == nil {
@@ -109,7 +109,7 @@ func (h handler) bury(r *http.Request) (httpserver.Answer, error) {
 	return h.answer(ctx, answer, out, nil), nil
 }
 
-// letter makes of a message what the ledger is to know.
+// letter converts a message to the form that the ledger needs.
 func (h handler) letter(ctx context.Context, message pubsub.Message, push dockerhub.Push) ledger.Letter {
 	death := message.Death()
 	l := ledger.Letter{
@@ -131,7 +131,7 @@ func (h handler) letter(ctx context.Context, message pubsub.Message, push docker
 	if ok && found.OncePer == route.OncePerDelivery {
 		l.Key = ledger.WebhookKey(push.Repository, push.Tag, push.ID, push.ReceivedAt)
 	}
-	if l.PromotionID != "" { // whatever the route says by now
+	if l.PromotionID != "" { // whatever the route says
 		if p, err := h.Promotions.Get(ctx, l.PromotionID); err == nil {
 			l.Key = p.Key
 		}
@@ -139,7 +139,7 @@ func (h handler) letter(ctx context.Context, message pubsub.Message, push docker
 	return l
 }
 
-// malformed is the note of a dead letter that is no push.
+// malformed is the note of a dead letter that is not a push.
 func malformed(message pubsub.Message, err error) ledger.Promotion {
 	death := message.Death()
 	sum := sha256.Sum256([]byte("message\n" + message.ID))
@@ -154,9 +154,9 @@ type ticked struct {
 	Shown int `json:"shown"`
 }
 
-// tick does what is due: it is called by the clock. Channels do not wait for
-// each other, and within one the promotion that has been due for longest goes
-// first; what is left over is still due at the next call.
+// tick does what is due. The clock calls it. Channels do not wait for each
+// other. Within a channel, the promotion that has been due for longest comes
+// first. What is not done is still due at the next call.
 func (h handler) tick(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
 	if err := h.authorizeGoogle(ctx, r.Header); err != nil {
@@ -189,7 +189,7 @@ func (h handler) tick(r *http.Request) (httpserver.Answer, error) {
 				switch {
 				case err == nil && showing == nil:
 					continue
-				case err == nil && refusals >= refusalsAtOnce: // it is the channel's turn that moves on
+				case err == nil && refusals >= refusalsAtOnce: // only this channel is postponed
 					_, err = h.Promotions.Shown(ctx, *showing, ledger.Result{Channel: showing.Channel, TS: showing.TS}, h.outboxes())
 				case err == nil:
 					if _, refusal := h.show(ctx, *showing); refusal != "" {

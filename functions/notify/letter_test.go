@@ -11,7 +11,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack"
 )
 
-// refused makes a promotion that Trigger has given up, and returns its ID and
+// refused creates a promotion that Trigger has given up, and returns its ID and
 // the letter.
 func (w *world) refused(m ledger.Message, repository, tag string) (id, body string) {
 	w.t.Helper()
@@ -22,7 +22,7 @@ func (w *world) refused(m ledger.Message, repository, tag string) (id, body stri
 	})
 }
 
-func TestADeathIsToldOnce(t *testing.T) {
+func TestADeathIsShownOnce(t *testing.T) {
 	inABubble(t, func(w *world) {
 		m := push("d1")
 		id, body := w.refused(m, "acme/api", "1.4.0")
@@ -46,7 +46,7 @@ func TestADeathIsToldOnce(t *testing.T) {
 	})
 }
 
-func TestADeathThatTheClockToldFirst(t *testing.T) {
+func TestADeathThatTheClockShowedFirst(t *testing.T) {
 	inABubble(t, func(w *world) {
 		_, body := w.refused(push("d1"), "acme/api", "1.4.0")
 		w.tick()
@@ -98,9 +98,9 @@ func TestSixLettersOfOnePushAreOneDeath(t *testing.T) {
 	}
 }
 
-// One message tells of the death, of a replay that dies again, and of one that
-// is promoted.
-func TestOneMessageTellsOfDeathAndOfWhatFollows(t *testing.T) {
+// One message shows the death, a replay that dies again, and one that is
+// promoted.
+func TestOneMessageShowsTheDeathAndWhatFollows(t *testing.T) {
 	inABubble(t, func(w *world) {
 		k, m := key("acme/api", "1.4.0"), push("d1")
 		w.waits(k, m, "registry_denied")
@@ -150,7 +150,7 @@ func TestWhereDeadLettersGo(t *testing.T) {
 	}{
 		{"to the route's channel", "other/x", "C0OTHER", nil},
 		{"without a route to the default", "nobody/x", "C0DEFAULT", nil},
-		{"where their message stands, though the route is gone", "other/x", "C0OTHER", func(w *world) {
+		{"where their message is, though the route is gone", "other/x", "C0OTHER", func(w *world) {
 			m := push("d0")
 			w.waits(key("other/x", "1"), m, "registry_denied")
 			w.ticks(12 * time.Minute)
@@ -198,7 +198,7 @@ func TestMalformedLetters(t *testing.T) {
 	})
 }
 
-func TestSlackIsAwayForADeadLetter(t *testing.T) {
+func TestSlackIsDownForADeadLetter(t *testing.T) {
 	inABubble(t, func(w *world) {
 		_, body := w.refused(push("d1"), "acme/api", "1.4.0")
 		w.slack.err = slackAway
@@ -210,7 +210,7 @@ func TestSlackIsAwayForADeadLetter(t *testing.T) {
 	})
 }
 
-func TestALedgerThatIsAwayForADeadLetter(t *testing.T) {
+func TestALedgerThatIsDownForADeadLetter(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.broken(brokenLedger{bury: errors.New("away"), note: errors.New("away")})
 		w.dies(letter(push("d1"), "acme/api", "1.4.0", nil)).is(503)
@@ -219,15 +219,16 @@ func TestALedgerThatIsAwayForADeadLetter(t *testing.T) {
 	})
 }
 
-// Pub/Sub kept an attribute of an earlier life: it is not why it died now.
-func TestWhatPubSubGaveUpSaysWhatItWaitedFor(t *testing.T) {
+// Pub/Sub kept an attribute of an earlier death: it is not the reason of this
+// one.
+func TestALetterOfPubSubHasTheReasonOfItsWait(t *testing.T) {
 	inABubble(t, func(w *world) {
 		m := push("d1")
 		w.waits(key("acme/api", "1.4.0"), m, "not_in_registry")
 		body := strings.Replace(givenUp(m, "acme/api", "1.4.0"), `"id":"d1"`, `"id":"d1","reason":"unauthorized","hint":"x"`, 1)
 		w.dies(body).ok()
 		top, _ := w.shows(1, 1)
-		if m := top[0]; m.Reason != "not_in_registry" || m.Attempts != 50 || m.Hint != "Mend not_in_registry." {
+		if m := top[0]; m.Reason != "not_in_registry" || m.Attempts != 50 || m.Hint != "Fix not_in_registry." {
 			w.t.Errorf("Slack shows %+v", m)
 		}
 	})
@@ -262,8 +263,8 @@ func TestALetterThatIsAheadOfTheRecord(t *testing.T) {
 	})
 }
 
-// The letter names its promotion: how the route counts by now does not matter.
-func TestALetterOfARouteThatCountsOtherwiseByNow(t *testing.T) {
+// The letter names its promotion: a later change of once_per does not matter.
+func TestALetterOfARouteWithAnotherOncePerNow(t *testing.T) {
 	inABubble(t, func(w *world) {
 		id, body := w.refused(push("d1"), "acme/api", "1.4.0")
 		w.routes(strings.ReplaceAll(routes, `"acme/images/api"}`, `"acme/images/api"}, "once_per": "delivery"`))

@@ -1,5 +1,6 @@
-// Package notify takes what a pipeline reports, records it, and makes Slack
-// show it: at once if it can be, and by the clock until it does.
+// Package notify takes a pipeline's reports, records them, and makes Slack show
+// them: immediately if possible, otherwise by the clock, which repeats it until
+// it succeeds.
 package notify
 
 import (
@@ -22,10 +23,11 @@ import (
 // maxBody bounds a report, in bytes.
 const maxBody = 64 << 10
 
-// retryAfter is told to a caller where what is away does not say how long.
+// retryAfter is sent to a caller if the failing system does not say how long to
+// wait.
 const retryAfter = 10 * time.Second
 
-// Poster keeps messages in Slack.
+// Poster posts and updates messages in Slack.
 type Poster interface {
 	Post(ctx context.Context, channel string, m slack.Message) (slack.Ref, error)
 	Update(ctx context.Context, ref slack.Ref, m slack.Message) (slack.Ref, error)
@@ -58,14 +60,15 @@ type Notify struct {
 	Slack      Poster
 	Language   slack.Language
 
-	// What Google calls: Pub/Sub with dead letters, and the clock.
-	PushTokens     IDTokens // nil: nobody may
+	// For Google's calls: Pub/Sub's dead letters, and the clock.
+	PushTokens     IDTokens // nil: all are refused
 	PushAccount    string   // the address of the service account that calls
-	DefaultChannel string   // of news without a route
+	DefaultChannel string   // for messages without a route
 	SilentAfter    time.Duration
 }
 
-// New returns the handler that pipelines report to, and Google.
+// New returns the handler for the reports of pipelines, and for the calls of
+// Google.
 func New(n Notify, log *slog.Logger) http.Handler {
 	h := handler{n, newPace(), log}
 	return httpserver.Serve(log, func(r *http.Request) (httpserver.Answer, error) {
@@ -114,7 +117,8 @@ func (h handler) receive(r *http.Request) (httpserver.Answer, error) {
 		return httpserver.Answer{}, &httpserver.Error{Status: http.StatusBadRequest, Public: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	}
 	answer := httpserver.Answer{Message: "report recorded", Attrs: rep.attrs(who)}
-	// What is begun is finished, or a message would stand there without its record.
+	// Once it has begun it is finished. Otherwise there could be a message
+	// without a record.
 	ctx = context.WithoutCancel(ctx)
 	out, err := h.record(ctx, who, &rep)
 	if err != nil {
@@ -124,7 +128,7 @@ func (h handler) receive(r *http.Request) (httpserver.Answer, error) {
 	return h.answer(ctx, answer, out, rep.warnings), nil
 }
 
-// answer shows what was recorded, and says whether Slack does.
+// answer shows what was recorded, and reports whether Slack does.
 func (h handler) answer(ctx context.Context, answer httpserver.Answer, out ledger.Outcome, warnings []string) httpserver.Answer {
 	p, refusal := h.showAtOnce(ctx, out)
 	body := shown{Channel: p.Channel, TS: p.TS, Warning: strings.Join(warnings, "; ")}
@@ -137,8 +141,8 @@ func (h handler) answer(ctx context.Context, answer httpserver.Answer, out ledge
 	return answer
 }
 
-// record records a report: of a promotion if it is of one, else as news of its
-// own.
+// record records a report: for its promotion if it has one, otherwise as a
+// message of its own.
 func (h handler) record(ctx context.Context, who caller, rep *report) (ledger.Outcome, error) {
 	if rep.promotes() {
 		p, err := h.find(ctx, who, rep)
@@ -186,7 +190,7 @@ func (h handler) find(ctx context.Context, who caller, rep *report) (ledger.Prom
 	return ledger.Promotion{}, ledger.ErrUnknown
 }
 
-// move moves a promotion on by what its pipeline says.
+// move changes a promotion's state by a report of its pipeline.
 func (h handler) move(ctx context.Context, who caller, rep *report, p ledger.Promotion) (ledger.Outcome, error) {
 	r := ledger.Report{
 		State: states[rep.status], Digest: rep.digest, PipelineURL: rep.pipelineURL, Text: rep.message, Version: rep.version,
@@ -236,7 +240,7 @@ func (r report) noteID(who caller) string {
 
 func ledgerError(err error) error {
 	return &httpserver.Error{
-		Status: http.StatusServiceUnavailable, Public: "the record of promotions is away; send it again",
+		Status: http.StatusServiceUnavailable, Public: "the ledger is down; send it again",
 		RetryAfter: retryAfter, Cause: err,
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// brokenLedger fails in what it is told to fail in.
+// brokenLedger fails in the methods for which an error is set.
 type brokenLedger struct {
 	*ledger.Ledger
 	get, find, report, bury, note, due, tick, shown error
@@ -80,7 +80,7 @@ func (l *brokenLedger) Shown(ctx context.Context, s ledger.Showing, r ledger.Res
 	return l.Ledger.Shown(ctx, s, r, o)
 }
 
-// broken has Notify use a ledger that fails.
+// broken makes Notify use a ledger that fails.
 func (w *world) broken(l brokenLedger) {
 	l.Ledger = w.ledger
 	w.settings.Promotions = &l
@@ -135,7 +135,7 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		{"the digest is not the promotion's", func(w *world, id string) answer {
 			return w.report("status", "success", "promotion_id", id, "digest", digestB)
 		}, 200, []string{`"warning":`, "digest"}, ledger.Triggered, 0},
-		{"Slack is away", func(w *world, id string) answer {
+		{"Slack is down", func(w *world, id string) answer {
 			w.slack.err = &slack.Error{Cause: errAway}
 			return w.report("status", "success", "promotion_id", id)
 		}, 202, []string{`"slack":`}, ledger.Promoted, 0},
@@ -147,11 +147,11 @@ func TestEveryRowOfTheTable(t *testing.T) {
 			w.slack.err = &slack.Error{Status: 429, Code: "ratelimited", RetryAfter: time.Minute}
 			return w.report("status", "success", "promotion_id", id)
 		}, 202, []string{`"slack":`}, ledger.Promoted, 0},
-		{"Slack refuses, and a person can mend it", func(w *world, id string) answer {
+		{"Slack refuses, and a person can fix it", func(w *world, id string) answer {
 			w.slack.err = &slack.Error{Status: 200, Code: "not_in_channel", Hint: "invite the bot to the channel"}
 			return w.report("status", "success", "promotion_id", id)
 		}, 202, []string{`"slack":`, "not_in_channel", "invite the bot"}, ledger.Promoted, 0},
-		{"Slack refuses news of its own", func(w *world, _ string) answer {
+		{"Slack refuses a message without a promotion", func(w *world, _ string) answer {
 			w.slack.err = &slack.Error{Status: 200, Code: "is_archived", Hint: "unarchive it"}
 			return w.report("status", "success", "event", "deploy", "repository", "acme/api")
 		}, 202, []string{`"slack":`, "is_archived", "unarchive it"}, ledger.Triggered, 0},
@@ -205,23 +205,23 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		{"too large", func(w *world, id string) answer {
 			return w.report("status", "success", "promotion_id", id, "message", strings.Repeat("x", 64<<10))
 		}, 413, []string{"over 65536 bytes"}, ledger.Triggered, 0},
-		{"the ledger is away: nobody finds the promotion", func(w *world, id string) answer {
+		{"the ledger is down: the promotion cannot be read", func(w *world, id string) answer {
 			w.broken(brokenLedger{get: errAway})
 			return w.report("status", "success", "promotion_id", id)
 		}, 503, nil, ledger.Triggered, 0},
-		{"the ledger is away: nobody finds the pipeline", func(w *world, _ string) answer {
+		{"the ledger is down: the pipeline cannot be found", func(w *world, _ string) answer {
 			w.broken(brokenLedger{find: errAway})
 			return w.from(pipeline{}, "status", "success")
 		}, 503, nil, ledger.Triggered, 0},
-		{"the ledger is away: it cannot be recorded", func(w *world, id string) answer {
+		{"the ledger is down: the report cannot be recorded", func(w *world, id string) answer {
 			w.broken(brokenLedger{report: errAway})
 			return w.report("status", "success", "promotion_id", id)
 		}, 503, nil, ledger.Triggered, 0},
-		{"the ledger is away: news cannot be recorded", func(w *world, _ string) answer {
+		{"the ledger is down: a note cannot be recorded", func(w *world, _ string) answer {
 			w.broken(brokenLedger{note: errAway})
 			return w.report("status", "success", "event", "release", "repository", "acme/api")
 		}, 503, nil, ledger.Triggered, 0},
-		{"the issuer of id tokens is away", func(w *world, id string) answer {
+		{"the issuer of id tokens is down", func(w *world, id string) answer {
 			w.settings.IDTokens = noIssuer{}
 			w.restart()
 			return w.from(pipeline{}, "status", "success", "promotion_id", id)
@@ -245,7 +245,8 @@ type noIssuer struct{}
 
 func (noIssuer) Verify(context.Context, string, any) error { return errors.New("no answer") }
 
-// TestReportsAsPeopleWriteThem: a report is taken wherever it can be understood.
+// TestReportsAsPeopleWriteThem: a report is accepted whenever it can be
+// understood.
 func TestReportsAsPeopleWriteThem(t *testing.T) {
 	t.Parallel()
 	const promote, deploy = slack.Promote, slack.Deploy
@@ -286,14 +287,14 @@ func TestReportsAsPeopleWriteThem(t *testing.T) {
 		{"a long message in Japanese", "status=failure&repository=acme/api&message=" + strings.Repeat("あ", 2001), promote, slack.Failure, strings.Repeat("あ", 1999) + "…", "", ""},
 		{"a message that is just short enough", "status=failure&repository=acme/api&message=" + strings.Repeat("あ", 2000), promote, slack.Failure, strings.Repeat("あ", 2000), "", ""},
 		{"a version that is too long", "status=failure&repository=acme/api&version=" + strings.Repeat("1", 500), promote, slack.Failure, "", strings.Repeat("1", 127) + "…", ""},
-		{"a field that is none", "status=failure&repository=acme/api&pipelineurl=x", promote, slack.Failure, "", "", `\"pipelineurl\" is not a field`},
+		{"an unknown field", "status=failure&repository=acme/api&pipelineurl=x", promote, slack.Failure, "", "", `\"pipelineurl\" is not a field`},
 		{"a field of before", "status=failure&repository=acme/api&ts=1.1", promote, slack.Failure, "", "", `\"ts\" is not a field`},
-		{"an event that is none", "status=failure&repository=acme/api&event=party", promote, slack.Failure, "", "", `event is \"party\"`},
-		{"a tag that is none", "status=failure&repository=acme/api&tag=a b", promote, slack.Failure, "", "", "tag is left out"},
-		{"a digest that is none", "status=failure&repository=acme/api&digest=sha256:00", promote, slack.Failure, "", "", "digest is left out"},
-		{"an address that is none", "status=failure&repository=acme/api&pipeline_url=javascript:alert(1)", promote, slack.Failure, "", "", "pipeline_url is left out"},
+		{"an unknown event", "status=failure&repository=acme/api&event=party", promote, slack.Failure, "", "", `event is \"party\"`},
+		{"an invalid tag", "status=failure&repository=acme/api&tag=a b", promote, slack.Failure, "", "", "tag is left out"},
+		{"an invalid digest", "status=failure&repository=acme/api&digest=sha256:00", promote, slack.Failure, "", "", "digest is left out"},
+		{"an invalid address", "status=failure&repository=acme/api&pipeline_url=javascript:alert(1)", promote, slack.Failure, "", "", "pipeline_url is left out"},
 		{"an address that is too long", "status=failure&repository=acme/api&pipeline_url=https://x.example/" + strings.Repeat("x", 3000), promote, slack.Failure, "", "", "pipeline_url is left out"},
-		{"a promotion that is none", "status=failure&repository=acme/api&promotion_id=$PROMOTION_ID", promote, slack.Failure, "", "", "promotion_id is left out"},
+		{"an invalid promotion_id", "status=failure&repository=acme/api&promotion_id=$PROMOTION_ID", promote, slack.Failure, "", "", "promotion_id is left out"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inABubble(t, func(w *world) {
@@ -481,7 +482,7 @@ func TestP6WhoMayReportForAPromotion(t *testing.T) {
 		{"its own pipeline, of a project that was renamed", func(w *world, id string) answer {
 			return w.from(pipeline{path: "elsewhere/renamed"}, "status", "success", "promotion_id", id)
 		}, 200, ledger.Promoted},
-		{"its own pipeline, with a route that names another project by now", func(w *world, id string) answer {
+		{"its own pipeline, with a route that names another project now", func(w *world, id string) answer {
 			w.routes(strings.ReplaceAll(routes, "acme/images/api", "acme/images/moved"))
 			return w.from(pipeline{}, "status", "success", "promotion_id", id)
 		}, 200, ledger.Promoted},
@@ -695,8 +696,8 @@ func TestAReleaseSaysNothingOfThePromotion(t *testing.T) {
 	})
 }
 
-// News of no promotion is none, whoever knows its name.
-func TestNewsIsNoPromotion(t *testing.T) {
+// A note is not a promotion, even if a report names its ID.
+func TestAReportAboutANoteChangesNothing(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.report("status", "failure", "event", "release", "repository", "acme/api", "key", "k").ok()
 		var id string
@@ -710,7 +711,7 @@ func TestNewsIsNoPromotion(t *testing.T) {
 }
 
 // A project that belongs to one route need not say the repository.
-func TestNewsWithoutARepository(t *testing.T) {
+func TestReportsWithoutARepository(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a := w.from(pipeline{project: "50", path: "other/images/x", id: "3"}, "status", "success", "event", "release", "version", "1").ok()
 		top, _ := w.shows(1, 0)

@@ -18,7 +18,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
 
-// How much of what a report says is kept, in characters.
+// How much of the texts in a report is kept, in characters.
 const (
 	maxMessage  = 2000
 	maxVersion  = 128
@@ -27,7 +27,7 @@ const (
 	maxWarnings = 10
 )
 
-// report is what a pipeline says, as far as it could be understood.
+// report is a pipeline's report, as far as it could be understood.
 type report struct {
 	status, event    string
 	repository       string
@@ -37,11 +37,11 @@ type report struct {
 	pipelineURL      string
 
 	warnings []string // what was not understood
-	unknown  bool     // the event is none that is known
+	unknown  bool     // the event is not a known one
 }
 
-// states are the values of status, those of GitLab's own among them, and what
-// each makes of a promotion.
+// states are the values of status, including GitLab's own, and the state that
+// each gives to a promotion.
 var states = map[string]ledger.State{
 	"running":    ledger.Running,
 	"success":    ledger.Promoted,
@@ -54,8 +54,8 @@ var states = map[string]ledger.State{
 
 var promotionID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// promotes tells whether the report says how a promotion goes. A release or a
-// deploy is news of its own.
+// promotes reports whether the report is about a promotion. A release or a
+// deploy is a message of its own.
 func (r report) promotes() bool { return r.event == string(ledger.Promote) && !r.unknown }
 
 func (r *report) warn(text string) {
@@ -64,7 +64,7 @@ func (r *report) warn(text string) {
 	}
 }
 
-// attrs are what is logged of the report.
+// attrs are the fields of the report that are logged.
 func (r report) attrs(who caller) []slog.Attr {
 	var attrs []slog.Attr
 	for _, a := range []slog.Attr{
@@ -78,10 +78,10 @@ func (r report) attrs(who caller) []slog.Attr {
 	return attrs
 }
 
-// parseReport reads JSON or a form, whichever the body is: curl calls
-// everything a form unless it is told. It takes what it can understand, for a
-// report is news of a failure as often as not: only without a status there is
-// nothing to tell. Its error holds every mistake, one a line.
+// parseReport reads JSON or a form, whichever the body is, because curl
+// declares every body a form by default. A report is often about a failure, so
+// it takes everything that it can understand. Only a report without a status is
+// useless. The error has every mistake, one a line.
 func parseReport(body []byte) (report, error) {
 	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	text := strings.TrimSpace(strings.ToValidUTF8(string(body), "\ufffd"))
@@ -150,7 +150,8 @@ func (r *report) read(body string) (map[string]string, error) {
 	return fields, nil
 }
 
-// readJSON reads an object. What is no string is taken as it is written.
+// readJSON reads an object. A value that is not a string is taken as it is
+// written.
 func readJSON(body string) (map[string]string, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(body), &raw); err != nil {
@@ -168,7 +169,7 @@ func readJSON(body string) (map[string]string, error) {
 }
 
 // readForm reads a form as people write it by hand: a % or & that was not
-// encoded is one of the text. Of a field that stands twice the first one counts.
+// encoded is a part of the text. If a field occurs twice, the first one counts.
 func readForm(body string) map[string]string {
 	fields := map[string]string{}
 	last := ""
@@ -189,7 +190,7 @@ func readForm(body string) map[string]string {
 	return fields
 }
 
-// isName tells whether a text could be the name of a field.
+// isName reports whether a text could be the name of a field.
 func isName(s string) bool {
 	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == ""
 }
@@ -216,7 +217,7 @@ func unescape(s string) string {
 	return strings.ToValidUTF8(out.String(), "\ufffd")
 }
 
-// checked returns a field that is what it must be, and warns of one that is not.
+// checked returns a field if it is valid, and adds a warning if it is not.
 func (r *report) checked(fields map[string]string, name string, check func(string) error) string {
 	value := fields[name]
 	if value == "" {
@@ -247,7 +248,7 @@ func checkURL(s string) error {
 	return nil
 }
 
-// shorten cuts what is longer than n characters, and marks the cut.
+// shorten cuts a text that is longer than n characters, and marks the cut.
 func shorten(s string, n int) string {
 	if utf8.RuneCountInString(s) <= n {
 		return s

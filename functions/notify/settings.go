@@ -19,7 +19,7 @@ import (
 type Settings struct {
 	Notify
 	Slack  *slack.Client // the same as Notify's
-	Issuer string        // of the id tokens of pipelines; "" where they are not taken
+	Issuer string        // of the id tokens of pipelines; "" if they are not accepted
 	Ledger ledger.Name
 }
 
@@ -37,9 +37,9 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 
 // ReadSettings reads ROUTES, SLACK_BOT_TOKEN, SLACK_API_URL, LANGUAGE,
 // NOTIFY_TOKENS, OIDC_ISSUER, OIDC_AUDIENCE, PUSH_ISSUER, PUSH_AUDIENCE,
-// PUSH_SERVICE_ACCOUNT, DEFAULT_CHANNEL, SILENT_AFTER and LEDGER. Its error holds
-// every mistake, one a line; a setting with a mistake is zero. Nobody is asked
-// anything.
+// PUSH_SERVICE_ACCOUNT, DEFAULT_CHANNEL, SILENT_AFTER and LEDGER. Its error has
+// every mistake, one a line; a setting with a mistake is zero. It sends no
+// request.
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	r := env.New(getenv)
 	n := Notify{
@@ -58,7 +58,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	if r.String("NOTIFY_TOKENS", "") != "" {
 		n.Tokens = env.Parse(r, "NOTIFY_TOKENS", auth.ParseTokens)
 	} else if audience == "" {
-		r.Mistake("OIDC_AUDIENCE", errors.New("or NOTIFY_TOKENS is required, or nobody could report"))
+		r.Mistake("OIDC_AUDIENCE", errors.New("or NOTIFY_TOKENS is required, otherwise nobody could report"))
 	}
 	n.DefaultChannel = env.Parse(r, "DEFAULT_CHANNEL", route.ParseChannel)
 	pushIssuer, pushAudience := r.URL("PUSH_ISSUER", "https://accounts.google.com"), r.String("PUSH_AUDIENCE", "")

@@ -17,20 +17,22 @@ import (
 )
 
 const (
-	// showTime bounds what is said to Slack for one revision.
+	// showTime bounds the calls to Slack for one revision.
 	showTime = 20 * time.Second
 	// showLease spans that, and the ledger before and after it.
 	showLease = ledger.Timeout + showTime + ledger.Timeout + 5*time.Second
-	// revisionsAtOnce is how many revisions in a row one caller shows, where
-	// there is news meanwhile and time is left. The clock goes on.
+	// revisionsAtOnce is how many revisions in a row one request shows, if
+	// there are new ones in the meantime and time is left. The clock shows the
+	// rest.
 	revisionsAtOnce = 3
-	// patience is how long a report waits while another shows the promotion.
+	// patience is how long a report waits while another request shows the
+	// promotion.
 	patience     = 10 * time.Second
 	patienceStep = 500 * time.Millisecond
 )
 
 // showAtOnce makes Slack show what was recorded, and says why it does not; ""
-// where it does.
+// if it does.
 func (h handler) showAtOnce(ctx context.Context, out ledger.Outcome) (ledger.Promotion, string) {
 	if out.Showing != nil {
 		return h.show(ctx, *out.Showing)
@@ -50,7 +52,7 @@ func (h handler) showAtOnce(ctx context.Context, out ledger.Outcome) (ledger.Pro
 	return p, ""
 }
 
-// show shows a revision, and those that come meanwhile.
+// show shows a revision, and those that are recorded in the meantime.
 func (h handler) show(ctx context.Context, s ledger.Showing) (p ledger.Promotion, refusal string) {
 	end := time.Now().Add(showTime)
 	for range revisionsAtOnce {
@@ -68,7 +70,7 @@ func (h handler) show(ctx context.Context, s ledger.Showing) (p ledger.Promotion
 		case err != nil:
 			h.log.LogAttrs(ctx, slog.LevelError, "ledger not updated", append(attrs(s.Promotion), slog.String("error", err.Error()))...)
 			if result.TS != s.TS {
-				h.standsTwice(ctx, s.Promotion) // for nobody knows of the one that was posted
+				h.standsTwice(ctx, s.Promotion) // because the ts of the posted one is unknown
 			}
 			return p, refusal
 		case next == nil:
@@ -78,11 +80,12 @@ func (h handler) show(ctx context.Context, s ledger.Showing) (p ledger.Promotion
 			break
 		}
 	}
-	return p, "there is more news by now; it is shown within some minutes"
+	return p, "there are newer changes; they are shown within a few minutes"
 }
 
-// tell makes Slack show a revision: by the message that there is, else by a new
-// one. Bad news replies in the thread, too, for an update alone pings nobody.
+// tell makes Slack show a revision: in the existing message, or else in a new
+// one. A failure also gets a reply in the thread, because an update pings
+// nobody.
 func (h handler) tell(ctx context.Context, s ledger.Showing) (ledger.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
@@ -129,8 +132,8 @@ func (h handler) reply(ctx context.Context, ref slack.Ref, m slack.Message) erro
 	return err
 }
 
-// slackOf is where people hear of a promotion: by the route of its repository,
-// or of the project that reports news without one.
+// slackOf returns where a promotion is shown, by the route of its repository. A
+// report without a repository has the route of its project.
 func (h handler) slackOf(p ledger.Promotion) route.Slack {
 	if found, ok := h.Routes.Find(p.Repository); ok && p.Repository != "" {
 		return found.Slack
@@ -141,8 +144,8 @@ func (h handler) slackOf(p ledger.Promotion) route.Slack {
 	return route.Slack{Channel: h.DefaultChannel}
 }
 
-// post updates the message, or posts one where there is none, or where that
-// takes no update any more.
+// post updates the message. It posts a new one if there is none, or if the old
+// one can no longer be updated.
 func (h handler) post(ctx context.Context, p ledger.Promotion, channel string, ref slack.Ref, m slack.Message) (slack.Ref, error) {
 	if ref.TS != "" {
 		if err := h.pace.wait(ctx, ref.Channel); err != nil {
@@ -165,12 +168,12 @@ func (h handler) post(ctx context.Context, p ledger.Promotion, channel string, r
 	return posted, err
 }
 
-// standsTwice logs that there may be a message of which nobody knows the ts.
+// standsTwice logs that there may be a message whose ts is unknown.
 func (h handler) standsTwice(ctx context.Context, p ledger.Promotion) {
 	h.log.LogAttrs(ctx, slog.LevelWarn, "message may stand twice", attrs(p)...)
 }
 
-// statuses is what people see of a state.
+// statuses are how states are shown in Slack.
 var statuses = map[ledger.State]slack.Status{
 	ledger.Waiting:    slack.Waiting,
 	ledger.Starting:   slack.Running,
@@ -183,8 +186,8 @@ var statuses = map[ledger.State]slack.Status{
 	ledger.Dead:       slack.Dead,
 }
 
-// message is what people read of a promotion. now is by the clock of its times,
-// the ledger's.
+// message is the Slack message of a promotion. now is by the ledger's clock, as
+// are the promotion's times.
 func (h handler) message(p ledger.Promotion, now time.Time) slack.Message {
 	m := slack.Message{
 		Language: h.Language, Event: slack.Event(p.Event), Status: statuses[p.State],
@@ -219,27 +222,28 @@ func (h handler) message(p ledger.Promotion, now time.Time) slack.Message {
 	return m
 }
 
-// replayCommand is what queues a dead letter again. The subscription that
-// pushes dead letters has the name of the one that keeps them, and a suffix.
+// replayCommand is the command that queues a dead letter again. The
+// subscription that pushes dead letters has the name of the one that keeps
+// them, and a suffix.
 func replayCommand(subscription, repository, tag string) string {
 	return fmt.Sprintf("go run ./cmd/hubrelay replay -subscription %s -match %s:%s -apply",
 		strings.TrimSuffix(subscription, "-notify"), repository, tag)
 }
 
-// refused says to a caller why Slack does not show something.
+// refused tells a caller why Slack does not show something.
 func refused(err error) string {
 	var refusal *slack.Error
 	switch {
 	case errors.Is(err, errBusy):
 		return "Slack takes one message a second in a channel; it is shown within some minutes"
 	case !errors.As(err, &refusal), refusal.Temporary():
-		return "Slack takes no messages at the moment; it is shown once it does"
+		return "Slack accepts no messages at the moment; it is shown once Slack does"
 	}
 	return "Slack refused the message: " +
-		cmp.Or(refusal.Code, http.StatusText(refusal.Status), "an answer that is not Slack's") + hint(err) + "; it is shown once that is mended"
+		cmp.Or(refusal.Code, http.StatusText(refusal.Status), "an answer that is not Slack's") + hint(err) + "; it is shown once that is fixed"
 }
 
-// hint is what to mend, as the end of a sentence.
+// hint is what to fix, as the end of a sentence.
 func hint(err error) string {
 	var refusal *slack.Error
 	if errors.As(err, &refusal) && refusal.Hint != "" {
@@ -248,7 +252,7 @@ func hint(err error) string {
 	return ""
 }
 
-// waitFor is how long Slack asked to be left alone, 0 where it did not.
+// waitFor is how long Slack asked to wait, 0 if it did not.
 func waitFor(err error) time.Duration {
 	var refusal *slack.Error
 	if errors.As(err, &refusal) {
@@ -257,7 +261,7 @@ func waitFor(err error) time.Duration {
 	return 0
 }
 
-// attrs are what is logged of a promotion.
+// attrs are the fields of a promotion that are logged.
 func attrs(p ledger.Promotion) []slog.Attr {
 	var attrs []slog.Attr
 	for _, a := range []slog.Attr{
@@ -275,10 +279,11 @@ func attrs(p ledger.Promotion) []slog.Attr {
 // https://docs.slack.dev/apis/web-api/rate-limits
 const channelPace = time.Second
 
-// errBusy says that a channel takes no message before the caller's time is over.
-var errBusy = errors.New("the channel takes no more messages at the moment")
+// errBusy means that the caller's time ends before the channel can take another
+// message.
+var errBusy = errors.New("the channel accepts no more messages at the moment")
 
-// pace keeps an instance from saying more to a channel than Slack takes.
+// pace limits how often an instance posts in a channel, to what Slack accepts.
 type pace struct {
 	mu   sync.Mutex
 	next map[string]time.Time // by channel: when it takes a message
@@ -286,8 +291,8 @@ type pace struct {
 
 func newPace() *pace { return &pace{next: map[string]time.Time{}} }
 
-// wait waits until the channel takes a message. It returns errBusy at once
-// where that is after the end of ctx.
+// wait waits until the channel can take a message. It returns errBusy
+// immediately if ctx would end before that.
 func (p *pace) wait(ctx context.Context, channel string) error {
 	now := time.Now()
 	p.mu.Lock()
@@ -300,7 +305,7 @@ func (p *pace) wait(ctx context.Context, channel string) error {
 		return errBusy
 	}
 	p.next[channel] = at.Add(channelPace)
-	for other, next := range p.next { // what is over needs no place
+	for other, next := range p.next { // past times need not be kept
 		if next.Before(now) {
 			delete(p.next, other)
 		}
@@ -314,7 +319,7 @@ func (p *pace) wait(ctx context.Context, channel string) error {
 	}
 }
 
-// heed leaves a channel alone for as long as Slack's answer asks for.
+// heed stops posting to a channel for as long as Slack's answer asks for.
 func (p *pace) heed(channel string, err error) {
 	wait := waitFor(err)
 	if wait == 0 {

@@ -49,7 +49,7 @@ const routes = `{
   "other/*": {"gitlab": {"project": "other/images/{name}"}, "slack": {"channel": "C0OTHER"}}
 }`
 
-// world is Notify with all that is around it.
+// world is Notify with everything around it.
 type world struct {
 	t       *testing.T
 	ledger  *ledger.Ledger
@@ -140,7 +140,7 @@ func inABubble(t *testing.T, test func(*world)) {
 	})
 }
 
-// routes starts Notify anew, with other routes.
+// routes restarts Notify with other routes.
 func (w *world) routes(text string) {
 	w.t.Helper()
 	table, err := route.Parse(text)
@@ -153,7 +153,7 @@ func (w *world) routes(text string) {
 
 func (w *world) restart() { w.handler = notify.New(w.settings, gcplog.New(&w.log, "p")) }
 
-// plainTokens takes a token that is the JSON of its own claims.
+// plainTokens accepts tokens that are the JSON of their claims.
 type plainTokens struct{}
 
 func (plainTokens) Verify(_ context.Context, token string, claims any) error {
@@ -179,14 +179,14 @@ func (p pipeline) token() string {
 
 const googleToken = `{"email":"` + pushAccount + `","email_verified":true}`
 
-// said is a message in Slack, as it was last told to be.
+// said is a message in Slack, as it was last posted or updated.
 type said struct {
 	channel, ts, thread string
 	slack.Message
 	at time.Time
 }
 
-// poster is a Slack that takes everything, unless it is told not to.
+// poster is a Slack that accepts everything, unless an error is set.
 type poster struct {
 	mu       sync.Mutex
 	messages []said
@@ -286,7 +286,7 @@ func (p *poster) shown() (top, replies []said) {
 	return top, replies
 }
 
-// shows wants so many messages and replies, and returns them.
+// shows expects a number of messages and replies, and returns them.
 func (w *world) shows(messages, replies int) (top, answers []said) {
 	w.t.Helper()
 	top, answers = w.slack.shown()
@@ -355,7 +355,7 @@ func form(pairs ...string) string {
 	return values.Encode()
 }
 
-// is wants a status, and words in the answer.
+// is expects a status, and words in the answer.
 func (a answer) is(status int, words ...string) answer {
 	a.t.Helper()
 	if a.status != status {
@@ -372,7 +372,7 @@ func (a answer) is(status int, words ...string) answer {
 	return a
 }
 
-// ok wants that it is recorded and shown.
+// ok expects that it is recorded and shown.
 func (a answer) ok() answer {
 	a.t.Helper()
 	if a.is(200); a.channel == "" || a.ts == "" {
@@ -381,7 +381,7 @@ func (a answer) ok() answer {
 	return a
 }
 
-// push is the message of a webhook of now.
+// push is the message of a webhook that was sent now.
 func push(id string) ledger.Message {
 	now := time.Now()
 	time.Sleep(time.Millisecond)
@@ -405,7 +405,7 @@ func (w *world) look(k ledger.Key, l ledger.Look) ledger.Decision {
 	return d
 }
 
-// claim makes a promotion that is being started.
+// claim creates a promotion that is being started.
 func (w *world) claim(k ledger.Key, m ledger.Message, digest string) ledger.Claim {
 	w.t.Helper()
 	d := w.look(k, ledger.Look{Message: m, Digest: digest})
@@ -422,7 +422,7 @@ func (w *world) answered(c ledger.Claim, a ledger.Answer) {
 	}
 }
 
-// triggered makes a promotion whose pipeline is known, and returns its ID.
+// triggered creates a promotion whose pipeline is known, and returns its ID.
 func (w *world) triggered(repository, tag string, pipeline int64) string {
 	w.t.Helper()
 	c := w.claim(key(repository, tag), push("d1"), digestA)
@@ -430,10 +430,10 @@ func (w *world) triggered(repository, tag string, pipeline int64) string {
 	return c.ID
 }
 
-// waits makes a promotion that waits for the registry, and returns its ID.
+// waits creates a promotion that waits for the registry, and returns its ID.
 func (w *world) waits(k ledger.Key, m ledger.Message, reason string) string {
 	w.t.Helper()
-	w.look(k, ledger.Look{Message: m, Reason: reason, Hint: "Mend " + reason + "."})
+	w.look(k, ledger.Look{Message: m, Reason: reason, Hint: "Fix " + reason + "."})
 	p, err := w.ledger.Current(context.Background(), k)
 	if err != nil {
 		w.t.Fatal(err)
@@ -450,7 +450,7 @@ func (w *world) get(id string) ledger.Promotion {
 	return p
 }
 
-// state wants a promotion's state.
+// state expects a promotion's state.
 func (w *world) state(id string, want ledger.State) ledger.Promotion {
 	w.t.Helper()
 	p := w.get(id)
@@ -466,7 +466,7 @@ func (w *world) tick() answer {
 	return w.call("/tick", googleToken, "").is(200)
 }
 
-// ticks has the clock tick every minute for a time.
+// ticks makes the clock tick every minute for a time.
 func (w *world) ticks(d time.Duration) {
 	w.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); {
@@ -490,7 +490,7 @@ func letter(m ledger.Message, repository, tag string, attributes map[string]stri
 	return rawLetter("l-"+m.ID, string(data), all)
 }
 
-// givenUp is that of a message that Pub/Sub gave up.
+// givenUp is the body for a message that Pub/Sub gave up.
 func givenUp(m ledger.Message, repository, tag string) string {
 	attributes := map[string]string{
 		"CloudPubSubDeadLetterSourceDeliveryCount": "50", "CloudPubSubDeadLetterSourceSubscription": "hubrelay-push",

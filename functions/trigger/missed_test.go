@@ -22,7 +22,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
 
-// dockerHub is what Docker Hub's API tells. It knows no limits.
+// dockerHub is Docker Hub's API, without limits.
 type dockerHub struct {
 	auditLog bool
 	pushes   []hub.Push
@@ -102,13 +102,12 @@ func (h *dockerHub) Repositories(_ context.Context, namespace, _ string) (page h
 	return page, nil
 }
 
-// pushed is a push of now of which no webhook tells. The API's digest is of one
-// platform.
+// pushed adds a push without a webhook. The API's digest is of one platform.
 func (h *dockerHub) pushed(repository, tag string) {
 	h.pushes = append(h.pushes, hub.Push{Repository: repository, Tag: tag, Digest: "sha256:" + strings.Repeat("0", 64), PushedAt: time.Now()})
 }
 
-// found calls /reconcile, and wants so many missed pushes.
+// found calls /reconcile, and expects a number of missed pushes.
 func (w *world) found(want int) {
 	w.t.Helper()
 	before := len(w.queue.data)
@@ -164,7 +163,7 @@ func TestAMissedPushIsFound(t *testing.T) {
 	})
 }
 
-func TestAPushOfWhichAWebhookToldIsNotFound(t *testing.T) {
+func TestAPushWithAWebhookIsNotFoundAsMissed(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(w *world) {
 		w.hub.pushed("acme/api", "1.4.0")
@@ -207,7 +206,7 @@ func TestWhatIsNotMissed(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.routes(more)
 		}},
-		{"a route that was taken away and added again", func(w *world) {
+		{"a route that was removed and added again", func(w *world) {
 			w.routes(more)
 			w.found(0)
 			w.routes(routes)
@@ -359,7 +358,7 @@ func TestAPushAfterADeathIsFound(t *testing.T) {
 	})
 }
 
-// Nobody has ever asked about the repository, and its first push is lost.
+// The repository is new, and the webhook of its first push is lost.
 func TestTheFirstPushToARepositoryIsFound(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(w *world) {
@@ -385,9 +384,9 @@ func TestEverythingIsCoveredWhereNamespacesAreNamed(t *testing.T) {
 	})
 }
 
-// What is refused stands in nobody else's way, nor does who does not answer; and
-// only the latter is a reason to call again.
-func TestOneThatIsRefusedStandsInNoOthersWay(t *testing.T) {
+// A repository that is refused or does not answer does not block others. Only
+// one that does not answer makes the call fail.
+func TestARefusedRepositoryDoesNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	const three = `{
 	  "acme/api": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}},
@@ -400,7 +399,7 @@ func TestOneThatIsRefusedStandsInNoOthersWay(t *testing.T) {
 		status     int
 		both       bool // with an audit log, too
 	}{
-		{"a namespace that is refused", "acme", &hub.Error{Status: 403, Reason: hub.Denied, Hint: "Mend it."}, 200, true},
+		{"a namespace that is refused", "acme", &hub.Error{Status: 403, Reason: hub.Denied, Hint: "Fix it."}, 200, true},
 		{"a namespace that does not answer", "acme", &hub.Error{Reason: hub.Unavailable, Cause: errors.New("EOF")}, 503, true},
 		{"a repository that is refused", "beta/api", &hub.Error{Status: 404, Reason: hub.NotFound}, 200, false},
 		{"a repository that does not answer", "beta/api", &hub.Error{Reason: hub.Unavailable}, 503, false},
@@ -464,7 +463,7 @@ func TestOneAsksDockerHubAtATime(t *testing.T) {
 	})
 }
 
-func TestReconcileGoesOnWithWhatItCannotQueue(t *testing.T) {
+func TestReconcileQueuesLaterWhatItCannotQueueNow(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(w *world) {
 		w.hub.pushed("acme/api", "1.4.0")
@@ -497,7 +496,7 @@ func TestARegistryThatDeniesIsAskedAgainOnceItIsMended(t *testing.T) {
 	})
 }
 
-// Whether Docker Hub is asked, and what is said of what it cannot cover.
+// Whether Docker Hub is asked, and what the log says about what is not covered.
 func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -539,7 +538,8 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Of a namespace that nobody names it says that it does not look there.
+			// For a namespace that no key names, it logs that it does not look
+			// there.
 			if said := strings.Contains(log.String(), "missed pushes not looked for") && strings.Contains(log.String(), "*/api"); said != c.on {
 				t.Errorf("it is on: %t, want %t\n%s", said, c.on, log.String())
 			}
@@ -551,7 +551,8 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 	}
 }
 
-// asks begins a pipeline that says nothing, and lets GitLab say something of it.
+// asks starts a pipeline that does not report, and sets GitLab's answer about
+// it.
 func asks(t *testing.T, test func(w *world, id string)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -615,7 +616,7 @@ func TestASilentPipelineIsAskedAbout(t *testing.T) {
 					w.notSilent(c.waits != "")
 					return
 				}
-				// The next push starts at once, and a report that comes late counts.
+				// The next push starts immediately, and a late report counts.
 				time.Sleep(time.Second)
 				w.deliver(webhook("2")).is(200, "triggered", "")
 				w.report(id, ledger.Promoted)
@@ -627,8 +628,8 @@ func TestASilentPipelineIsAskedAbout(t *testing.T) {
 	}
 }
 
-// notSilent has two hours pass, in which GitLab says the same, and the clock
-// ticks.
+// notSilent lets two hours pass in which GitLab's answer stays the same, and
+// the clock ticks.
 func (w *world) notSilent(waits bool) {
 	w.t.Helper()
 	for range 24 {
@@ -652,7 +653,7 @@ func (w *world) tick() {
 	}
 }
 
-func TestSilenceStaysWhereGitLabDoesNotTell(t *testing.T) {
+func TestSilenceStaysIfGitLabDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string

@@ -8,7 +8,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 )
 
-// outcome is what became of an attempt: a row of the table in
+// outcome is the result of an attempt: a row of the table in
 // docs/architecture.md.
 type outcome struct {
 	Outcome     string `json:"outcome"`
@@ -36,7 +36,7 @@ func (a *attempt) answer(o outcome) httpserver.Answer {
 		answer.Message = "push ignored"
 	case "retry":
 		answer.Status, answer.Message, answer.Level = http.StatusServiceUnavailable, "push put off", slog.LevelWarn
-		if o.cause == nil { // it is another's turn: all is well
+		if o.cause == nil { // another attempt goes first: nothing is wrong
 			answer.Level = slog.LevelInfo
 		}
 	case "dead":

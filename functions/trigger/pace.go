@@ -16,11 +16,11 @@ const (
 	turnTime = 20 * time.Second
 	// maxWait bounds how long an attempt waits while GitLab limits its project.
 	maxWait = 80 * time.Second
-	// maxPause bounds how long a project is left alone.
+	// maxPause bounds how long requests for a project are paused.
 	maxPause = 10 * time.Minute
 )
 
-// pace keeps an instance from asking GitLab for more than it gives.
+// pace limits an instance's requests to what GitLab allows.
 type pace struct {
 	turns chan struct{}
 
@@ -32,11 +32,11 @@ func newPace() *pace {
 	return &pace{turns: make(chan struct{}, atOnce), until: map[string]time.Time{}}
 }
 
-// turn waits until GitLab may be asked about a project, and returns what ends
-// the turn, or why there is none. While GitLab limits the project it waits for
-// a time that differs from attempt to attempt: Pub/Sub's back-off has no
-// jitter, so what is refused together would come back together, for as long as
-// it takes to become dead letters.
+// turn waits until GitLab may be asked for a pipeline of the project. It
+// returns a function that ends the turn, or the outcome of an attempt that gets
+// none. While GitLab limits the project, each attempt waits for a different
+// time. Pub/Sub's back-off has no jitter, so attempts that were refused
+// together would come back together, until they are dead letters.
 func (p *pace) turn(ctx context.Context, project, attempt string) (end func(), none *outcome) {
 	if wait := p.paused(project); wait > 0 {
 		sleep(ctx, time.Duration(part(attempt)*float64(min(2*wait, maxWait))))
@@ -55,11 +55,11 @@ func (p *pace) turn(ctx context.Context, project, attempt string) (end func(), n
 	return func() { <-p.turns }, nil
 }
 
-// part spreads attempts evenly from 0 to 1.
+// part maps attempts evenly to the range from 0 to 1.
 func part(attempt string) float64 {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(attempt))
-	return float64(hash.Sum64()*0x9E3779B97F4A7C15>>11) / (1 << 53) // FNV alone leaves its high bits alike
+	return float64(hash.Sum64()*0x9E3779B97F4A7C15>>11) / (1 << 53) // the high bits of FNV alone are too similar
 }
 
 // putOff is an outcome without an error: GitLab was not asked.
@@ -78,7 +78,7 @@ func (p *pace) paused(project string) time.Duration {
 	return wait
 }
 
-// pause leaves a project alone for a time.
+// pause stops requests for a project for a time.
 func (p *pace) pause(project string, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
-// limitedGitLab creates 25 pipelines a minute, as GitLab.com does for a project
+// limitedGitLab creates 25 pipelines a minute, like GitLab.com for a project
 // and commit, and takes a second for each.
 type limitedGitLab struct {
 	mu      sync.Mutex
@@ -179,7 +179,7 @@ func TestAnInstanceThatIsBusy(t *testing.T) {
 	})
 }
 
-// slowGitLab takes its time, and counts how many ask at once.
+// slowGitLab is slow, and counts concurrent requests.
 type slowGitLab struct {
 	mu        sync.Mutex
 	now, most int

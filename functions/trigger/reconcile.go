@@ -13,20 +13,21 @@ import (
 )
 
 const (
-	// maxOverdue is how many tags are queued in one call; the next call goes on.
+	// maxOverdue is how many tags are queued in one call; the next call
+	// continues.
 	maxOverdue = 500
-	// partTime bounds each part of a call, which begins nothing more after it.
+	// partTime is the time after which a part of a call begins nothing new.
 	partTime = 50 * time.Second
 )
 
 type reconciled struct {
-	Queued int `json:"queued"` // tags that nobody had looked at in time
+	Queued int `json:"queued"` // tags that were not looked at in time
 	Asked  int `json:"asked"`  // pipelines that GitLab was asked about
-	Found  int `json:"found"`  // pushes that Docker Hub had not told of
+	Found  int `json:"found"`  // pushes whose webhook was lost
 }
 
-// reconcile queues what somebody must look at, and starts nothing itself. It is
-// called by the clock.
+// reconcile queues tags that must be looked at, and starts no promotion itself.
+// The clock calls it.
 func (h handler) reconcile(r *http.Request) (httpserver.Answer, error) {
 	ctx := r.Context()
 	done, failed := h.overdue(ctx, time.Now().Add(partTime))
@@ -43,9 +44,9 @@ func (h handler) reconcile(r *http.Request) (httpserver.Answer, error) {
 	return answer, nil
 }
 
-// overdue queues the tags that nobody has looked at in time, each by the message
-// that its record remembers. Should one be queued twice, the second look is that
-// of a duplicate.
+// overdue queues the tags that were not looked at in time, each with the
+// message that its record remembers. If one is queued twice, the second look
+// ends as a duplicate.
 func (h handler) overdue(ctx context.Context, end time.Time) (done reconciled, failed error) {
 	tags, err := h.Promotions.Overdue(ctx, maxOverdue)
 	if err != nil {

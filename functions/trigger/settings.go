@@ -33,10 +33,10 @@ type Settings struct {
 	DeadLetters       pubsub.Topic
 }
 
-// ReadSettings reads ROUTES, GITLAB_TRIGGER_TOKENS, GITLAB_API_TOKENS, GITLAB_URL,
-// TOPIC, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH, HUB_URL, RECONCILE and LEDGER.
-// Its error holds every mistake, one a line; a setting with a mistake is zero.
-// Nobody is asked anything.
+// ReadSettings reads ROUTES, GITLAB_TRIGGER_TOKENS, GITLAB_API_TOKENS,
+// GITLAB_URL, TOPIC, DEAD_LETTER_TOPIC, REGISTRY, REGISTRY_AUTH, HUB_URL,
+// RECONCILE and LEDGER. Its error has every mistake, one a line; a setting with
+// a mistake is zero. It sends no request.
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	r := env.New(getenv)
 	s := Settings{
@@ -47,7 +47,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	if r.String("GITLAB_API_TOKENS", "") != "" {
 		s.APITokens = env.Parse(r, "GITLAB_API_TOKENS", parseTokens)
 	}
-	if r.Err() == nil { // else there would be mistakes that are none
+	if r.Err() == nil { // otherwise it would report mistakes that do not exist
 		if err := checkTokens(s.Routes, s.Tokens); err != nil {
 			r.Mistake("GITLAB_TRIGGER_TOKENS", err)
 		}
@@ -64,7 +64,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	if s.Images, err = registry.New(r.URL("REGISTRY", "https://registry-1.docker.io"), account); err != nil {
 		r.Mistake("REGISTRY", err)
 	}
-	// What stands at another registry, Docker Hub does not know.
+	// Docker Hub does not know what is in another registry.
 	if r.OneOf("RECONCILE", "on", "off") == "on" && err == nil && (r.String("HUB_URL", "") != "" || s.Images.OfDockerHub()) {
 		if s.Hub, err = hub.New(r.URL("HUB_URL", "https://hub.docker.com"), account); err != nil {
 			r.Mistake("HUB_URL", err)
@@ -78,7 +78,8 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	return s, r.Err()
 }
 
-// FromEnv wires Trigger from its settings. What it opens is closed once ctx ends.
+// FromEnv wires Trigger from its settings. Its connections are closed once ctx
+// ends.
 func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, error) {
 	s, err := ReadSettings(getenv)
 	if err != nil {
@@ -131,11 +132,11 @@ func parseTokens(text string) (Tokens, error) {
 			mistakes = append(mistakes, fmt.Errorf("the token of %q %w", key, err))
 		}
 		name := key
-		if dockerhub.CheckRepository(key) == nil { // as a route's key is read
+		if dockerhub.CheckRepository(key) == nil { // in the same way as a route's key
 			name = dockerhub.Canonical(key)
 		}
 		if _, twice := tokens[name]; twice {
-			mistakes = append(mistakes, fmt.Errorf("%q stands twice: as %[1]q and without library/", name))
+			mistakes = append(mistakes, fmt.Errorf("%q is there twice: as %[1]q and without library/", name))
 		}
 		tokens[name] = env.NewSecret(raw[key])
 	}

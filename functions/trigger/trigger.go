@@ -1,5 +1,5 @@
-// Package trigger turns a queued push into one GitLab pipeline, or says why
-// there is none to start.
+// Package trigger turns a queued push into one GitLab pipeline, or decides that
+// none is needed.
 package trigger
 
 import (
@@ -23,26 +23,25 @@ import (
 	"github.com/getto-systems/hubrelay/internal/route"
 )
 
-// maxBody bounds a message, in bytes: 10 MB, the most that Pub/Sub takes, are
-// 14 MB in base64. What Webhook publishes is below 2 kB.
+// maxBody bounds a message, in bytes. The largest message that Pub/Sub takes
+// has 10 MB, which are 14 MB in base64. Webhook's messages have less than 2 kB.
 const maxBody = 16 << 20
 
-// lease is how long a claim keeps others away. It counts from the moment at
-// which the record is read, and spans all that is done until GitLab's answer is
-// recorded.
+// lease is how long a claim keeps others away. It starts when the record is
+// read, and covers everything until GitLab's answer is recorded.
 const lease = registry.Timeout + ledger.Timeout + // the look
 	gitlab.Timeout + pubsub.PublishTimeout + ledger.Timeout + // the answer
 	5*time.Second
 
-// looks is how often a tag is looked at in one attempt, where others change its
-// record meanwhile, and lookTime how long until no further look begins.
+// looks is how often one attempt looks at a tag if others change its record in
+// the meantime. After lookTime no further look begins.
 const (
 	looks    = 3
 	lookTime = registry.Timeout + 2*ledger.Timeout
 )
 
-// loopHint names the two causes of a loop, and their mends.
-const loopHint = "Each promotion of this tag has brought about the next. " +
+// loopHint names the two causes of a loop, and how to fix each.
+const loopHint = "Each promotion of this tag has started the next. " +
 	"Keep the project's own jobs out of the pipelines that hubrelay starts, above all a build that pushes the image: give them `rules:` with $CI_PIPELINE_SOURCE != \"trigger\". " +
 	"If there is no such job, the registry that Trigger asks (REGISTRY) shows another image than the one that the pipeline sees: it must not be a cache."
 
@@ -60,7 +59,8 @@ type Promotions interface {
 	Asked(context.Context, ledger.Promotion, ledger.JobState) error
 }
 
-// Pipelines creates one pipeline, with one request, and says how one goes.
+// Pipelines creates one pipeline with one request, and returns the state of a
+// pipeline's job.
 type Pipelines interface {
 	CreatePipeline(context.Context, gitlab.Request) (gitlab.Pipeline, error)
 	FindJob(context.Context, gitlab.JobQuery) (j gitlab.Job, found bool, err error)
@@ -85,13 +85,13 @@ type Trigger struct {
 	Promotions  Promotions
 	Pipelines   Pipelines
 	Hub         reconcile.Hub // nil: reconcile does not ask Docker Hub
-	Queue       Publisher     // where reconcile queues what must be looked at
-	DeadLetters Publisher     // takes a message that will never work
+	Queue       Publisher     // where reconcile queues tags that must be looked at
+	DeadLetters Publisher     // for messages that cannot be processed
 }
 
 // New returns the handler of a push subscription, and of the clock that calls
-// /reconcile. To a push it answers 200 where it is settled, and 503 where
-// Pub/Sub shall deliver it again.
+// /reconcile. It answers a push with 200 if nothing more is to be done, and
+// with 503 if Pub/Sub must deliver it again.
 func New(t Trigger, log *slog.Logger) http.Handler {
 	h := handler{t, newPace(), reconcile.NewMemo(), reconcile.New(reconcile.Finder{
 		Routes: t.Routes, Hub: t.Hub, Images: t.Images, Promotions: t.Promotions, Topic: t.Queue,
@@ -110,13 +110,12 @@ func New(t Trigger, log *slog.Logger) http.Handler {
 type handler struct {
 	Trigger
 	pace   *pace
-	heard  *reconcile.Memo // repositories of which Docker Hub is known to tell
+	heard  *reconcile.Memo // repositories for which Docker Hub is known to call
 	missed *reconcile.Finder
 	log    *slog.Logger
 }
 
-// attempt is one delivery of a message on its way through the decisions, with
-// what is logged of it.
+// attempt is one delivery of a message, with what is known about it so far.
 type attempt struct {
 	message   pubsub.Message
 	push      dockerhub.Push
@@ -143,7 +142,8 @@ func (h handler) deliver(r *http.Request) (httpserver.Answer, error) {
 	return a.answer(h.decide(ctx, a)), nil
 }
 
-// decide finds out whether the image is to be promoted, and promotes it.
+// decide finds out whether the image should be promoted, and starts the
+// promotion.
 func (h handler) decide(ctx context.Context, a *attempt) outcome {
 	var reason string
 	if a.route, reason = h.Routes.Decide(a.push.Repository, a.push.Tag); reason != "" {
@@ -167,18 +167,18 @@ func (h handler) decide(ctx context.Context, a *attempt) outcome {
 			return retry("ledger_unavailable", err)
 		}
 	}
-	return retry("in_progress", nil) // others are at the tag, again and again
+	return retry("in_progress", nil) // others keep changing the tag's record
 }
 
-// settleUnwanted ends what waits of a tag that was wanted by the routes of
-// before. A first attempt leaves nothing behind that could wait.
+// settleUnwanted ends what still waits for a tag that earlier routes selected.
+// Before a first attempt nothing can be waiting.
 func (h handler) settleUnwanted(ctx context.Context, a *attempt) error {
 	m := a.ledgerMessage()
 	if a.message.Attempt == 1 && m.ReplayedAt.IsZero() && !m.Reconcile {
 		return nil
 	}
 	keys := []ledger.Key{a.key(route.OncePerDigest)}
-	if a.route.OncePer != route.OncePerDigest { // or there is no route that could say
+	if a.route.OncePer != route.OncePerDigest { // or there is no route that says
 		keys = append(keys, a.key(route.OncePerDelivery))
 	}
 	for _, key := range keys {
@@ -196,7 +196,7 @@ func (h handler) settleUnwanted(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// look reads the tag's record, asks the registry, and does what follows. Its
+// look reads the tag's record, asks the registry, and acts on the result. An
 // error is the ledger's.
 func (h handler) look(ctx context.Context, a *attempt) (outcome, error) {
 	snapshot, err := h.Promotions.Read(ctx, a.key(a.route.OncePer))
@@ -209,7 +209,7 @@ func (h handler) look(ctx context.Context, a *attempt) (outcome, error) {
 		blind = imageRetry(err)
 		look.Reason, look.Hint = blind.Reason, blind.Hint
 	}
-	// What is decided must not be left half done by a caller that hangs up.
+	// A caller that disconnects must not leave a decision half done.
 	ctx = context.WithoutCancel(ctx)
 	decision, err := snapshot.Settle(ctx, look)
 	if err != nil {
@@ -234,8 +234,8 @@ func (h handler) look(ctx context.Context, a *attempt) (outcome, error) {
 	return ignored("duplicate"), nil
 }
 
-// heardOf records, once in the life of an instance, that Docker Hub's webhook of
-// the repository works. Where that fails another webhook will do.
+// heardOf records that Docker Hub calls the webhook for the repository, once in
+// the life of an instance. If that fails, the next webhook records it.
 func (h handler) heardOf(ctx context.Context, a *attempt) {
 	m := a.ledgerMessage()
 	if m.Reconcile || !m.ReplayedAt.IsZero() || h.heard.Has(a.push.Repository) {
@@ -248,7 +248,7 @@ func (h handler) heardOf(ctx context.Context, a *attempt) {
 	h.heard.Add(a.push.Repository)
 }
 
-// promote creates the pipeline of a claim, and records what came of it.
+// promote creates the pipeline of a claim, and records the result.
 func (h handler) promote(ctx context.Context, a *attempt, claim ledger.Claim) outcome {
 	request := gitlab.Request{Project: a.route.GitLab.Project, Ref: a.route.GitLab.Ref, Token: h.Tokens.Of(a.route.Key)}
 	values := a.route.Values(route.Image{
@@ -284,13 +284,13 @@ func (h handler) promote(ctx context.Context, a *attempt, claim ledger.Claim) ou
 	if err := h.Promotions.Answered(ctx, claim, answer); err != nil {
 		h.record(ctx, a, err)
 		if o.Outcome == "dead" && !errors.Is(err, ledger.ErrStale) {
-			return retry("ledger_unavailable", err) // or nobody would hear of the death
+			return retry("ledger_unavailable", err) // otherwise the death would not be shown
 		}
 	}
 	return o
 }
 
-// refusal is what the ledger is to know of an error of GitLab.
+// refusal converts an error of GitLab to what the ledger records.
 func refusal(err error) ledger.Answer {
 	var refused *gitlab.Error
 	if !errors.As(err, &refused) {
@@ -302,7 +302,7 @@ func refusal(err error) ledger.Answer {
 	}
 }
 
-// limited leaves a project alone that GitLab limits.
+// limited pauses requests for a project that GitLab limits.
 func (h handler) limited(a *attempt, err error) {
 	var refused *gitlab.Error
 	if errors.As(err, &refused) && refused.Reason == gitlab.RateLimited {
@@ -310,7 +310,8 @@ func (h handler) limited(a *attempt, err error) {
 	}
 }
 
-// giveUp publishes a dead letter. Where that fails the message stays alive.
+// giveUp publishes a dead letter. If that fails, the message is delivered
+// again.
 func (h handler) giveUp(ctx context.Context, a *attempt, death pubsub.Death, cause error) outcome {
 	death.PromotionID = a.promotion.ID
 	if _, err := h.DeadLetters.Publish(ctx, a.message.Data, a.message.DeadLetter(death)); err != nil {
@@ -319,8 +320,8 @@ func (h handler) giveUp(ctx context.Context, a *attempt, death pubsub.Death, cau
 	return outcome{Outcome: "dead", Reason: death.Reason, Hint: death.Hint, PromotionID: death.PromotionID, cause: cause}
 }
 
-// record logs that the ledger could not be told. The outcome stands all the
-// same: a lease that nobody gives back runs out.
+// record logs that the ledger could not be updated. The outcome stays the same:
+// a lease that is not given back expires.
 func (h handler) record(ctx context.Context, a *attempt, err error) {
 	if err != nil {
 		h.log.LogAttrs(ctx, slog.LevelError, "ledger not updated", append(a.attrs(), slog.String("error", err.Error()))...)
@@ -340,7 +341,7 @@ func (a *attempt) key(oncePer string) ledger.Key {
 	return ledger.Key{Repository: a.push.Repository, Tag: a.push.Tag}
 }
 
-// ledgerMessage is what the ledger is to know of the message.
+// ledgerMessage converts the message to the form that the ledger needs.
 func (a *attempt) ledgerMessage() ledger.Message {
 	queued := a.message.QueuedAt()
 	if queued.IsZero() {
@@ -356,7 +357,7 @@ func (a *attempt) ledgerMessage() ledger.Message {
 	}
 }
 
-// imageRetry decides what follows from an error of the registry.
+// imageRetry returns the outcome for an error of the registry.
 func imageRetry(err error) outcome {
 	o := retry(registry.Unavailable, err)
 	var refusal *registry.Error

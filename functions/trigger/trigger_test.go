@@ -48,12 +48,12 @@ const routes = `{
   "acme/each": {"gitlab": {"project": "acme/images/each", "pass": "variables"}, "once_per": "delivery", "slack": {"channel": "C1"}}
 }`
 
-// The ways in which GitLab and the registry say no.
+// Refusals of GitLab and the registry.
 var (
-	away      = &gitlab.Error{Status: 500, Reason: gitlab.Unavailable, Hint: "Look whether GitLab is up."}
+	away      = &gitlab.Error{Status: 500, Reason: gitlab.Unavailable, Hint: "Check whether GitLab is up."}
 	lost      = &gitlab.Error{Reason: gitlab.Unavailable, Lost: true}
 	never     = &gitlab.Error{Status: 404, Reason: gitlab.NotFound, Hint: "Check the token.", Message: "404 Project Not Found"}
-	unknown   = &gitlab.Error{Status: 400, Reason: gitlab.Rejected, Hint: "Mend it.", Message: "Flux is low", Unrecognized: true}
+	unknown   = &gitlab.Error{Status: 400, Reason: gitlab.Rejected, Hint: "Fix it.", Message: "Flux is low", Unrecognized: true}
 	notThere  = &registry.Error{Status: 404, Reason: registry.NotInRegistry}
 	forbidden = &registry.Error{Status: 401, Reason: registry.Denied, Hint: "Set REGISTRY_AUTH."}
 )
@@ -96,7 +96,7 @@ func (p *pipelines) CreatePipeline(ctx context.Context, r gitlab.Request) (gitla
 	return gitlab.Pipeline{ID: int64(n), ProjectID: 42, URL: "https://gitlab.example/p/1"}, nil
 }
 
-// images says what every tag is.
+// images has the digest of every tag.
 type images struct {
 	digest string
 	err    error
@@ -136,7 +136,7 @@ func (q *queue) Publish(_ context.Context, data []byte, attributes map[string]st
 	return "m1", nil
 }
 
-// brokenLedger fails in what it is told to fail in.
+// brokenLedger fails in the methods for which an error is set.
 type brokenLedger struct {
 	*ledger.Ledger
 	read, answered, overdue, requeued error
@@ -170,7 +170,7 @@ func (l *brokenLedger) Requeued(ctx context.Context, tag ledger.Tag) error {
 	return l.Ledger.Requeued(ctx, tag)
 }
 
-// store fails or takes its time where it is told to.
+// store fails, or is slow, as its fields say.
 type store struct {
 	ledger.Store
 	commit func() error
@@ -185,7 +185,7 @@ func (s *store) Commit(ctx context.Context, b ledger.Batch) error {
 	return s.Store.Commit(ctx, b)
 }
 
-// world is Trigger with all that is around it.
+// world is Trigger with everything around it.
 type world struct {
 	t           *testing.T
 	pipelines   *pipelines
@@ -211,7 +211,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// routes starts Trigger anew, with other routes.
+// routes restarts Trigger with other routes.
 func (w *world) routes(text string) {
 	w.t.Helper()
 	table, err := route.Parse(text)
@@ -233,12 +233,12 @@ func (w *world) routes(text string) {
 type message struct {
 	id, repository, tag      string
 	queued, pushed, received time.Time
-	attempt                  int // 2 where it is 0
+	attempt                  int // 2 if it is 0
 	attributes               map[string]string
 }
 
-// webhook is the message of a push of now, of acme/api:1.4.0 where the test
-// does not say otherwise.
+// webhook is the message of a push that was made now, of acme/api:1.4.0 unless
+// the test says otherwise.
 func webhook(id string) message {
 	now := time.Now()
 	return message{id: id, repository: "acme/api", tag: "1.4.0", queued: now, pushed: now, received: now}
@@ -305,7 +305,7 @@ func (w *world) post(path, body string) answer {
 	return got
 }
 
-// is wants an answer, and returns its promotion_id.
+// is expects an answer, and returns its promotion_id.
 func (a answer) is(status int, outcome, reason string) (promotionID string) {
 	a.t.Helper()
 	got, _ := a.body["reason"].(string)
@@ -334,7 +334,7 @@ func (w *world) report(id string, s ledger.State) {
 	}
 }
 
-// asked wants so many requests to create a pipeline, and so many dead letters.
+// asked expects a number of requests to create a pipeline, and of dead letters.
 func (w *world) asked(requests, dead int) {
 	w.t.Helper()
 	if len(w.pipelines.requests) != requests || len(w.deadLetters.data) != dead {
@@ -465,10 +465,10 @@ func TestOtherPathsAndMethods(t *testing.T) {
 func TestMalformedMessagesDie(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ body, data string }{
-		"what is no push at all":       {"hello", "hello"},
-		"a push whose data is no JSON": {`{"message":{"data":"aGVsbG8=","attributes":{"x":"y"}}}`, "hello"},
-		"a push with a bad tag":        {`{"message":{"data":"e30=","attributes":{"x":"y"}}}`, "{}"},
-		"a push without data":          {`{"message":{"attributes":{"x":"y"}}}`, ""},
+		"a body that is not a push":     {"hello", "hello"},
+		"a push whose data is not JSON": {`{"message":{"data":"aGVsbG8=","attributes":{"x":"y"}}}`, "hello"},
+		"a push with a bad tag":         {`{"message":{"data":"e30=","attributes":{"x":"y"}}}`, "{}"},
+		"a push without data":           {`{"message":{"attributes":{"x":"y"}}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -484,7 +484,7 @@ func TestMalformedMessagesDie(t *testing.T) {
 	}
 }
 
-func TestADeadLetterSaysAllThatIsKnown(t *testing.T) {
+func TestADeadLetterHasEverythingThatIsKnown(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.pipelines.errs = []error{never}
 		m := webhook("d1")
@@ -509,7 +509,7 @@ func TestADeadLetterSaysAllThatIsKnown(t *testing.T) {
 	})
 }
 
-func TestWhatThePipelineIsTold(t *testing.T) {
+func TestTheValuesOfThePipeline(t *testing.T) {
 	inABubble(t, func(w *world) {
 		began := time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00")
 		first := w.deliver(webhook("d1")).is(200, "triggered", "")
@@ -547,7 +547,7 @@ func TestARetryThatWorks(t *testing.T) {
 		w.pipelines.errs = []error{away}
 		m := webhook("d1")
 		w.deliver(m).is(503, "retry", "gitlab_unavailable")
-		if p := w.current(); p.State != ledger.Waiting || p.Reason != "gitlab_unavailable" || p.Hint != "Look whether GitLab is up." {
+		if p := w.current(); p.State != ledger.Waiting || p.Reason != "gitlab_unavailable" || p.Hint != "Check whether GitLab is up." {
 			w.t.Errorf("the record is %+v", p)
 		}
 		time.Sleep(10 * time.Second)
@@ -584,7 +584,7 @@ func TestTheRecordSaysWhyAPushWaits(t *testing.T) {
 	})
 }
 
-// Where Pub/Sub does not say when a message was queued, something else does.
+// If Pub/Sub does not say when a message was queued, another field does.
 func TestWhenAMessageWasQueued(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.images.err = forbidden
@@ -647,7 +647,8 @@ func TestL1AfterThreeLooksPubSubDoesTheWaiting(t *testing.T) {
 	})
 }
 
-// Whatever takes its longest, the lease does not run out under it.
+// Even if every call takes its whole time-out, the lease does not end before
+// it.
 func TestTheClaimOutlivesTheRequest(t *testing.T) {
 	inABubble(t, func(w *world) {
 		m := webhook("d1")
@@ -686,7 +687,7 @@ func TestTheClaimOutlivesTheRequest(t *testing.T) {
 	})
 }
 
-// What is decided is finished, though the caller hangs up.
+// A decision is carried out, even if the caller disconnects.
 func TestACallerThatHangsUp(t *testing.T) {
 	inABubble(t, func(w *world) {
 		ctx, cancel := context.WithCancel(w.t.Context())
@@ -704,7 +705,7 @@ func TestACallerThatHangsUp(t *testing.T) {
 	})
 }
 
-func TestAfterALostAnswerTheSameMessageGoesOnAtOnce(t *testing.T) {
+func TestAfterALostAnswerTheSameMessageContinuesImmediately(t *testing.T) {
 	inABubble(t, func(w *world) {
 		m, other := webhook("d1"), webhook("d2")
 		w.pipelines.errs = []error{lost}
@@ -717,7 +718,7 @@ func TestAfterALostAnswerTheSameMessageGoesOnAtOnce(t *testing.T) {
 	})
 }
 
-func TestAfterALostAnswerOthersGoOnAtTheLeasesEnd(t *testing.T) {
+func TestAfterALostAnswerOthersContinueWhenTheLeaseEnds(t *testing.T) {
 	for name, lose := range map[string]func(*world){
 		"it did not arrive":         func(w *world) { w.pipelines.errs = []error{lost} },
 		"it could not be recorded":  func(w *world) { w.ledger.answered = errors.New("away") },
@@ -758,13 +759,13 @@ func TestUnknownRefusalsAreRetriedThreeTimes(t *testing.T) {
 		}
 		w.deliver(m).is(200, "dead", "rejected")
 		w.asked(5, 1)
-		if a := w.deadLetters.attributes[0]; a["words"] != "Flux is low" || a["hint"] != "Mend it." {
+		if a := w.deadLetters.attributes[0]; a["words"] != "Flux is low" || a["hint"] != "Fix it." {
 			w.t.Errorf("the letter says %v", a)
 		}
 	})
 }
 
-// They are counted in the promotion, whoever brings them.
+// They are counted in the promotion, for all of its messages.
 func TestUnknownRefusalsAreCountedInThePromotion(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.pipelines.errs = []error{unknown, unknown, unknown, unknown}
@@ -825,8 +826,8 @@ func TestTheFifthPromotionInARowIsALoop(t *testing.T) {
 	})
 }
 
-// A letter that was published and a death that cannot be recorded: somebody
-// looks again.
+// The letter was published, and the death cannot be recorded: the tag is looked
+// at again.
 func TestALoopThatCannotBeRecorded(t *testing.T) {
 	inABubble(t, func(w *world) {
 		for i := range 4 {
@@ -950,7 +951,7 @@ func TestP5WithoutAPushedAtTheTimeOfQueueingCounts(t *testing.T) {
 	})
 }
 
-// By the routes of now: what waits of a tag that they do not promote ends.
+// What waits for a tag that the current routes do not promote ends.
 func TestUnwantedByChangedRules(t *testing.T) {
 	for name, c := range map[string]struct{ routes, reason string }{
 		"the tag rules":  {strings.ReplaceAll(routes, `"*-rc*"`, `"1.*"`), "tag_rules"},
@@ -987,7 +988,7 @@ func TestUnwantedByChangedRules(t *testing.T) {
 	}
 }
 
-func TestUnwantedIsAskedOfNobodyAtFirst(t *testing.T) {
+func TestAnUnwantedPushNeedsNoLedgerAtFirst(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.ledger.read = errors.New("away")
 		m := webhook("d1").of("acme/api", "latest")
@@ -1014,7 +1015,7 @@ func TestRenamesPromoteNothingAgain(t *testing.T) {
 	})
 }
 
-// overdue is what somebody must have looked at by then.
+// overdue are the tags whose LookBy is not after a time.
 func (w *world) overdue(after time.Duration) []*ledger.Tag {
 	w.t.Helper()
 	tags, err := w.store.Overdue(w.t.Context(), time.Now().Add(after), 10)
@@ -1251,10 +1252,10 @@ func TestEverySettingIsChecked(t *testing.T) {
 			[]string{`GITLAB_API_TOKENS: the token of "*" has a space`}},
 		{"a route without a token, and a token without a route", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"acme/api":"canary","acme/x":"canary"}`},
 			[]string{`route "acme/each" has no token`, `"acme/x" is not the key of a route`}},
-		{"a token that stands twice", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"*":"canary","nginx":"canary","library/nginx":"canary"}`},
-			[]string{`"library/nginx" stands twice`}},
+		{"a duplicate token", map[string]string{"GITLAB_TRIGGER_TOKENS": `{"*":"canary","nginx":"canary","library/nginx":"canary"}`},
+			[]string{`"library/nginx" is there twice`}},
 		{"the registry cannot be switched off", map[string]string{"REGISTRY": "off"}, []string{"REGISTRY: "}},
-		{"skip_signed is no field any more", map[string]string{"ROUTES": strings.ReplaceAll(routes, `"inputs": {"severity": "low"}`, `"skip_signed": true`)},
+		{"skip_signed is not a field any more", map[string]string{"ROUTES": strings.ReplaceAll(routes, `"inputs": {"severity": "low"}`, `"skip_signed": true`)},
 			[]string{"skip_signed"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -1280,7 +1281,7 @@ func TestEverySettingIsChecked(t *testing.T) {
 	}
 }
 
-// A token belongs to a route by the key that stands in ROUTES.
+// A token belongs to a route by the key in ROUTES.
 func TestATokenOfAnOfficialImage(t *testing.T) {
 	t.Parallel()
 	for _, inRoutes := range []string{"nginx", "library/nginx"} {
@@ -1324,7 +1325,7 @@ func deliverNth(tb testing.TB, h http.Handler, n int) {
 	}
 }
 
-// BenchmarkDeliver is Trigger's own time for a push.
+// BenchmarkDeliver is the time that Trigger itself takes for a push.
 func BenchmarkDeliver(b *testing.B) {
 	h := instantTrigger(b)
 	b.ReportAllocs()
@@ -1335,9 +1336,9 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// The store in memory holds the last 10,000 promotions; its tables take some
-// rounds of that to reach their size. Ten bytes that a push leaves behind are
-// more than the limit.
+// The store in memory keeps the last 10,000 promotions, and its tables reach
+// their full size only after several times as many. The limit is so low that
+// ten bytes left behind by each push exceed it.
 func TestMemoryIsFlat(t *testing.T) {
 	const first, all, limit = 50_000, 100_000, 500_000
 	h := instantTrigger(t)
@@ -1374,8 +1375,8 @@ func (instant) CreatePipeline(context.Context, gitlab.Request) (gitlab.Pipeline,
 	return gitlab.Pipeline{ID: 1, ProjectID: 1, URL: "https://gitlab.example/p/1"}, nil
 }
 
-// What a webhook of Docker Hub brought says that one is registered; what others
-// queued does not.
+// Only a message of Docker Hub's webhook shows that one is registered, not one
+// that others queued.
 func TestAWebhookSaysThatOneIsRegistered(t *testing.T) {
 	for name, c := range map[string]struct {
 		change     func(m message) message

@@ -13,13 +13,13 @@ import (
 
 const (
 	// maxUnheard is how many pipelines GitLab is asked about in one call; the
-	// next call goes on.
+	// next call continues.
 	maxUnheard = 200
-	// reportTime is how long after its end a job's report may take.
+	// reportTime is how long after the end of a job its report may arrive.
 	reportTime = 10 * time.Minute
 )
 
-// waits says what a job waits for that has not begun, by GitLab's status.
+// waits says what a job that has not begun waits for, by GitLab's status.
 var waits = map[string]string{
 	"created":              "Earlier jobs of the pipeline have to end first.",
 	"scheduled":            "It is delayed by its `when:`.",
@@ -30,13 +30,13 @@ var waits = map[string]string{
 }
 
 const (
-	unreportedHint = "The image is promoted, but its report has not come: look at the job hubrelay-done of the pipeline. " +
+	unreportedHint = "The image is promoted, but its report did not arrive: look at the job hubrelay-done of the pipeline. " +
 		"Set notify_url to the output notify_url of Terraform, and notify_audience to the output notify_audience."
 	noJobHint = "Include templates/promote.yml in the .gitlab-ci.yml of the project on the route's ref: this pipeline has no job " + gitlab.PromotionJob + "."
 )
 
-// unheard asks GitLab about pipelines that say nothing, where the route has a
-// token for it.
+// unheard asks GitLab about pipelines that do not report, if the route has a
+// token for that.
 func (h handler) unheard(ctx context.Context, end time.Time) (asked int, failed error) {
 	if len(h.APITokens) == 0 {
 		return 0, nil
@@ -62,8 +62,8 @@ func (h handler) unheard(ctx context.Context, end time.Time) (asked int, failed 
 	return asked, failed
 }
 
-// job asks GitLab how a promotion goes: its job, for another job that fails is
-// no failed promotion.
+// job asks GitLab for the state of a promotion. It asks about the promotion's
+// job, because another job that fails does not make the promotion fail.
 func (h handler) job(ctx context.Context, p ledger.Promotion, limited map[env.Secret]bool) ledger.JobState {
 	found, ok := h.Routes.Find(p.Repository)
 	token := h.APITokens.Of(found.Key)
@@ -85,7 +85,7 @@ func (h handler) job(ctx context.Context, p ledger.Promotion, limited map[env.Se
 			slog.String("route", found.Key), slog.String("error", text))
 		return ledger.JobState{Unknown: true}
 	}
-	switch ended := time.Since(j.FinishedAt) > reportTime; { // where GitLab does not say when, it said nothing for long
+	switch ended := time.Since(j.FinishedAt) > reportTime; { // if GitLab does not say when, it ended long ago
 	case !there:
 		return ledger.JobState{State: ledger.Failed, Reason: ledger.NoJob, Hint: noJobHint}
 	case waits[j.Status] != "":

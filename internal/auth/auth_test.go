@@ -160,9 +160,9 @@ func TestASignatureByAnotherKey(t *testing.T) {
 	}
 }
 
-// That an issuer is away says nothing about the token: the caller may try
-// again, and must not be told that the token is bad.
-func TestAnIssuerThatIsAway(t *testing.T) {
+// If an issuer is down, nothing is known about the token: the caller may try
+// again, and must not get the answer that the token is bad.
+func TestAnIssuerThatIsDown(t *testing.T) {
 	t.Parallel()
 	gitlab, url, broken := issuer(t)
 	v := auth.NewVerifier(url, audience)
@@ -227,7 +227,7 @@ func TestForgedTokensAreInvalidHoweverManyComeAndCostTheIssuerLittle(t *testing.
 	}
 }
 
-func TestForgedTokensCannotBeJudgedWhileTheIssuerIsAway(t *testing.T) {
+func TestForgedTokensCannotBeJudgedWhileTheIssuerIsDown(t *testing.T) {
 	t.Parallel()
 	gitlab, url, broken := issuer(t)
 	v := auth.NewVerifier(url, audience)
@@ -248,7 +248,7 @@ func TestForgedTokensCannotBeJudgedWhileTheIssuerIsAway(t *testing.T) {
 			t.Fatal("the issuer is back, and nobody asks it")
 		}
 	}
-	// A caller who hangs up says nothing about the issuer.
+	// A caller that disconnects says nothing about the issuer.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = verify(ctx, unknown)

@@ -21,26 +21,26 @@ import (
 const (
 	// issuerTimeout bounds one request to an issuer.
 	issuerTimeout = 5 * time.Second
-	// An issuer is asked for its keys keyBurst times at once, and then once
-	// every keyPause at most: anybody can make tokens of keys that are not known.
+	// An issuer is asked for its keys in a burst of at most keyBurst, and then
+	// at most once every keyPause, because anybody can make tokens with unknown
+	// keys.
 	keyBurst = 10
 	keyPause = time.Second
-	// maxCause bounds what is told of an error of go-oidc, in bytes: it may
-	// hold the issuer's whole answer.
+	// maxCause bounds the text of an error of go-oidc, in bytes: it may contain
+	// the issuer's whole answer.
 	maxCause = 300
 )
 
-// ErrInvalid says that a token is not valid, whatever is asked.
+// ErrInvalid means that a token is not valid.
 var ErrInvalid = errors.New("the id token is not valid")
 
-// Verifier checks the id tokens that one issuer made for one audience. The
-// issuer is asked when the first token comes, and then only for keys that are
-// not known yet.
+// Verifier checks the id tokens that one issuer made for one audience. It asks
+// the issuer when the first token arrives, and later only for unknown keys.
 //
-// However many tokens of unknown keys come, the issuer's keys are never older
-// than a second then, and a token that none of them signed is not valid. So
-// those who forge tokens cannot keep out who has a genuine one of a new key for
-// longer than that second.
+// However many tokens with unknown keys arrive, the issuer's keys are then at
+// most a second old, and a token that none of them signed is not valid. So
+// forged tokens can delay a genuine token with a new key by at most that
+// second.
 type Verifier struct {
 	issuer   string
 	audience string
@@ -48,10 +48,10 @@ type Verifier struct {
 
 	keys   atomic.Pointer[oidc.RemoteKeySet] // nil until the issuer was discovered
 	asking singleflight.Group
-	away   atomic.Pointer[error] // why the last question for keys failed, nil if it did not
+	away   atomic.Pointer[error] // why the last request for keys failed, nil if it did not
 }
 
-// NewVerifier asks nobody anything yet.
+// NewVerifier sends no request yet.
 func NewVerifier(issuer, audience string) *Verifier {
 	return &Verifier{issuer: issuer, audience: audience, client: httpclient.New(issuerTimeout)}
 }
@@ -81,9 +81,8 @@ func (v *Verifier) Verify(ctx context.Context, token string, claims any) error {
 	return nil
 }
 
-// claimsIssuer tells whether a token says of itself that the issuer made it.
-// It proves nothing; it spares the issuer a question about any string that
-// somebody sends.
+// claimsIssuer reports whether a token names the issuer. This proves nothing,
+// but saves a request to the issuer for every arbitrary string.
 func (v *Verifier) claimsIssuer(token string) bool {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -99,8 +98,8 @@ func (v *Verifier) claimsIssuer(token string) bool {
 	return json.Unmarshal(payload, &claims) == nil && claims.Issuer == v.issuer
 }
 
-// discover finds where the issuer's keys are, once it succeeds. Those who ask
-// at once share one answer.
+// discover finds the address of the issuer's keys, and keeps it once it
+// succeeds. Concurrent callers share one request.
 func (v *Verifier) discover(ctx context.Context) (oidc.KeySet, error) {
 	if keys := v.keys.Load(); keys != nil {
 		return keys, nil
@@ -135,7 +134,7 @@ func (v *Verifier) ask(ctx context.Context) error {
 
 var errAskedJustNow = errors.New("the issuer was asked a moment ago")
 
-// limited refuses requests that come too fast.
+// limited refuses requests that are too frequent.
 type limited struct {
 	http.RoundTripper
 	limit *rate.Limiter
@@ -148,8 +147,8 @@ func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 	return l.RoundTripper.RoundTrip(r)
 }
 
-// keySet tells a signature that is not valid from one that cannot be judged,
-// which go-oidc reports in the same way.
+// keySet distinguishes an invalid signature from one that cannot be checked.
+// go-oidc reports both in the same way.
 type keySet struct {
 	keys    oidc.KeySet
 	away    *atomic.Pointer[error]
@@ -166,7 +165,7 @@ func (s *keySet) VerifySignature(ctx context.Context, token string) ([]byte, err
 		}
 	case strings.HasPrefix(err.Error(), "fetching keys"):
 		s.unknown = err
-		if ctx.Err() == nil { // else it is the caller who is away
+		if ctx.Err() == nil { // otherwise the caller is gone
 			s.away.Store(&err)
 		}
 	default:

@@ -1,5 +1,5 @@
-// Package auth tells who is calling: by a shared token, or by an OpenID
-// Connect id token.
+// Package auth identifies callers, by a shared token or by an OpenID Connect id
+// token.
 package auth
 
 import (
@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// MinToken is the least length of a shared token, in characters.
+// MinToken is the minimum length of a shared token, in characters.
 const MinToken = 20
 
-// Tokens are shared secrets, each of which is valid: so one is rotated without
+// Tokens are shared secrets. All are valid, so that one can be rotated without
 // a gap. The zero value accepts none.
 type Tokens struct {
 	sums [][sha256.Size]byte
@@ -26,12 +26,12 @@ const Placeholder = `(?i)^[<{\[$]|change[-_ ]?me|replace[-_ ]?(me|this)|your[-_ 
 
 var placeholder = regexp.MustCompile(Placeholder)
 
-// unreserved is what comes through the path of a URL as it was pasted: the
-// unreserved characters of RFC 3986.
+// unreserved matches what stays the same in the path of a URL: the unreserved
+// characters of RFC 3986.
 var unreserved = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 
-// ParseTokens reads one token a line. Its error says which lines are wrong and
-// why, without the tokens.
+// ParseTokens reads one token per line. Its error says which lines are wrong
+// and why, without the tokens.
 func ParseTokens(text string) (Tokens, error) {
 	var (
 		t        Tokens
@@ -63,7 +63,7 @@ func ParseTokens(text string) (Tokens, error) {
 	return t, nil
 }
 
-// Valid tells whether token is one of them. The time that it takes does not
+// Valid reports whether token is one of them. The time that it takes does not
 // depend on how much of a token is right.
 func (t Tokens) Valid(token string) bool {
 	sum := sha256.Sum256([]byte(token))

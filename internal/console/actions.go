@@ -6,9 +6,9 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// faultsView is what can be broken, by stage.
+// faultsView has the faults that can be set, by stage.
 type faultsView struct {
-	Open   sandbox.Stage // whose ways are shown at once
+	Open   sandbox.Stage // whose faults are shown first
 	Stages []stageFaults
 }
 
@@ -18,7 +18,7 @@ type stageFaults struct {
 	Answers    []sandbox.Answer
 }
 
-// faults answers with all that can be broken.
+// faults answers with all faults that can be set.
 func (c *console) faults(w http.ResponseWriter, r *http.Request) {
 	v := faultsView{Open: sandbox.Stage(r.URL.Query().Get("stage"))}
 	answers := c.sandbox.Answers()
@@ -36,7 +36,7 @@ func (c *console) faults(w http.ResponseWriter, r *http.Request) {
 	c.render(w, http.StatusOK, "faults", v)
 }
 
-// routes answers with the table of routes, to be edited.
+// routes answers with the table of routes, for editing.
 func (c *console) routes(w http.ResponseWriter, _ *http.Request) {
 	c.render(w, http.StatusOK, "routes", pretty(c.sandbox.Routes()))
 }

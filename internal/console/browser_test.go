@@ -20,10 +20,10 @@ import (
 )
 
 // The walks are scripts for playwright-core, each in a file of browser/. In
-// Node's language they read as what a person does, they wait by themselves, and
-// nothing of them is in go.mod, from which the functions are built.
+// JavaScript they read like what a person does, and they wait by themselves.
+// They add nothing to go.mod, from which the functions are built.
 //
-// SCREENSHOTS names a directory for pictures of what is walked through.
+// SCREENSHOTS names a directory for screenshots of the walks.
 func TestInABrowser(t *testing.T) {
 	t.Parallel()
 	tools := browserTools(t)
@@ -49,7 +49,7 @@ func TestInABrowser(t *testing.T) {
 			case "record":
 				address = d.showHostile(t)
 			case "looks":
-				address = d.showSandbox(t, time.Minute) // what waits goes on waiting
+				address = d.showSandbox(t, time.Minute) // what waits keeps waiting
 			default:
 				address = d.showSandbox(t, 2*time.Second)
 			}
@@ -100,7 +100,7 @@ func browserTools(t *testing.T) tools {
 	return found
 }
 
-// door stands before a console, and can be shut.
+// door is in front of a console, and can be closed.
 type door struct {
 	mu      sync.Mutex
 	console http.Handler
@@ -230,8 +230,7 @@ func (d *door) showMany(t *testing.T) (address string) {
 	return server.URL
 }
 
-// showSandbox shows a sandbox of its own, in which a delivery is waited for that
-// long at most.
+// showSandbox shows a new sandbox, with a maximum back-off.
 func (d *door) showSandbox(t *testing.T, wait time.Duration) (address string) {
 	t.Helper()
 	s, err := sandbox.Start(t.Context(), sandbox.Config{

@@ -1,6 +1,6 @@
-// Package console is the page of a sandbox: it shows each push on its way,
-// offers what can be done and broken, and keeps itself up to date. It changes
-// nothing itself: what is done goes through the sandbox's own API.
+// Package console is the page of a sandbox. It shows the progress of each push,
+// has controls for actions and faults, and keeps itself up to date. It changes
+// nothing itself: all actions go through the sandbox's API.
 package console
 
 import (
@@ -29,12 +29,12 @@ var static embed.FS
 //go:embed templates
 var templateFiles embed.FS
 
-// policy lets the page load its own files and ask its own server, and nothing
+// policy lets the page load its own files and call its own server, and nothing
 // else: no inline script or style, no other host, no frame around it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// perPage is how many rows the table has at most, and with it the size of the
+// perPage is the maximum number of rows in the table. It bounds the size of the
 // page.
 const perPage = 100
 
@@ -51,7 +51,7 @@ type system interface {
 	Ahead() time.Duration
 }
 
-// hints say how the system is reached from a terminal.
+// hints say how to reach the system from a terminal.
 type hints struct{ webhookURL, replayCommand string }
 
 // console serves the page.
@@ -60,7 +60,7 @@ type console struct {
 	hints    hints
 	template *template.Template
 	streams  atomic.Int64
-	run      string // differs from run to run: numbers of events begin anew with each
+	run      string // differs for each run, because numbers of events start again
 }
 
 // New returns the page of a sandbox, to be mounted at its root.
@@ -105,7 +105,7 @@ func serve(s system, h hints) http.Handler {
 	})
 }
 
-// list is which rows are asked for.
+// list says which rows are requested.
 type list struct {
 	Text   string
 	State  string // one of those of stateFilters, "" for every state
@@ -119,8 +119,8 @@ var stateFilters = []struct {
 	states      []ledger.State
 }{
 	{"", "Every state", nil},
-	{"open", "Under way", []ledger.State{ledger.Waiting, ledger.Starting, ledger.Triggered, ledger.Running}},
-	{"bad", "Needs a look", []ledger.State{ledger.Waiting, ledger.Failed, ledger.Dead}},
+	{"open", "In progress", []ledger.State{ledger.Waiting, ledger.Starting, ledger.Triggered, ledger.Running}},
+	{"bad", "Needs attention", []ledger.State{ledger.Waiting, ledger.Failed, ledger.Dead}},
 	{"waiting", "Waiting", []ledger.State{ledger.Waiting}},
 	{"promoted", "Promoted", []ledger.State{ledger.Promoted}},
 	{"skipped", "Skipped, superseded", []ledger.State{ledger.Skipped, ledger.Superseded}},
@@ -128,7 +128,7 @@ var stateFilters = []struct {
 	{"dead", "Dead", []ledger.State{ledger.Dead}},
 }
 
-// maxText bounds what is searched for, in bytes.
+// maxText bounds the search text, in bytes.
 const maxText = 300
 
 func listOf(values url.Values) list {
@@ -153,7 +153,7 @@ func listOf(values url.Values) list {
 	return l
 }
 
-// Values are the list's own in a URL.
+// Values are the parameters of the list in a URL.
 func (l list) Values() url.Values {
 	v := url.Values{}
 	if l.Text != "" {
@@ -177,7 +177,7 @@ func (l list) At(n int) string {
 	return "/"
 }
 
-// Filtered tells whether the list leaves anything out.
+// Filtered reports whether the list leaves anything out.
 func (l list) Filtered() bool { return l.Text != "" || l.State != "" }
 
 // page answers with the whole page.
@@ -185,8 +185,8 @@ func (c *console) page(w http.ResponseWriter, r *http.Request) {
 	c.whole(w, r, r.URL.Query().Get("story"))
 }
 
-// story answers with the story of one promotion: into the page that is open, or
-// with a page of its own where its address was opened.
+// story answers with the story of one promotion: for the page that is open, or
+// as a whole page if its address was opened.
 func (c *console) story(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if r.Header.Get("HX-Target") != "side" || r.Header.Get("HX-History-Restore-Request") != "" {
@@ -208,7 +208,7 @@ func (c *console) story(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-const forgotten = "A sandbox keeps its records in memory: they are gone once it is started anew."
+const forgotten = "A sandbox keeps its records in memory: they are gone after a restart."
 
 func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) {
 	v := &pageView{
@@ -242,13 +242,13 @@ func (c *console) whole(w http.ResponseWriter, r *http.Request, storyID string) 
 	c.render(w, http.StatusOK, "page", v)
 }
 
-// reload has the browser load the page anew.
+// reload makes the browser load the page again.
 func (c *console) reload(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("HX-Refresh", "true")
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// broken says what went wrong, as a page or within the one that is open.
+// broken shows an error, as a page or within the open page.
 func (c *console) broken(w http.ResponseWriter, r *http.Request, status int, what, why string) {
 	v := struct{ What, Why string }{what, why}
 	if r.Header.Get("HX-Request") != "" {
@@ -258,7 +258,8 @@ func (c *console) broken(w http.ResponseWriter, r *http.Request, status int, wha
 	c.render(w, status, "broken", v)
 }
 
-// render answers with a template, or not at all: half a page is none.
+// render answers with a complete template, or with an error: never with half a
+// page.
 func (c *console) render(w http.ResponseWriter, status int, name string, v any) {
 	out, err := c.html(name, v)
 	if err != nil {
@@ -278,7 +279,8 @@ func (c *console) html(name string, v any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// documented is the webhook of Docker Hub's documentation, as far as it is read.
+// documented is the webhook of Docker Hub's documentation, with the fields that
+// are read.
 const documented = `{
   "push_data": {
     "pushed_at": 1417566161,
@@ -292,7 +294,7 @@ const documented = `{
   }
 }`
 
-// pretty indents what is JSON, and leaves all else as it is.
+// pretty indents JSON, and leaves any other text as it is.
 func pretty(text string) string {
 	var out bytes.Buffer
 	if err := json.Indent(&out, []byte(strings.TrimSpace(text)), "", "  "); err != nil {

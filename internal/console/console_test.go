@@ -92,7 +92,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// hostile are texts that would do something where they were not shown as text.
+// hostile are texts that would have an effect if they were not shown as text.
 var hostile = []string{
 	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `javascript:alert(1)`, `{{.}}<b>alert(1)</b>`,
 	"alert(1)\r\ndata: <script>\r\n\r\nevent: reload", `--><svg onload=alert(1)>`, `</template></pre><script>alert(1)</script>`,
@@ -104,7 +104,7 @@ func hostileRow(n int, text string) sandbox.Row {
 	return r
 }
 
-// Whatever comes from outside is text, wherever it stands.
+// Everything from outside is shown as text, in every place.
 func TestHostileTextIsText(t *testing.T) {
 	t.Parallel()
 	for n, text := range hostile {

@@ -13,12 +13,12 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// fake is a system that shows what it is told to.
+// fake is a system whose contents a test sets.
 type fake struct {
 	mu      sync.Mutex
 	events  []sandbox.Event // oldest first
 	changes int64
-	gone    int64         // the newest one that is no longer remembered
+	gone    int64         // the newest one that is no longer stored
 	rows    []sandbox.Row // newest first
 	wake    chan struct{}
 	story   map[string]sandbox.Story

@@ -18,26 +18,27 @@ import (
 // The pace of a stream.
 const (
 	pause = 250 * time.Millisecond // between two patches, at least
-	// look is how often to look without an event: a fault that is set is none, and
-	// what is recorded may be recorded just after its event.
+	// look is how often to look for changes without an event: setting a fault
+	// makes no event, and a record may be written just after its event.
 	look = 500 * time.Millisecond
-	// beat tells a proxy, and the browser, that the stream is not dead.
+	// beat is how often a comment is sent, to show a proxy and the browser that
+	// the stream is alive.
 	beat = 15 * time.Second
 	// slowest is how long a browser may take to read a patch.
 	slowest = 30 * time.Second
 )
 
-// maxStreams bounds the streams at a time. Each keeps what its browser shows.
+// maxStreams bounds the concurrent streams. Each keeps what its browser shows.
 const maxStreams = 100
 
-// maxPatched bounds the stories of one patch that are named.
+// maxPatched bounds the stories that one patch names.
 const maxPatched = 50
 
 // stream is what one browser shows, as far as the server knows.
 type stream struct {
 	c      *console
 	list   list
-	after  int64             // the newest event that it was told of
+	after  int64             // the newest event that was sent to it
 	rows   []string          // the table's, in their order
 	prints map[string]uint64 // by row
 	total  int
@@ -51,9 +52,10 @@ type stream struct {
 	states   map[string]ledger.State // of rows, to tell when one ends
 }
 
-// live keeps an open page up to date. Each patch has the number of the newest
-// event in it: a browser that comes back says it, and gets what it missed. Where
-// that is no longer remembered, or another run has begun, it loads the page anew.
+// live keeps an open page up to date. Each patch has the number of its newest
+// event. A browser that reconnects sends that number, and gets what it missed.
+// If that is no longer stored, or the sandbox was restarted, the browser loads
+// the page again.
 func (c *console) live(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	after, err := strconv.ParseInt(query.Get("after"), 10, 64)
@@ -91,8 +93,8 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 	if !send("retry: 1000\n\n") {
 		return
 	}
-	// A browser that has its page anew, not a stream that came back, may have a
-	// feed of which nobody knows how far it goes.
+	// If a browser has loaded its page again, and not just reconnected, it is
+	// unknown how far its feed goes.
 	first, err := s.first(query.Get("have"), returns)
 	if err != nil || !send(first) {
 		return
@@ -118,7 +120,7 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 		looked = time.Now()
 		message, err := s.next()
 		if err != nil {
-			return // the browser comes back
+			return // the browser will reconnect
 		}
 		if message == "" && time.Since(sent) >= beat {
 			message = ": still here\n\n"
@@ -133,9 +135,10 @@ func (c *console) live(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// first brings a browser to where the stream goes on from. One that returns has
-// the feed as it was by then. One that opens a stream with an address that is no
-// longer new may have gone on since, and gets the feed anew.
+// first brings a browser to the point where the stream continues. A browser
+// that reconnects has the feed as it was at that point. A browser that opens a
+// stream with an old address may have more than that, and gets the whole feed
+// again.
 func (s *stream) first(have string, returns bool) (string, error) {
 	s.revision = s.c.sandbox.Revision()
 	table, err := s.c.table(s.list)
@@ -166,7 +169,7 @@ func (s *stream) first(have string, returns bool) (string, error) {
 	return s.stories(events, nil) + event(s.after, "patch", append(out.Bytes(), patch...)), nil
 }
 
-// keep remembers what the browser's feed shows.
+// keep records what the browser's feed shows.
 func (s *stream) keep(feed []sandbox.Event) {
 	s.feed = s.feed[:0]
 	for _, ev := range feed {
@@ -174,7 +177,7 @@ func (s *stream) keep(feed []sandbox.Event) {
 	}
 }
 
-// next returns what has changed since the last time, "" where nothing has.
+// next returns what has changed since the last time, "" if nothing has.
 func (s *stream) next() (string, error) {
 	events, oldest, newest := s.c.sandbox.Events(s.after)
 	if s.after+1 < oldest {
@@ -198,10 +201,11 @@ func (s *stream) next() (string, error) {
 	return message, nil
 }
 
-// many is from how many pieces on it is less work to replace the whole.
+// many is the number of changes from which it is less work to replace
+// everything.
 const many = 30
 
-// patchFeed renders what is new in the feed, and takes as much from its end.
+// patchFeed renders new entries of the feed, and removes as many from its end.
 func (s *stream) patchFeed(news []sandbox.Event, out *bytes.Buffer) error {
 	if len(news) == 0 {
 		return nil
@@ -229,8 +233,8 @@ func (s *stream) patchFeed(news []sandbox.Event, out *bytes.Buffer) error {
 	return nil
 }
 
-// stories tells which stories have news: those of the events, and of the rows
-// that have changed. Where those are very many, each that is open asks.
+// stories names the stories that have changed: those of the events, and of the
+// rows that have changed. If there are very many, each open story asks.
 func (s *stream) stories(events []sandbox.Event, before map[string]uint64) string {
 	ids := map[string]bool{}
 	for _, ev := range events {
@@ -253,7 +257,7 @@ func (s *stream) stories(events []sandbox.Event, before map[string]uint64) strin
 	return out.String()
 }
 
-// patch renders what differs from what the browser shows.
+// patch renders everything that differs from what the browser shows.
 func (s *stream) patch() ([]byte, error) {
 	var out bytes.Buffer
 	render := func(name string, v any) error { return s.c.template.ExecuteTemplate(&out, name, v) }
@@ -278,7 +282,7 @@ func (s *stream) patch() ([]byte, error) {
 			return nil, err
 		}
 	}
-	revision := s.c.sandbox.Revision() // before the rows: what changes meanwhile is seen the next time
+	revision := s.c.sandbox.Revision() // before the rows: a change in the meantime is seen the next time
 	if s.known && revision == s.revision {
 		return out.Bytes(), nil
 	}
@@ -293,8 +297,8 @@ func (s *stream) patch() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// patchRows renders the rows that are new, changed or gone, and tells people of
-// those that have ended.
+// patchRows renders the rows that are new, changed or gone, and announces the
+// promotions that have ended.
 func (s *stream) patchRows(table tableView, render func(string, any) error) error {
 	var ended []rowView
 	for _, r := range table.Rows {
@@ -357,7 +361,7 @@ func (s *stream) differing(table tableView) (n int) {
 	return n
 }
 
-// inOrder tells whether the rows that stay keep their order.
+// inOrder reports whether the rows that stay keep their order.
 func inOrder(was, now []string) bool {
 	last := -1
 	for _, id := range now {
@@ -383,8 +387,8 @@ func (s *stream) remember(table tableView) {
 	}
 }
 
-// event writes an event of a stream; one without an ID leaves the browser's as
-// it is.
+// event writes an event of a stream. One without an ID leaves the browser's
+// last ID unchanged.
 func event(id int64, name string, data []byte) string {
 	var out bytes.Buffer
 	if id > 0 {

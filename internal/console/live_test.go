@@ -81,7 +81,7 @@ func open(t *testing.T, h http.Handler, path string) string {
 	return strings.ReplaceAll(found[1], "&amp;", "&")
 }
 
-// listen opens a stream; lastID is what a browser that comes back says.
+// listen opens a stream; lastID is the last ID of a browser that reconnects.
 func listen(t *testing.T, h http.Handler, stream, lastID string) *listener {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -169,10 +169,10 @@ func TestStreamPatchesWhatHasChanged(t *testing.T) {
 		time.Sleep(time.Second)
 		got = all(l.take())
 		count1(t, got, "is-broken", 1)
-		count1(t, got, "All well again", 1)
+		count1(t, got, "Clear all faults", 1)
 		count1(t, got, "<tr", 0)
 
-		// Nor is the clock, while it goes forward.
+		// Nor is the clock sent while it moves forward.
 		f.mu.Lock()
 		f.ahead = 10*time.Minute - 300*time.Millisecond
 		f.mu.Unlock()
@@ -182,7 +182,7 @@ func TestStreamPatchesWhatHasChanged(t *testing.T) {
 		time.Sleep(time.Second)
 		count1(t, all(l.take()), "ahead", 0)
 
-		// What is recorded after its event is seen all the same.
+		// A change that is recorded after its event is still shown.
 		f.say(sandbox.Event{Who: "trigger", What: "four"})
 		time.Sleep(300 * time.Millisecond)
 		f.put(rowOf(4, ledger.Dead))
@@ -354,7 +354,7 @@ func TestStreamIsPaced(t *testing.T) {
 		if n := l.writes(); n < 30 || n > 41 {
 			t.Errorf("%d patches in ten seconds, not four a second", n)
 		}
-		// At rest there is a sign of life now and then, and nothing else.
+		// Without changes there is only a heartbeat.
 		time.Sleep(5 * time.Second)
 		l.take()
 		l.writes()
@@ -394,7 +394,7 @@ func TestFeedIsBounded(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		count1(t, all(l.take()), `id="happened-`+strconv.Itoa(maxFeed+4)+`" hx-swap-oob="delete"`, 1)
 
-		// Where nearly all is new, all is replaced.
+		// If nearly everything is new, everything is replaced.
 		for range 200 {
 			f.say(sandbox.Event{What: "burst"})
 		}
@@ -406,8 +406,8 @@ func TestFeedIsBounded(t *testing.T) {
 	})
 }
 
-// Whoever opens streams without end gets no more of them, and those that close
-// make room.
+// The number of streams is limited, and a stream that closes makes room for
+// another.
 func TestStreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

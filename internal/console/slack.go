@@ -21,13 +21,13 @@ type post struct {
 	Replies []post
 }
 
-// block is a part of a post.
+// block is a block of a post.
 type block struct {
 	Context bool // small print
 	Parts   [][]span
 }
 
-// span is a piece of text of one look. It is never markup: the template
+// span is a piece of text in one style. It is never markup: the template
 // escapes it.
 type span struct {
 	Kind string // "", code, pre, bold, italic, strike, link or at
@@ -35,7 +35,7 @@ type span struct {
 	URL  string // of a link
 }
 
-// postsOf makes of messages what a channel shows: each with its thread.
+// postsOf converts messages to what a channel shows: each with its thread.
 func postsOf(messages []slacktest.Message) []post {
 	var posts []post
 	where := map[string]int{} // by ts
@@ -52,7 +52,7 @@ func postsOf(messages []slacktest.Message) []post {
 		if i, ok := where[m.Channel+m.ThreadTS]; ok {
 			posts[i].Replies = append(posts[i].Replies, postOf(m))
 		} else {
-			posts = append(posts, postOf(m)) // what it replies to is gone
+			posts = append(posts, postOf(m)) // the message that it replies to is gone
 		}
 	}
 	return posts
@@ -92,7 +92,7 @@ func postOf(m slacktest.Message) post {
 	return p
 }
 
-// moodOf tells by its first emoji whether a message is good news.
+// moodOf returns the mood of a message, by its first emoji.
 func moodOf(text string) string {
 	for emoji, mood := range map[string]string{
 		":white_check_mark:": "good", ":x:": "bad", ":rotating_light:": "bad", ":hourglass_flowing_sand:": "busy", ":grey_question:": "wait",
@@ -104,8 +104,7 @@ func moodOf(text string) string {
 	return ""
 }
 
-// markup finds what has a meaning in Slack's text: code, links and mentions, and
-// words that are set off.
+// markup finds Slack's markup: code, links, mentions, and formatted words.
 var markup = regexp.MustCompile("(?s)```(.+?)```|`([^`\n]+)`|<([^<>\n]+)>|\\*([^*\n]+)\\*|\\b_([^_\n]+)_\\b|~([^~\n]+)~")
 
 // spansOf reads Slack's markup.
@@ -145,7 +144,7 @@ func spansOf(text string) []span {
 	return spans
 }
 
-// reference reads what stands between < and >.
+// reference reads the text between < and >.
 func reference(inside string) span {
 	target, label, _ := strings.Cut(inside, "|")
 	switch {

@@ -14,7 +14,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// Bounds of what a story shows. It says so where it leaves something out.
+// Bounds of what a story shows. It says if something is left out.
 const (
 	maxBars    = 300
 	maxEntries = 400
@@ -23,18 +23,18 @@ const (
 // storyView is the story of one promotion.
 type storyView struct {
 	sandbox.Story
-	List    list // of the table beside it
+	List    list // of the table next to it
 	Posts   []post
 	Bars    []barView
 	Left    int      // bars that are left out
 	Axis    []string // the times under the bars
-	Grid    []int    // where they stand, of 1000
+	Grid    []int    // their positions, of 1000
 	Span    string
 	Entries []entry // oldest first
 	Late    []late  // of news: what is older than what is shown, and is known to belong here only now
 	Cut     int     // entries that are left out
 	Inputs  []pair
-	Asides  int   // bars and entries of messages that came to nothing new
+	Asides  int   // bars and entries of messages without a new result
 	After   int64 // the newest event that is shown
 	Known   int   // how many messages are
 	Now     time.Time
@@ -42,7 +42,7 @@ type storyView struct {
 
 type pair struct{ Name, Value string }
 
-// barView is a stretch of time, drawn from X to X+Width of 1000.
+// barView is a period, drawn from X to X+Width of 1000.
 type barView struct {
 	sandbox.Bar
 	X, Width int
@@ -60,7 +60,7 @@ type entry struct {
 	Reason string // of the log line's decision
 	Hint   string
 	Words  string
-	Aside  bool // it is about a message that came to nothing new
+	Aside  bool // it is about a message without a new result
 }
 
 // late is an entry that belongs after another one, or at the very beginning
@@ -101,8 +101,8 @@ func (c *console) storyOf(id string) (*storyView, bool, error) {
 	return v, true, nil
 }
 
-// idle is what came to nothing new: a multi-arch push has six webhooks, and the
-// signed image is pushed once more.
+// idle are the messages without a new result: a multi-arch push has six
+// webhooks, and the signed image is pushed once more.
 type idle struct {
 	messages map[string]bool
 	events   map[int64]bool
@@ -119,7 +119,7 @@ func asides(hints []sandbox.Hint) idle {
 	return i
 }
 
-// draw puts the bars on one scale, from the first beginning to the last end.
+// draw puts the bars on one scale, from the first start to the last end.
 func (v *storyView) draw(idle idle) {
 	bars := v.Story.Bars
 	if len(bars) > maxBars {
@@ -148,7 +148,7 @@ func (v *storyView) draw(idle idle) {
 		if end.IsZero() {
 			end = last
 		}
-		const least = 4 // what took no time is seen all the same
+		const least = 4 // so that a bar without a duration is visible
 		x := min(at(b.Start), 1000-least)
 		view := barView{
 			Bar: b, X: x, Width: max(at(end)-x, least), From: "+" + took(b.Start.Sub(first)), Took: took(max(0, end.Sub(b.Start))), Open: b.End.IsZero(),
@@ -190,11 +190,11 @@ func entryOf(ev sandbox.Event) entry {
 	return e
 }
 
-// Inside tells whether there is more to an entry than its line.
+// Inside reports whether there is more to an entry than its line.
 func (e entry) Inside() bool { return e.Call != nil || e.Line != "" }
 
-// storyNews answers with what of an open story has changed since an event: its
-// parts anew, and what was added to its log.
+// storyNews answers with the changes of an open story since an event: all its
+// parts, and the entries that were added to its log.
 func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 	st, ok, err := c.storyOf(r.PathValue("id"))
 	if err != nil || !ok {
@@ -208,9 +208,9 @@ func (c *console) storyNews(w http.ResponseWriter, r *http.Request) {
 	c.render(w, http.StatusOK, "story-news", st)
 }
 
-// since leaves those entries that are not shown where the events up to one are,
-// and so many messages. What was said of a message before its first attempt has
-// ended belongs to the story from then on.
+// since leaves the entries that a page does not show yet which shows the events
+// up to after, and the first known messages. What was logged of a message before
+// the end of its first attempt belongs to the story only from then on: it is Late.
 func (v *storyView) since(after int64, known int) {
 	found := map[string]bool{}
 	for _, h := range v.Hints {
@@ -227,12 +227,12 @@ func (v *storyView) since(after int64, known int) {
 	v.Entries = v.Entries[n:]
 }
 
-// Address is that of the story, with the table beside it as it is.
+// Address is the address of the story, with the table as it is.
 func (v *storyView) Address() string {
 	return "/promotions/" + url.PathEscape(v.ID) + strings.TrimPrefix(v.List.At(v.List.Page), "/")
 }
 
-// Retry is the pipeline whose job may be run again, "" where none may.
+// Retry is the pipeline whose job may be run again, "" if none may.
 func (v *storyView) Retry() string {
 	at := strings.LastIndex(v.PipelineURL, "/pipelines/")
 	if v.State != ledger.Failed && !v.Silent || at < 0 {

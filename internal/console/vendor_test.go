@@ -23,7 +23,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
-// vendored is a package of npm of which files are in static/vendor.
+// vendored is a package of npm with files in static/vendor.
 type vendored struct {
 	Name      string `json:"name"`
 	Version   string `json:"version"`
@@ -84,7 +84,7 @@ func TestVendoredFilesAreListed(t *testing.T) {
 	}
 }
 
-// What is vendored is what npm has, to the byte.
+// The vendored files are the same as npm's, byte for byte.
 func TestVendoredFilesAreNpms(t *testing.T) {
 	t.Parallel()
 	npm, err := exec.LookPath("npm")
@@ -121,7 +121,7 @@ func TestVendoredFilesAreNpms(t *testing.T) {
 					t.Errorf("%s differs from npm's %s", f.File, f.From)
 				}
 			}
-			// Where the package says its licence, it is the one that is listed.
+			// If the package states its licence, it is the listed one.
 			var manifest struct {
 				Version string `json:"version"`
 				License string `json:"license"`

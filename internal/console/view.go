@@ -30,10 +30,11 @@ type pageView struct {
 	Stages        stagesView
 	Table         tableView
 	Feed          []sandbox.Event // newest first
-	Story         *storyView      // nil where none is open
+	Story         *storyView      // nil if none is open
 }
 
-// Live is the address of the stream that goes on where the page ends.
+// Live is the address of the stream that continues after the page's newest
+// event.
 func (v *pageView) Live() string {
 	q := v.List.Values()
 	q.Set("run", v.Run)
@@ -42,7 +43,7 @@ func (v *pageView) Live() string {
 	return "/live?" + q.Encode()
 }
 
-// Here is the address of the page as it stands.
+// Here is the address of the page as it is.
 func (v *pageView) Here() string {
 	if v.Story != nil {
 		return v.Story.Address()
@@ -56,7 +57,7 @@ type tableView struct {
 	Total       int
 	First, Last int // of the rows, counted from 1
 	Pages       int
-	Print       string // differs where the rows do
+	Print       string // differs if the rows differ
 }
 
 type rowView struct {
@@ -91,7 +92,7 @@ func (c *console) table(l list) (tableView, error) {
 	return t, nil
 }
 
-// printOf differs where what is shown of a row does.
+// printOf is a fingerprint of what is shown of a row.
 func printOf(r sandbox.Row) uint64 {
 	hash := fnv.New64a()
 	fmt.Fprintf(hash, "%q", []any{r.Image, r.Digest, r.Route, r.State, r.Reason, r.Hint, r.PipelineURL, r.UpdatedAt.UnixNano(), r.Deliveries, r.Shown, r.Silent})
@@ -101,7 +102,7 @@ func printOf(r sandbox.Row) uint64 {
 // ahead is how far the clock is ahead, in whole seconds.
 func (c *console) ahead() time.Duration { return c.sandbox.Ahead().Round(time.Second) }
 
-// stagesView is the drawing of the system.
+// stagesView is the diagram of the system.
 type stagesView struct {
 	Stages []stageView
 	Faults []sandbox.Fault
@@ -111,22 +112,22 @@ type stageView struct {
 	sandbox.StageNow
 	Name string
 	Icon string
-	What string // in a sentence, for who sees it for the first time
+	What string // in a sentence, for newcomers
 }
 
 // stageWords name the stages for people.
 var stageWords = map[sandbox.Stage]struct{ name, icon, what string }{
-	sandbox.Hub:         {"Docker Hub", "box", "A push is a call of Webhook, several for a multi-arch image."},
+	sandbox.Hub:         {"Docker Hub", "box", "Calls Webhook once for a push, or several times for a multi-arch image."},
 	sandbox.Webhook:     {"Webhook", "hook", "Checks the token, publishes a message, and answers 202 once Pub/Sub has it."},
-	sandbox.Topic:       {"Topic", "queue", "Holds the messages, and delivers again what is answered 503."},
+	sandbox.Topic:       {"Topic", "queue", "Holds the messages, and delivers a message again after a 503."},
 	sandbox.Trigger:     {"Trigger", "bolt", "Looks at the tag, claims the promotion, and asks GitLab for a pipeline."},
 	sandbox.Registry:    {"Registry", "stack", "Says what a tag is now."},
 	sandbox.GitLab:      {"GitLab", "branch", "Creates the pipeline."},
 	sandbox.Pipeline:    {"Pipeline", "play", "Signs the image, moves latest, and reports."},
-	sandbox.Notify:      {"Notify", "bell", "Records what is reported, then has Slack show it."},
+	sandbox.Notify:      {"Notify", "bell", "Records reports, then makes Slack show them."},
 	sandbox.Slack:       {"Slack", "chat", "Shows one message for each promotion."},
-	sandbox.DeadLetters: {"Dead letters", "letter", "Hold what will not work by itself, until it is replayed."},
-	sandbox.Reconcile:   {"Reconcile", "loop", "Finds the pushes that no webhook told of."},
+	sandbox.DeadLetters: {"Dead letters", "letter", "Pushes that were given up, until they are replayed."},
+	sandbox.Reconcile:   {"Reconcile", "loop", "Finds the pushes whose webhook was lost."},
 	sandbox.Ledger:      {"Ledger", "book", "Has the record of each promotion."},
 }
 
@@ -155,13 +156,13 @@ func (s stageView) Mood() string {
 	return ""
 }
 
-// print differs where what is shown of a stage does.
+// print is a fingerprint of what is shown of a stage.
 func (s stageView) print() string {
 	return fmt.Sprintf("%d %d %d %d %q %s", s.InHand, s.Waiting, s.Done, s.Bad, s.Last, printFaults(s.Faults))
 }
 
-// printFaults differs where what is shown of faults does: of one that is met
-// without end, not how often it was.
+// printFaults is a fingerprint of what is shown of faults. For a fault without
+// a limit, it leaves out how often it was used.
 func printFaults(list []sandbox.Fault) string {
 	list = slices.Clone(list)
 	for i := range list {
@@ -175,7 +176,7 @@ func printFaults(list []sandbox.Fault) string {
 // maxFeed is how many events the page shows of all that happened.
 const maxFeed = 150
 
-// feed returns what had happened by an event, the newest first, and the number
+// feed returns the events up to a given one, the newest first, and the number
 // of the newest event of all.
 func (c *console) feed(by int64) (shown []sandbox.Event, newest int64) {
 	events, _, newest := c.sandbox.Events(0)
@@ -183,7 +184,8 @@ func (c *console) feed(by int64) (shown []sandbox.Event, newest int64) {
 	return feedOf(events[:n]), newest
 }
 
-// feedOf chooses what people read: not the calls, which stand in the stories.
+// feedOf selects the events for the feed: not the calls, which are in the
+// stories.
 func feedOf(events []sandbox.Event) []sandbox.Event {
 	var shown []sandbox.Event
 	for _, ev := range slices.Backward(events) {
@@ -194,8 +196,8 @@ func feedOf(events []sandbox.Event) []sandbox.Event {
 	return shown
 }
 
-// stateLooks say how the states look. Each has an icon and its word beside the
-// colour.
+// stateLooks say how the states look. Each has an icon and a word in addition
+// to its colour.
 var stateLooks = map[ledger.State]struct{ mood, icon string }{
 	ledger.Waiting:    {"wait", "clock"},
 	ledger.Starting:   {"busy", "spin"},
@@ -208,7 +210,7 @@ var stateLooks = map[ledger.State]struct{ mood, icon string }{
 	ledger.Dead:       {"bad", "alarm"},
 }
 
-// functions are the words of the templates.
+// functions are the functions of the templates.
 var functions = template.FuncMap{
 	"mood":      func(s ledger.State) string { return cmp.Or(stateLooks[s].mood, "idle") },
 	"stateIcon": func(s ledger.State) string { return cmp.Or(stateLooks[s].icon, "skip") },
@@ -243,13 +245,13 @@ var functions = template.FuncMap{
 	},
 }
 
-// icon draws one of the sprite's. The name is a template's own or a constant,
-// never anything from outside.
+// icon draws an icon of the sprite. The name is a constant, never a text from
+// outside.
 func icon(name string) template.HTML {
 	return template.HTML(`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-` + template.HTMLEscapeString(name) + `"/></svg>`)
 }
 
-// titleOf begins the title of the page with the story that is open.
+// titleOf is the beginning of the page's title, with the open story.
 func titleOf(s *storyView) string {
 	if s == nil {
 		return ""
@@ -276,7 +278,7 @@ func took(d time.Duration) string {
 	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// shortDigest is what is enough of a digest to know it again.
+// shortDigest is as much of a digest as people need to recognise it.
 func shortDigest(digest string) string {
 	algorithm, hex, ok := strings.Cut(digest, ":")
 	if !ok || len(hex) <= 12 || algorithm != "sha256" {
@@ -285,7 +287,7 @@ func shortDigest(digest string) string {
 	return hex[:12]
 }
 
-// count groups the figures of large numbers.
+// count groups the digits of large numbers.
 func count(n any) string {
 	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
@@ -294,8 +296,8 @@ func count(n any) string {
 	return text
 }
 
-// webAddress is an address that may be a link: "" for any other, whatever it
-// would have run.
+// webAddress returns an address that may be a link, "" for any other, such as
+// javascript:.
 func webAddress(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {

@@ -1,10 +1,10 @@
-// Package coordinator takes the place of GitLab and of its runners, on one
-// machine and with no account: it reads CI files as GitLab does (inputs, rules,
-// includes), and runs the jobs as GitLab Runner does. What it does not know it
-// refuses, so that nothing passes here by being ignored.
+// Package coordinator replaces GitLab and its runners, on one machine and
+// without an account. It reads CI files like GitLab (inputs, rules, includes),
+// and runs the jobs like GitLab Runner. It refuses everything that it does not
+// know, so that nothing passes because it was ignored.
 //
-// It follows gitlabhq and gitlab-runner of 2026; where they differ between
-// versions, the newest.
+// It follows gitlabhq and gitlab-runner of 2026. If versions differ, it follows
+// the newest.
 package coordinator
 
 import (
@@ -35,24 +35,24 @@ type Project struct {
 type Variable struct {
 	Name, Value string
 	File        bool // the job sees the path of a file that holds the value
-	Raw         bool // $ in it means nothing
+	Raw         bool // $ in it has no meaning
 }
 
 // Request asks for a pipeline.
 type Request struct {
-	Source    string            // of the pipeline; trigger where it is ""
-	Branch    string            // main where it is ""
+	Source    string            // of the pipeline; trigger if it is ""
+	Branch    string            // main if it is ""
 	Inputs    map[string]any    // pipeline inputs
 	Variables map[string]string // of the trigger
-	ID        int               // 1 where it is 0
-	URL       string            // made up where it is ""
-	Created   time.Time         // now where it is zero
+	ID        int               // 1 if it is 0
+	URL       string            // made up if it is ""
+	Created   time.Time         // now if it is zero
 }
 
-// Pipeline is what GitLab makes of a request.
+// Pipeline is the pipeline that GitLab creates for a request.
 type Pipeline struct {
 	Name       string // workflow:name
-	AutoCancel string // workflow:auto_cancel:on_new_commit, "" where it is not set
+	AutoCancel string // workflow:auto_cancel:on_new_commit, "" if it is not set
 	Jobs       []*Job // in the order of their stages
 	project    Project
 	request    Request
@@ -73,11 +73,11 @@ type Job struct {
 	RetryMax      int
 	RetryWhen     []string
 	RetryCodes    []int
-	Dependencies  []string // of whose dotenv files it knows; nil is all before it
+	Dependencies  []string // the jobs whose dotenv files it gets; nil means all before it
 	Dotenv        string   // the file that becomes variables of later jobs
 	ArtifactsWhen string
 	IDTokens      map[string]string // audience by name
-	Variables     map[string]string // that the file gives it, in the order of precedence, before they are expanded
+	Variables     map[string]string // from the file, by precedence, before they are expanded
 	raw           map[string]bool   // those of them that are not expanded
 	stage         int
 }
@@ -92,10 +92,10 @@ func (p *Pipeline) Job(name string) *Job {
 	return nil
 }
 
-// ErrNoJobs is GitLab's refusal of a pipeline that would have none.
+// ErrNoJobs is GitLab's refusal of a pipeline without jobs.
 var ErrNoJobs = errors.New("the resulting pipeline would have been empty")
 
-// Create makes a pipeline, or says why GitLab would not.
+// Create creates a pipeline, or returns GitLab's refusal.
 func (p Project) Create(r Request) (*Pipeline, error) {
 	if r.Source == "" {
 		r.Source = "trigger"
@@ -226,8 +226,8 @@ type reference []string
 // maxNodes bounds a file, with all that its aliases repeat.
 const maxNodes = 100_000
 
-// decode makes plain values of YAML. A time stays what Ruby's YAML makes of it
-// in GitLab: an error.
+// decode makes plain values of YAML. A time is an error, as in GitLab with
+// Ruby's YAML.
 func decode(n *yaml.Node, nodes *int) (any, error) {
 	if *nodes++; *nodes > maxNodes {
 		return nil, errors.New("the file is too large")
@@ -339,8 +339,8 @@ type inputSpec struct {
 	Description string
 }
 
-// inputs checks what is given against a header, as GitLab does: all that is
-// wrong is in the error.
+// inputs checks the given inputs against a header, like GitLab. The error has
+// every mistake.
 func inputs(header string, given map[string]any) (map[string]any, error) {
 	var spec struct {
 		Spec struct {
@@ -404,7 +404,7 @@ func inputs(header string, given map[string]any) (map[string]any, error) {
 
 var variableAccess = regexp.MustCompile(`\$(\$|\w+|\{\w+\})`)
 
-// expand replaces $NAME and ${NAME}; what is not known is empty.
+// expand replaces $NAME and ${NAME}; an unknown variable is empty.
 func expand(text string, variables map[string]string) string {
 	return variableAccess.ReplaceAllStringFunc(text, func(found string) string {
 		if found == "$$" {

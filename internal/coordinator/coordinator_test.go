@@ -85,7 +85,7 @@ job:
 	}
 }
 
-// Inputs are put in before the YAML is read, so that what they are changes.
+// Inputs are inserted before the YAML is read, so that their types change.
 func TestUnquotedInputsAreWhatYAMLMakesOfThem(t *testing.T) {
 	t.Parallel()
 	p := project("")

@@ -8,16 +8,16 @@ import (
 )
 
 // Expression is the condition of a rule (rules:if), as GitLab reads it. It
-// follows gitlabhq's lib/gitlab/ci/pipeline/expression: what looks like a shell
-// or JavaScript is neither. An empty string is true in front of && and ||, and
-// false as the result.
+// follows gitlabhq's lib/gitlab/ci/pipeline/expression. It looks like shell or
+// JavaScript, and is neither. An empty string is true in front of && and ||,
+// and false as the result.
 type Expression struct{ root node }
 
 // maxTokens is GitLab's own limit.
 const maxTokens = 100
 
-// ParseExpression returns an error for what GitLab calls invalid expression
-// syntax, and refuses the pipeline for.
+// ParseExpression returns an error if GitLab would refuse the pipeline for
+// invalid expression syntax.
 func ParseExpression(text string) (*Expression, error) {
 	tokens, err := lex(text)
 	if err != nil {
@@ -30,8 +30,8 @@ func ParseExpression(text string) (*Expression, error) {
 	return &Expression{root}, nil
 }
 
-// True tells whether a rule with the expression matches. A variable that is not
-// in the map is null, which an empty one is not.
+// True reports whether a rule with the expression matches. A variable that is
+// not in the map is null; an empty variable is not null.
 func (e *Expression) True(variables map[string]string) bool {
 	switch v := e.root.value(variables).(type) {
 	case bool:
@@ -92,7 +92,7 @@ func (o operator) value(variables map[string]string) any {
 	}
 }
 
-// truthy is Ruby's idea of it.
+// truthy follows Ruby.
 func truthy(v any) bool { return v != nil && v != false }
 
 // matches is =~. A string on the right is a pattern if it looks like one; else

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// The cases that gitlabhq's own specification holds its expressions to
-// (spec/lib/gitlab/ci/pipeline/expression/statement_spec.rb), and what each
-// comes to.
+// The cases of gitlabhq's own specification of expressions
+// (spec/lib/gitlab/ci/pipeline/expression/statement_spec.rb), with their
+// results.
 func TestExpressionsAsGitLabJudgesThem(t *testing.T) {
 	t.Parallel()
 	variables := map[string]string{
@@ -87,7 +87,7 @@ func TestExpressionsAsGitLabJudgesThem(t *testing.T) {
 		`$UNDEFINED_VARIABLE || $PRESENT_VARIABLE`:                   "my variable",
 		`$UNDEFINED_VARIABLE == null || $PRESENT_VARIABLE`:           true,
 		`$PRESENT_VARIABLE || $UNDEFINED_VARIABLE == null`:           "my variable",
-		// What an empty left side comes to.
+		// Results with an empty left side.
 		`$EMPTY_VARIABLE || $PRESENT_VARIABLE`: "",
 
 		`($PRESENT_VARIABLE)`:   "my variable",
@@ -139,7 +139,7 @@ func TestExpressionsThatGitLabRefuses(t *testing.T) {
 	}
 }
 
-// parser_spec.rb: what binds to what.
+// parser_spec.rb: precedence.
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	for expression, want := range map[string]string{

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// newGroup makes cmd the first of a process group of its own.
+// newGroup starts cmd in a new process group.
 func newGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// signalGroup signals the group that cmd began.
+// signalGroup signals the process group of cmd.
 func signalGroup(cmd *exec.Cmd, sig syscall.Signal) { _ = syscall.Kill(-cmd.Process.Pid, sig) }

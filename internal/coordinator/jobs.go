@@ -11,13 +11,13 @@ import (
 // notJobs are the keys of a CI file that name no job.
 var notJobs = []string{"stages", "variables", "workflow", "default", "include", "spec"}
 
-// jobKeys are those that are known here. GitLab knows more.
+// jobKeys are the supported keys of a job. GitLab has more.
 var jobKeys = []string{
 	"script", "after_script", "stage", "rules", "variables", "extends", "inherit", "image", "id_tokens", "dependencies", "timeout", "retry",
 	"allow_failure", "resource_group", "interruptible", "artifacts", "tags", "release", "before_script", "cache", "needs", "services",
 }
 
-// read makes the jobs of a merged file.
+// read creates the jobs of a merged file.
 func (p *Pipeline) read(config map[string]any) error {
 	stages := []string{".pre"}
 	for _, s := range list(config["stages"]) {
@@ -61,7 +61,7 @@ func (p *Pipeline) read(config map[string]any) error {
 		p.Jobs = append(p.Jobs, job)
 	}
 	slices.SortStableFunc(p.Jobs, func(a, b *Job) int { return a.stage - b.stage })
-	// Jobs of .pre and .post alone make no pipeline.
+	// Jobs of .pre and .post alone are not enough for a pipeline.
 	if !slices.ContainsFunc(p.Jobs, func(j *Job) bool { return j.Stage != ".pre" && j.Stage != ".post" }) {
 		p.Jobs = nil
 	}
@@ -101,7 +101,7 @@ func (p *Pipeline) workflow(workflow map[string]any, globals map[string]string) 
 	return nil
 }
 
-// match returns the first rule that matches, nil where none does.
+// match returns the first rule that matches, nil if none does.
 func (p *Pipeline) match(rules any, known map[string]string) (map[string]any, error) {
 	for _, r := range flatten(list(rules)) {
 		rule, ok := r.(map[string]any)

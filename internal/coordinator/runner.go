@@ -16,20 +16,20 @@ import (
 	"time"
 )
 
-// Runner runs the jobs of pipelines as GitLab Runner's shell executor does:
-// build folders stay, and the next job finds what the last one left. Its
-// methods may be called from several goroutines; jobs of one project run one
-// after the other, as with `concurrent = 1`.
+// Runner runs the jobs of pipelines like GitLab Runner's shell executor: build
+// folders stay, and the next job finds what the last one left. Its methods may
+// be called from several goroutines. Jobs of one project run one after the
+// other, as with `concurrent = 1`.
 type Runner struct {
 	Dir   string   // of the build folders
-	Shell []string // bash -l where it is nil; sh -l is what Alpine has
+	Shell []string // bash -l if it is nil; sh -l is what Alpine has
 	Old   bool     // pipes nothing into the script, as runners before mid-2026 do
 	Env   []string // of the runner's process; nothing of this machine's is added
 	// Token makes the id token of a job. May be nil.
 	Token func(p *Pipeline, audience string) (string, error)
-	// Heard hears each line that a job prints. May be nil.
+	// Heard is called with each line that a job prints. May be nil.
 	Heard func(job, line string)
-	// Sabotage may end a job's script from outside; nil where none is.
+	// Sabotage may end a job's script from outside; nil if none is.
 	Sabotage func(job string, attempt int) Sabotage
 
 	mu     sync.Mutex
@@ -37,11 +37,11 @@ type Runner struct {
 	folder sync.Mutex
 }
 
-// Sabotage is what befalls a job.
+// Sabotage is how a job is disturbed.
 type Sabotage struct {
 	Before bool          // the job ends before its script begins
-	Cancel time.Duration // somebody cancels the job then; never where it is 0
-	Kill   time.Duration // the script is killed then; never where it is 0
+	Cancel time.Duration // somebody cancels the job then; never if it is 0
+	Kill   time.Duration // the script is killed then; never if it is 0
 }
 
 // Result is how a pipeline ended.
@@ -57,17 +57,18 @@ type Attempt struct {
 	Code   int    // the script's exit code
 	Reason string // of a failure: script_failure or runner_system_failure
 	Log    string
-	Dotenv map[string]string // what it handed on
+	Dotenv map[string]string // the variables that it passed on
 	Number int               // 1 for the first
 }
 
-// What is kept of a job's log, and of a line that has no end.
+// Bounds of a job's log, and of one line.
 const (
 	maxLog  = 4 << 20
 	maxLine = 64 << 10
 )
 
-// Run runs a pipeline to its end. The error is of this machine, not of a job.
+// Run runs a pipeline to its end. An error means a failure of this machine, not
+// of a job.
 func (r *Runner) Run(ctx context.Context, p *Pipeline) (*Result, error) {
 	result := &Result{Status: "success", Jobs: map[string]Attempt{}}
 	dotenv := map[string]map[string]string{}
@@ -100,8 +101,8 @@ func (r *Runner) Run(ctx context.Context, p *Pipeline) (*Result, error) {
 	return result, nil
 }
 
-// RunJob runs one job of a pipeline, as a person does who retries it. handed
-// are the variables of earlier jobs' dotenv files.
+// RunJob runs one job of a pipeline, like a manual retry. handed are the
+// variables of earlier jobs' dotenv files.
 func (r *Runner) RunJob(ctx context.Context, p *Pipeline, name string, handed map[string]string) (Attempt, error) {
 	j := p.Job(name)
 	if j == nil {
@@ -120,7 +121,7 @@ func (r *Runner) withRetries(ctx context.Context, p *Pipeline, j *Job, handed ma
 	}
 }
 
-// retries tells whether GitLab runs the job once more after such a failure.
+// retries reports whether GitLab runs the job once more after such a failure.
 func (j *Job) retries(a Attempt) bool {
 	if len(j.RetryWhen) == 0 && len(j.RetryCodes) == 0 || slices.Contains(j.RetryWhen, "always") {
 		return true
@@ -196,8 +197,8 @@ func (r *Runner) attempt(ctx context.Context, p *Pipeline, j *Job, handed map[st
 	return a, os.RemoveAll(folder + ".tmp")
 }
 
-// variables are those that the job's shell exports, and the values of those
-// that are files.
+// variables returns the variables that the job's shell exports, and the
+// contents of those that are files.
 func (r *Runner) variables(p *Pipeline, j *Job, handed map[string]string, folder string) (values map[string]string, files map[string]string, err error) {
 	values, files = map[string]string{}, map[string]string{}
 	raw := map[string]bool{}
@@ -243,9 +244,8 @@ func (r *Runner) variables(p *Pipeline, j *Job, handed map[string]string, folder
 	return expanded, files, nil
 }
 
-// script runs one shell as the runner does: the script goes to the standard
-// input of a login shell, which stops at the first error, and has nothing to
-// read from.
+// script runs one shell like the runner: a login shell gets the script on its
+// standard input, and stops at the first error. The commands have no input.
 func (r *Runner) script(ctx context.Context, folder string, commands []string, variables, files map[string]string, status string, log io.Writer, s Sabotage) (code int, why string, err error) {
 	if err := os.MkdirAll(folder+".tmp", 0o700); err != nil {
 		return 0, "", err
@@ -328,7 +328,7 @@ func (r *Runner) script(ctx context.Context, folder string, commands []string, v
 // quote makes one word of text, for a shell.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-// readDotenv reads what GitLab takes as a dotenv report. There need be none.
+// readDotenv reads a dotenv report as GitLab does. The file may be missing.
 func readDotenv(file string) (map[string]string, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -351,7 +351,7 @@ func readDotenv(file string) (map[string]string, error) {
 	return values, nil
 }
 
-// boundedLog keeps the log of a job, and hands its lines on.
+// boundedLog keeps the log of a job, and passes its lines on.
 type boundedLog struct {
 	mu    sync.Mutex
 	text  strings.Builder

@@ -27,22 +27,22 @@ const (
 	// batch is how many letters are taken at once. Their receipts must fit into
 	// one request of 512 KiB.
 	batch = 500
-	// keepTime is how long a letter is kept from others, in seconds: the most
-	// that Pub/Sub allows. One that is replayed takes a few.
+	// keepTime is how long nobody else receives a letter, in seconds: the most
+	// that Pub/Sub allows. Replaying one takes a few.
 	keepTime = 600
-	// quiet is how long no new letter must come until there are no more: an
-	// empty answer of Pub/Sub does not say so.
+	// quiet is how long no new letter must arrive before there are no more,
+	// because an empty answer of Pub/Sub does not mean that.
 	quiet = 5 * time.Second
-	// pullTime bounds one question for letters. Where there are none, Pub/Sub may
-	// take longer to say so.
+	// pullTime bounds one pull. If there are none, Pub/Sub may take longer to
+	// say so.
 	pullTime = 5 * time.Second
-	// answerTime is how long Pub/Sub may take to answer what it can answer at
-	// once.
+	// answerTime is how long Pub/Sub may take for an answer that it can give
+	// immediately.
 	answerTime = 10 * time.Second
-	// mostHeld bounds the letters that are taken and not replayed, and with them
-	// the memory: some hundred bytes each.
+	// mostHeld bounds the letters that are taken and not replayed, and with
+	// them the memory: about a hundred bytes each.
 	mostHeld = 200_000
-	// endTime is what is left to end in good order once it is interrupted.
+	// endTime is the time to finish cleanly after an interrupt.
 	endTime = 10 * time.Second
 )
 
@@ -61,8 +61,8 @@ var subscriptionName = regexp.MustCompile(`^projects/([a-z0-9:.-]+)/subscription
 // Notify, beside the one that keeps dead letters.
 const notifySuffix = "-dead-letters-notify"
 
-// CheckName says what is wrong with the full name of a subscription that is to
-// keep dead letters, as far as a name tells it.
+// CheckName says what is wrong with the full name of a subscription for dead
+// letters, as far as a name shows it.
 func CheckName(subscription string) error {
 	switch {
 	case strings.HasPrefix(subscription, "projects/") && strings.Contains(subscription, "/topics/"):
@@ -76,9 +76,9 @@ func CheckName(subscription string) error {
 }
 
 // Open connects to the subscription that keeps dead letters, by its full name,
-// and to the topic to which they are replayed. It fails where Pub/Sub does not
-// answer within ten seconds, and where the subscription is not one to take
-// letters from. emulator is the value of PUBSUB_EMULATOR_HOST, "" for the real
+// and to the topic to which they are replayed. It fails if Pub/Sub does not
+// answer within ten seconds, or if letters cannot be taken from the
+// subscription. emulator is the value of PUBSUB_EMULATOR_HOST, "" for the real
 // service.
 func Open(ctx context.Context, subscription string, topic pubsub.Topic, emulator string) (_ *Letters, err error) {
 	if err := CheckName(subscription); err != nil {
@@ -92,7 +92,7 @@ func Open(ctx context.Context, subscription string, topic pubsub.Topic, emulator
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pub/sub client: %w", err), queue.Close())
 	}
-	// Its own retries would hide why there is no answer.
+	// The client's own retries would hide why there is no answer.
 	client.SubscriptionAdminClient.CallOptions.GetSubscription = nil
 	d := &Letters{client, subscription, emulator, queue, map[string]string{}}
 	defer func() {
@@ -112,8 +112,9 @@ func Open(ctx context.Context, subscription string, topic pubsub.Topic, emulator
 	return d, nil
 }
 
-// look asks for the subscription, and so finds out whether Pub/Sub answers. It
-// returns nil where the caller may take messages from it and not look at it.
+// look asks for the subscription, to find out whether Pub/Sub answers. It
+// returns nil if the caller may take messages from the subscription, but may
+// not read it.
 func (d *Letters) look(ctx context.Context) (*pubsubpb.Subscription, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -143,7 +144,7 @@ func (d *Letters) look(ctx context.Context) (*pubsubpb.Subscription, error) {
 	}
 }
 
-// where names the emulator, if it is not the real service that is asked.
+// where names the emulator, if one is used.
 func (d *Letters) where() string {
 	if d.emulator == "" {
 		return ""
@@ -151,9 +152,9 @@ func (d *Letters) where() string {
 	return fmt.Sprintf(" at PUBSUB_EMULATOR_HOST, %.100s,", d.emulator)
 }
 
-// Take yields the letters that wait, some at a time, each once. It ends when no
-// new one has come for five seconds and Pub/Sub answers. What is taken stays
-// with the caller until Replay or Close, and that may be 200,000 letters.
+// Take yields the waiting letters in batches, each letter once. It ends when no
+// new one has arrived for five seconds and Pub/Sub answers. The caller holds
+// the letters until Replay or Close, 200,000 at most.
 func (d *Letters) Take(ctx context.Context) iter.Seq2[[]pubsub.Message, error] {
 	return func(yield func([]pubsub.Message, error) bool) {
 		for last := time.Now(); time.Since(last) < quiet; {
@@ -177,7 +178,7 @@ func (d *Letters) Take(ctx context.Context) iter.Seq2[[]pubsub.Message, error] {
 			}
 			last = time.Now()
 		}
-		// No letter came, and perhaps because nothing does.
+		// No letter arrived. Check that Pub/Sub answers at all.
 		if _, err := d.look(ctx); err != nil {
 			yield(nil, fmt.Errorf("take dead letters of %s: %w", d.subscription, err))
 		}
@@ -215,7 +216,8 @@ func (d *Letters) pull(ctx context.Context) ([]pubsub.Message, error) {
 	return letters, nil
 }
 
-// keep keeps letters from others for so many seconds; 0 gives them back.
+// keep makes sure that nobody else receives the letters for so many seconds; 0
+// gives them back.
 func (d *Letters) keep(ctx context.Context, receipts []string, seconds int32) error {
 	for some := range slices.Chunk(receipts, batch) {
 		err := d.client.SubscriptionAdminClient.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
@@ -229,10 +231,10 @@ func (d *Letters) keep(ctx context.Context, receipts []string, seconds int32) er
 }
 
 // Replay queues letters that were taken again, with their attributes and the
-// time, and acknowledges those that it has queued, and no others. It returns
-// how many those are. Once it has begun it does not end with ctx, but within
-// some twenty seconds. A letter that was queued and could not be acknowledged
-// still waits: replayed again, it is a duplicate, and Trigger knows it.
+// time. It acknowledges only those that it has queued, and returns their
+// number. Once it has begun it does not end with ctx, but within about twenty
+// seconds. If a letter was queued and could not be acknowledged, it still
+// waits. Replayed again, it is a duplicate, and Trigger ignores it.
 func (d *Letters) Replay(ctx context.Context, letters []pubsub.Message) (replayed int, err error) {
 	if len(letters) == 0 {
 		return 0, nil
@@ -272,7 +274,8 @@ func (d *Letters) Replay(ctx context.Context, letters []pubsub.Message) (replaye
 	return len(receipts), failed
 }
 
-// Close gives back what was taken and not replayed, and disconnects.
+// Close gives back the letters that were taken and not replayed, and
+// disconnects.
 func (d *Letters) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()

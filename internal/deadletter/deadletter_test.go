@@ -184,7 +184,7 @@ func TestOnlyWhatWasQueuedIsAcknowledged(t *testing.T) {
 	}
 }
 
-func TestInterruptionLosesAndDoublesNothing(t *testing.T) {
+func TestAnInterruptLosesAndDuplicatesNothing(t *testing.T) {
 	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	s := service(t, 1200, pstest.ServerReactorOption{FuncName: "Publish", Reactor: reactor(func(request any) (bool, any, error) {
@@ -223,7 +223,7 @@ func TestInterruptionLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSubscriptionOfLettersIsRefused(t *testing.T) {
+func TestOtherSubscriptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	s := service(t, 1)
 	for name, want := range map[string]string{
@@ -241,8 +241,8 @@ func TestWhatIsNoSubscriptionOfLettersIsRefused(t *testing.T) {
 	}
 }
 
-// The role that takes messages does not look at subscriptions.
-func TestWhoMayOnlyTakeLettersTakesThem(t *testing.T) {
+// The role for taking messages does not allow reading subscriptions.
+func TestTheRightToTakeLettersIsEnough(t *testing.T) {
 	t.Parallel()
 	s := service(t, 3, pstest.WithErrorInjection("GetSubscription", codes.PermissionDenied, "no"))
 	d := open(t, s.Addr)
@@ -260,7 +260,7 @@ func TestWhoMayOnlyTakeLettersTakesThem(t *testing.T) {
 
 func TestAPubSubThatDoesNotAnswerIsNotEmpty(t *testing.T) {
 	t.Parallel()
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestAPubSubThatDoesNotAnswerIsNotEmpty(t *testing.T) {
 			}
 		})
 	}
-	t.Run("it goes away between", func(t *testing.T) {
+	t.Run("it goes down in between", func(t *testing.T) {
 		t.Parallel()
 		var away atomic.Bool
 		goAway := reactor(func(any) (bool, any, error) {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// balancer stands before the instances of a function, as Cloud Run does. An
-// instance that is down, or goes before it has answered, is a 503.
+// balancer is in front of the instances of a function, like Cloud Run. If an
+// instance is down, or ends before it has answered, the answer is 503.
 type balancer struct {
 	URL   string
 	heard func(body []byte) // of an answer of 200; may be nil
@@ -74,7 +74,8 @@ func (b *balancer) forward(r *http.Request) (status int, header http.Header, bod
 	return res.StatusCode, res.Header, body
 }
 
-// tcpProxy stands before a server that can be away without forgetting all.
+// tcpProxy is in front of a server that can be unreachable without losing its
+// data.
 type tcpProxy struct {
 	addr, to string
 
@@ -133,7 +134,7 @@ func (p *tcpProxy) serve(conn net.Conn) {
 	p.mu.Unlock()
 }
 
-// awayFor cuts all connections, and takes none for a time.
+// awayFor cuts all connections, and accepts none for a time.
 func (p *tcpProxy) awayFor(d time.Duration) {
 	p.setAway(true)
 	time.AfterFunc(d, func() { p.setAway(false) })

@@ -23,10 +23,10 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// These benchmarks measure processes. Each figure of Webhook stands beside
-// those of handlers that do less. All of them take turns, in rounds, so that
-// whatever else the machine does falls on each of them. One operation is one
-// turn: run them by `make bench`, with -benchtime 1x.
+// These benchmarks measure processes. They compare Webhook with handlers that
+// do less. All take turns, in rounds, so that other load on the machine affects
+// each of them. One operation is one turn: run them with `make bench`, which
+// sets -benchtime 1x.
 
 const rounds = 7
 
@@ -38,9 +38,9 @@ const (
 	manyPushes = 100_000
 )
 
-// bareMain is the least that publishes what it is sent: the body is read and
-// published, with Webhook's batching. It is served by the functions framework,
-// or by net/http alone.
+// bareMain is a minimal handler: it reads the body and publishes it, with
+// Webhook's batching. It is served by the functions framework, or by net/http
+// alone.
 const bareMain = `package main
 
 import (
@@ -88,8 +88,8 @@ const (
 
 type handler struct{ name, program string }
 
-// handlers are Webhook and what it is compared with. The first is the base of
-// the comparison.
+// handlers are Webhook and the handlers that it is compared with. The first is
+// the base of the comparison.
 func handlers(b *testing.B) []handler {
 	b.Helper()
 	list := []handler{{name: "bare-framework"}, {name: "bare-net/http"}, {name: "webhook"}}
@@ -107,7 +107,7 @@ var (
 	bareNetHTTP   = sync.OnceValues(func() (string, error) { return build(fmt.Sprintf(bareMain, "", serveByNetHTTP)) })
 )
 
-// inTurns runs a benchmark of each handler, and begins again with the first.
+// inTurns runs a benchmark of each handler in turn, in several rounds.
 func inTurns(b *testing.B, run func(*testing.B, handler)) {
 	list := handlers(b)
 	for round := range rounds {
@@ -160,8 +160,8 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory is the most that a process has ever held, after a tenth of
-// the pushes and after all.
+// BenchmarkMemory is the peak memory of a process, after a tenth of the pushes
+// and after all.
 func BenchmarkMemory(b *testing.B) {
 	host, clear := pubSubWithoutSubscriptions(b)
 	for _, h := range handlers(b) {
@@ -182,9 +182,9 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// BenchmarkEndToEnd is the time from the sending of a webhook until GitLab has
-// the request for a pipeline. GitLab and the registry answer at once, and the
-// ledger is in memory. The stand-in for Pub/Sub delivers every 10 ms.
+// BenchmarkEndToEnd is the time from sending a webhook until GitLab has the
+// request for a pipeline. GitLab and the registry answer immediately, and the
+// ledger is in memory. The embedded Pub/Sub delivers every 10 ms.
 func BenchmarkEndToEnd(b *testing.B) {
 	binary, err := program()
 	if err != nil {
@@ -246,7 +246,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 	}
 }
 
-// documented is what Docker Hub documents that it sends.
+// documented is the webhook that Docker Hub documents.
 func documented(b *testing.B) string {
 	b.Helper()
 	body, err := os.ReadFile("../dockerhub/testdata/documented-today.json")
@@ -322,7 +322,7 @@ func (s served) stop() {
 	<-s.ended
 }
 
-// cpu is what the process has used, all of its threads together.
+// cpu is the CPU time of the process, of all its threads together.
 func (s served) cpu(b *testing.B) time.Duration {
 	b.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
@@ -347,7 +347,7 @@ func (s served) cpu(b *testing.B) time.Duration {
 
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
-// peak is the most memory that the process has ever held, in bytes.
+// peak is the peak memory of the process, in bytes.
 func (s served) peak(b *testing.B) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
@@ -365,7 +365,7 @@ func (s served) peak(b *testing.B) float64 {
 	return kilobytes * 1024
 }
 
-// until and times say whether to send another push, where so many are sent.
+// until and times decide whether to send another push, by time or by number.
 func until(d time.Duration) func(sent int) bool {
 	end := time.Now().Add(d)
 	return func(int) bool { return time.Now().Before(end) }
@@ -373,7 +373,7 @@ func until(d time.Duration) func(sent int) bool {
 
 func times(n int) func(sent int) bool { return func(sent int) bool { return sent < n } }
 
-// post sends a body again and again over so many connections, and returns how
+// post sends a body repeatedly over a number of connections, and returns how
 // long each took, the fastest first.
 func post(b *testing.B, url, body string, connections int, more func(sent int) bool) []time.Duration {
 	b.Helper()

@@ -25,8 +25,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// generatedMain is what the buildpack writes beside the source: it imports the
-// root package for its init, and starts the framework.
+// generatedMain is the main package that the buildpack generates: it imports
+// the root package for its init, and starts the framework.
 const generatedMain = `package main
 
 import (
@@ -171,7 +171,7 @@ func TestWhatIsDeployed(t *testing.T) {
 			deployed[path.Dir(file)] = true
 		}
 	}
-	// No more than the functions are made of, and no less.
+	// Exactly the files that the functions are built from.
 	list, err := exec.Command("go", "list", "-C", "../..", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}", ".").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +289,7 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-// eventually waits until check is content, for a minute at most.
+// eventually waits until check succeeds, for a minute at most.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
 	var err error
@@ -302,8 +302,8 @@ func eventually(t *testing.T, what string, check func() error) {
 	t.Fatalf("%s: not within a minute: %v", what, err)
 }
 
-// Libraries fill the heap when they are initialised; to collect garbage then
-// would be a tenth of the time until the first answer.
+// Libraries fill the heap when they are initialised. Collecting garbage then
+// would take a tenth of the time until the first answer.
 func TestNothingIsCollectedBeforeTheFirstAnswer(t *testing.T) {
 	t.Parallel()
 	p := start(t, "Webhook", map[string]string{

@@ -29,20 +29,20 @@ var (
 	chaosSeed     = flag.Uint64("seed", 0, "of the choices that TestChaos makes; not of how the machine schedules them")
 )
 
-// Settings of the Google Cloud that the test plays.
+// Settings of the simulated Google Cloud.
 const (
 	chaosTopic   = "projects/demo/topics/hubrelay-pushes"
 	chaosDead    = "projects/demo/topics/hubrelay-dead-letters"
 	chaosLetters = "projects/demo/subscriptions/hubrelay-dead-letters"
 	chaosLedger  = "firestore:projects/demo/databases/chaos"
-	// With the waits of startPubSub they outlast a lease, as those that are
-	// deployed do: else who takes over from a killed process is reconcile, after a
-	// quarter of an hour.
+	// With the waits of startPubSub they last longer than a lease, like the
+	// deployed ones. Otherwise only reconcile would take over from a killed
+	// process, after a quarter of an hour.
 	chaosAttempts = 24
 	chaosRepos    = 50 // each with a channel of its own, which takes a message a second
 
-	// From so many webhooks on Docker Hub loses some: what it lost is found ten
-	// minutes after the push, which is too long for a short run.
+	// From this number of webhooks on, Docker Hub loses some. A lost one is
+	// found ten minutes after the push, which is too long for a short run.
 	chaosLosesFrom = 5000
 
 	clockStep      = time.Second
@@ -52,8 +52,9 @@ const (
 	ledgerAwayTime = 6 * time.Second
 )
 
-// TestChaos runs hubrelay as eight processes in a world that fails, until all
-// is well again. Then each image must be promoted, and Slack must say so.
+// TestChaos runs hubrelay as eight processes while everything around them
+// fails. After the faults have ended, each image must be promoted, and Slack
+// must say so.
 func TestChaos(t *testing.T) {
 	webhooks := *chaosWebhooks
 	if webhooks == 0 {
@@ -74,7 +75,7 @@ func TestChaos(t *testing.T) {
 	c := newChaos(t, seed, webhooks >= chaosLosesFrom)
 	stopClocks := c.runClocks()
 	defer stopClocks()
-	if c.loses { // what was pushed before reconcile knows the routes is not found
+	if c.loses { // pushes before reconcile knows the routes are not found
 		c.until("reconcile knows the routes", func() error {
 			if c.reconciled == 0 {
 				return errors.New("it has not answered")
@@ -101,7 +102,7 @@ func TestChaos(t *testing.T) {
 	c.until("all that cannot be promoted is dead", c.allEnded)
 	c.report("and a rolling restart", began)
 
-	// All is well again, and people look after what failed or died.
+	// The faults end, and people handle what failed or died.
 	c.getWell()
 	next := time.Now()
 	c.until("every image is promoted, and Slack says so", func() error {
@@ -133,7 +134,7 @@ func (c *chaos) promotions() []ledger.Promotion {
 	return all
 }
 
-// current are the promotions of each image that count: more than one only while
+// current are the current promotions of each image: more than one only while
 // one of them waits.
 func current(all []ledger.Promotion) map[string][]ledger.Promotion {
 	found := map[string][]ledger.Promotion{}
@@ -151,8 +152,8 @@ func done(p ledger.Promotion) bool {
 	return p.State == ledger.Promoted || p.State == ledger.Skipped && p.Reason != ledger.Unwanted
 }
 
-// lost says which images are neither promoted as what their tag is, nor shown
-// as failed or dead.
+// lost returns the images that are neither promoted with the present digest of
+// their tag, nor shown as failed or dead.
 func (c *chaos) lost(all []ledger.Promotion) []string {
 	promotions := current(all)
 	c.mu.Lock()
@@ -178,13 +179,13 @@ func (c *chaos) lost(all []ledger.Promotion) []string {
 	return lost
 }
 
-// allEnded says what may still be started by itself.
+// allEnded returns what may still be started.
 func (c *chaos) allEnded() error {
 	promotions := current(c.promotions())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for image := range c.accepted {
-		// What is missing, and was not heard of either, nobody can find yet.
+		// An image that is missing and was not reported cannot be found yet.
 		if len(promotions[image]) == 0 && !(c.loses && c.always(image, "missing", imagesMissing)) {
 			return fmt.Errorf("%s has no promotion", image)
 		}
@@ -199,7 +200,7 @@ func (c *chaos) allEnded() error {
 	return nil
 }
 
-// allPromoted says what is not as it must be once all is well.
+// allPromoted returns what is not as it must be after the faults have ended.
 func (c *chaos) allPromoted() error {
 	all := c.promotions()
 	if lost := c.lost(all); len(lost) > 0 {
@@ -223,14 +224,14 @@ func (c *chaos) allPromoted() error {
 	return nil
 }
 
-// emoji is what a message begins with.
+// emoji is the beginning of a message.
 var emoji = map[ledger.State]string{
 	ledger.Waiting: ":hourglass_flowing_sand:", ledger.Triggered: ":hourglass_flowing_sand:", ledger.Running: ":hourglass_flowing_sand:",
 	ledger.Promoted: ":white_check_mark:", ledger.Skipped: ":fast_forward:", ledger.Superseded: ":fast_forward:",
 	ledger.Failed: ":x:", ledger.Dead: ":rotating_light:",
 }
 
-// notTrue says which promotions Slack does not show as they are.
+// notTrue returns the promotions that Slack shows wrongly.
 func (c *chaos) notTrue(all []ledger.Promotion) []string {
 	messages, replies := map[string]slacktest.Message{}, map[string]bool{}
 	for _, m := range c.slackFake.Messages() {
@@ -268,7 +269,7 @@ func (c *chaos) notTrue(all []ledger.Promotion) []string {
 	return wrong
 }
 
-// until waits until check is content.
+// until waits until check succeeds.
 func (c *chaos) until(what string, check func() error) {
 	c.t.Helper()
 	var err error
@@ -305,8 +306,8 @@ func (c *chaos) logsOf(image string) {
 	}
 }
 
-// said reads what the processes have logged: of which promotions the ledger
-// could not be told, and how many messages may stand twice.
+// said reads from the logs for which promotions the ledger was not updated, and
+// how many messages may be there twice.
 func (c *chaos) said() (unsure map[string]bool, twice int) {
 	unsure = map[string]bool{}
 	for _, i := range c.instances {
@@ -333,8 +334,8 @@ func (c *chaos) said() (unsure map[string]bool, twice int) {
 	return unsure, twice
 }
 
-// report says how it went, and fails the test where a promise was broken. What
-// is lost, or not true in Slack, is only so once all is well.
+// report prints the results, and fails the test if a promise was broken. Lost
+// images and wrong messages count only after the faults have ended.
 func (c *chaos) report(when string, began time.Time) {
 	c.t.Helper()
 	unsure, twice := c.said()
@@ -354,7 +355,7 @@ func (c *chaos) report(when string, began time.Time) {
 			byImage[imageOf(p)] = append(byImage[imageOf(p)], p)
 		}
 	}
-	var orphans []slacktest.Message // of which no promotion knows
+	var orphans []slacktest.Message // that belong to no promotion
 	for _, m := range c.slackFake.Messages() {
 		if m.ThreadTS == "" && !referenced[m.Channel+m.TS] {
 			orphans = append(orphans, m)
@@ -382,7 +383,7 @@ func (c *chaos) report(when string, began time.Time) {
 			c.t.Logf("promotion %s has %v", id, urls)
 		}
 	}
-	// What has never moved is promoted once, unless it died.
+	// An image whose tag has never moved is promoted once, unless it died.
 	for image, list := range byImage {
 		for _, older := range list[1:] { // newest first
 			if c.moves[image] == 1 && older.State != ledger.Dead {
@@ -427,7 +428,7 @@ func (c *chaos) report(when string, began time.Time) {
 	}
 }
 
-// story is what a promotion has been through, as far as its record tells.
+// story is the history of a promotion, as far as its record shows it.
 func story(p ledger.Promotion) string {
 	return fmt.Sprintf("%.8s %s %s by %s, %s to %s, pushed %s, queued %s, replayed %s", p.ID, p.State, p.Reason, p.By,
 		p.CreatedAt.Format(time.TimeOnly), p.UpdatedAt.Format(time.TimeOnly), p.Message.PushedAt.Format(time.TimeOnly),
@@ -446,7 +447,8 @@ func (c *chaos) movedTags() []string {
 
 var queuedAgain = regexp.MustCompile(`(\d+) queued again\n`)
 
-// replay has the command queue all dead letters again, and returns how many.
+// replay queues all dead letters again with the command, and returns their
+// number.
 func (c *chaos) replay(command string) int {
 	c.t.Helper()
 	cmd := exec.Command(command, "replay", "-apply", "-subscription", chaosLetters)
@@ -466,10 +468,10 @@ func (c *chaos) replay(command string) int {
 	return n
 }
 
-// send sends about n webhooks in bursts: of each image once, or six times at
-// once, of six moments. Some tags move, and some of these move back, while the
-// webhooks of before are still in the air. What is not accepted is sent again,
-// as a person would.
+// send sends about n webhooks in bursts: for each image once, or six times
+// together with six different times. Some tags move, and some of these move
+// back, while earlier webhooks are still in progress. A webhook that is not
+// accepted is sent again, as a person would do.
 func (c *chaos) send(series string, n int) {
 	var running sync.WaitGroup
 	for sent, i := 0, 0; sent < n; i++ {

@@ -82,7 +82,7 @@ func (i *instance) restart(signal syscall.Signal) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.cmd.Process == nil {
-		return // it could not be started, which has been said
+		return // it could not be started, which was reported
 	}
 	_ = i.cmd.Process.Signal(signal)
 	<-i.done

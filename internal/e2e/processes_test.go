@@ -34,7 +34,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/version"
 )
 
-// Every secret holds this word; no log and no answer may.
+// Every secret contains this word. No log and no answer may contain it.
 const canary = "canary"
 
 const (
@@ -60,7 +60,7 @@ const routes = `{
 type system struct {
 	t        *testing.T
 	gitlab   *gitlabtest.Server
-	google   *gitlabtest.Server // its issuer stands in for Google's: the protocol is the same
+	google   *gitlabtest.Server // its issuer replaces Google's: the protocol is the same
 	slack    *slacktest.Server
 	registry string // host and port
 	pubsub   *pubSub
@@ -71,7 +71,7 @@ type system struct {
 	answers                  bytes.Buffer // all that was answered to the tests
 }
 
-// newSystem starts it. settings are Trigger's and Notify's, beside the usual.
+// newSystem starts it. settings are additional settings of Trigger and Notify.
 func newSystem(t *testing.T, newPubSub func(*testing.T, string) *pubSub, settings map[string]string) *system {
 	t.Helper()
 	s := &system{t: t, slack: slacktest.New(botToken)}
@@ -128,8 +128,8 @@ func with(more, settings map[string]string) map[string]string {
 	return settings
 }
 
-// door stands before Trigger: a subscription has to know where to push before
-// Trigger can be started, and what Trigger answers is to be read.
+// door is in front of Trigger: a subscription needs an endpoint before Trigger
+// can be started, and the test reads Trigger's answers.
 type door struct {
 	mu      sync.Mutex
 	proxy   http.Handler
@@ -347,7 +347,7 @@ func (s *system) aPushBecomesAPipelineAndAMessage(t *testing.T) {
 		t.Errorf("the pipeline got %v", pipeline.Inputs)
 	}
 
-	// The pipeline reports, with what curl -d makes.
+	// The pipeline reports in the form of curl -d.
 	token := s.idToken(gitlabtest.Claims{PipelineID: pipeline.ID, PipelineSource: pipeline.Source, RefProtected: true})
 	report := func(status string) (string, string) {
 		res, answer := s.post(s.notify.URL, token, url.Values{
@@ -371,7 +371,7 @@ func (s *system) aPushBecomesAPipelineAndAMessage(t *testing.T) {
 	if !s.shared {
 		return
 	}
-	// Another pipeline of the project has nothing to say of it.
+	// Another pipeline of the project may not report about it.
 	other := s.idToken(gitlabtest.Claims{PipelineID: pipeline.ID + 1, PipelineSource: "trigger", RefProtected: true})
 	if res, answer := s.post(s.notify.URL, other, "status=failure&promotion_id="+input("promotion_id")); res.StatusCode != http.StatusForbidden {
 		t.Errorf("Notify answers %s: %s", res.Status, answer)
@@ -443,13 +443,13 @@ func (s *system) onceADelivery(t *testing.T) {
 }
 
 func (s *system) retriesAndDeadLetters(t *testing.T) {
-	// GitLab is well again after one failure.
+	// GitLab works again after one failure.
 	s.build("acme/api:3.0.0")
 	s.gitlab.Fail(gitlabtest.Failure{Status: 500, Body: "token " + triggerToken})
 	s.push(webhookBody("acme/api", "3.0.0", 1))
 	s.pipelines("acme/images/api", 3)
 
-	// GitLab says never.
+	// GitLab refuses permanently.
 	s.build("acme/gone:1.0.0")
 	s.push(webhookBody("acme/gone", "1.0.0", 1))
 	s.dead(t, "acme/gone", "not_found")
@@ -476,9 +476,9 @@ func (s *system) dead(t *testing.T, repository, reason string) {
 	})
 }
 
-// clocks are what Cloud Scheduler calls. Notify's shows what Trigger has changed,
-// where Notify knows of it. Trigger has the tag looked at again whose promotion
-// is dead.
+// clocks calls both functions as Cloud Scheduler does. Notify's clock shows
+// what Trigger has changed, if they share a ledger. Trigger's queues the tag of
+// a dead promotion again.
 func (s *system) clocks(t *testing.T) {
 	res, answer := s.post(s.notify.URL+"/tick", s.googleToken(), "")
 	var ticked struct{ Due, Shown int }
@@ -490,7 +490,7 @@ func (s *system) clocks(t *testing.T) {
 	}
 }
 
-// googleToken is what Pub/Sub and the scheduler show.
+// googleToken is the token of Pub/Sub and the scheduler.
 func (s *system) googleToken() string {
 	s.t.Helper()
 	token, err := s.google.IDToken(gitlabtest.Claims{
@@ -610,7 +610,7 @@ func TestPubSubIsDown(t *testing.T) {
 	}
 }
 
-// A process that is told to go while it publishes answers first.
+// A process that gets SIGTERM while it publishes answers first.
 func TestSIGTERMDuringAPublish(t *testing.T) {
 	t.Parallel()
 	publishing := make(chan struct{})

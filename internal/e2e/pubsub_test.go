@@ -36,7 +36,7 @@ func (p *pubSub) deadLetters() []*pubsubapi.Message {
 	return append([]*pubsubapi.Message(nil), p.dead...)
 }
 
-// embedded starts hubrelay's own stand-in for Pub/Sub.
+// embedded starts the sandbox's queue with the embedded Pub/Sub.
 func embedded(t *testing.T, endpoint string) *pubSub {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -25,9 +25,9 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// What Trigger sends is what the template takes, and what the template reports
-// is what Notify takes: the two as processes, and between them the whole
-// template, run by our coordinator.
+// The template accepts what Trigger sends, and Notify accepts what the template
+// reports. Both functions run as processes, and the coordinator runs the whole
+// template between them.
 func TestTheTemplateReports(t *testing.T) {
 	runner, err := sandbox.NewRunner("../../templates/promote.yml", "../../.tools")
 	if err != nil {

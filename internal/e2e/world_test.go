@@ -28,15 +28,15 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// How the world fails, and how likely.
+// The faults outside of hubrelay, and their probabilities.
 const (
 	gitlabFails     = 0.30
 	registryFails   = 0.03
 	slackFails      = 0.03
 	messagesDeleted = 0.02 // by people, while a pipeline runs
-	imagesMissing   = 0.02 // until all is well
+	imagesMissing   = 0.02 // until the faults end
 	imagesLate      = 0.05
-	pipelinesSilent = 0.03 // until all is well
+	pipelinesSilent = 0.03 // until the faults end
 	pipelinesFail   = 0.10
 	jobsRetried     = 0.60 // of those that failed, soon
 	reportsDoubled  = 0.10
@@ -47,7 +47,7 @@ const (
 	moveStep = 1500 * time.Millisecond // at most, between two moves of a tag
 )
 
-// chaos is hubrelay as eight processes, in a world that fails.
+// chaos is hubrelay as eight processes, while everything around them fails.
 type chaos struct {
 	t    *testing.T
 	seed uint64
@@ -68,7 +68,7 @@ type chaos struct {
 
 	mu      sync.Mutex
 	rng     *rand.Rand
-	well    bool            // nothing outside fails any more
+	well    bool            // the faults have ended
 	tags    map[string]int  // by image: the version that its tag points to
 	moves   map[string]int  // by image: how often it was pushed
 	signed  map[string]bool // by digest
@@ -93,15 +93,15 @@ type chaos struct {
 	lostPosts    int // messages whose answer was lost on the way
 }
 
-// chance tells whether something of a probability happens.
+// chance reports whether something of a probability happens.
 func (c *chaos) chance(p float64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.well && c.rng.Float64() < p
 }
 
-// always tells of an image whether it is among a part p of all, for the whole
-// of a run.
+// always reports whether an image is in a fraction p of all images, the same
+// for a whole run.
 func (c *chaos) always(image, what string, p float64) bool {
 	var h uint64 = c.seed
 	for _, b := range []byte(image + what) {
@@ -116,7 +116,7 @@ func (c *chaos) isWell() bool {
 	return c.well
 }
 
-// getWell ends all faults, and retries every job that has not done its work.
+// getWell ends all faults, and retries every job that is not done.
 func (c *chaos) getWell() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,7 +205,7 @@ func newChaos(t *testing.T, seed uint64, loses bool) *chaos {
 	return c
 }
 
-// startPubSub makes what terraform/pubsub.tf makes, with shorter waits.
+// startPubSub creates the same as terraform/pubsub.tf, with shorter waits.
 func (c *chaos) startPubSub() {
 	t := c.t
 	c.pubsubHost = gcptest.PubSub(t)
@@ -247,7 +247,7 @@ func (c *chaos) googleToken() (string, error) {
 	})
 }
 
-// heardTrigger hears what Trigger answers to Pub/Sub.
+// heardTrigger reads Trigger's answers to Pub/Sub.
 func (c *chaos) heardTrigger(body []byte) {
 	var said struct {
 		Outcome string
@@ -260,7 +260,7 @@ func (c *chaos) heardTrigger(body []byte) {
 	}
 }
 
-// moveTag has a tag point to a version of its image.
+// moveTag points a tag to a version of its image.
 func (c *chaos) moveTag(image string, version int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -282,8 +282,8 @@ func digestOf(image string, version int) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// fakeRegistry has every image, some of them late, and some not before all is
-// well.
+// fakeRegistry has every image, some of them late, and some only after the
+// faults have ended.
 func (c *chaos) fakeRegistry(w http.ResponseWriter, r *http.Request) {
 	repository, tag, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/manifests/")
 	if !ok {
@@ -311,7 +311,7 @@ func (c *chaos) fakeRegistry(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// faultySlack limits, is away, or loses its answer once the message is posted.
+// faultySlack limits, is down, or loses its answer once the message is posted.
 func (c *chaos) faultySlack(w http.ResponseWriter, r *http.Request) {
 	if !c.chance(slackFails) {
 		c.slackFake.ServeHTTP(w, r)
@@ -412,7 +412,7 @@ func (c *chaos) refuse(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// created counts a pipeline, and has it run.
+// created counts a pipeline, and runs it.
 func (c *chaos) created(p gitlabtest.Pipeline) {
 	c.mu.Lock()
 	id := fmt.Sprint(p.Inputs["promotion_id"])
@@ -421,7 +421,7 @@ func (c *chaos) created(p gitlabtest.Pipeline) {
 	c.mu.Unlock()
 }
 
-// saysRunning tells whether more will be said in a message of Slack: another
+// saysRunning reports whether more will be said in a message of Slack: another
 // pipeline of the promotion may have ended it.
 func (c *chaos) saysRunning(channel, ts string) bool {
 	return slices.ContainsFunc(c.slackFake.Messages(), func(m slacktest.Message) bool {
@@ -476,8 +476,8 @@ func (c *chaos) play(p gitlabtest.Pipeline, retried bool) {
 	}
 }
 
-// stop remembers a job that has not done its work. Some of those that failed are
-// retried soon.
+// stop records a job that is not done. Some of those that failed are retried
+// soon.
 func (c *chaos) stop(p gitlabtest.Pipeline, silent bool) {
 	soon := !silent && c.chance(jobsRetried)
 	c.mu.Lock()

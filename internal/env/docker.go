@@ -11,18 +11,20 @@ import (
 	"unicode"
 )
 
-// DockerAccount signs in to a registry, or to Docker Hub's API; zero is nobody.
+// DockerAccount is an account for a registry, or for Docker Hub's API; zero is
+// anonymous.
 type DockerAccount struct {
 	Name     string
-	Password Secret // or a token, as Docker calls it
+	Password Secret // or a token, in the same field
 }
 
-// DockerConfigHint closes each mistake in a config.json, none of which repeats any of it.
+// DockerConfigHint ends the error of each mistake in a config.json. No error
+// repeats a part of the file.
 const DockerConfigHint = `it must be a Docker config.json such as {"auths":{"https://index.docker.io/v1/":{"auth":"BASE64 OF USER:TOKEN"}}}`
 
-// ParseDockerAccount returns the account that a Docker config.json holds for a
-// registry, by its host; docker.io is Docker Hub. It is zero where there is
-// none: public repositories need none.
+// ParseDockerAccount returns the account that a Docker config.json has for a
+// registry, by its host; docker.io is Docker Hub. It is zero if there is none:
+// public repositories need none.
 func ParseDockerAccount(config Secret, host string) (DockerAccount, error) {
 	if config.IsZero() {
 		return DockerAccount{}, nil
@@ -39,7 +41,8 @@ func ParseDockerAccount(config Secret, host string) (DockerAccount, error) {
 		}
 		return DockerAccount{}, errors.New("the credentials are not those of Docker: " + DockerConfigHint)
 	}
-	// What a helper keeps has an empty entry, or none.
+	// If a credential helper has the account, its entry is empty, or there is
+	// none.
 	maps.DeleteFunc(file.Auths, func(_ string, e dockerEntry) bool { return e == dockerEntry{} })
 	switch {
 	case len(file.Auths) > 0:
@@ -81,11 +84,11 @@ func (e dockerEntry) account() (DockerAccount, error) {
 	return DockerAccount{e.Username, NewSecret(e.Password)}, nil
 }
 
-// dockerHub is what the default registry is called in a config.json.
+// dockerHub are the names of the default registry in a config.json.
 var dockerHub = []string{"docker.io", "index.docker.io", "registry-1.docker.io"}
 
-// dockerEntryOf returns the entry for the registry at host, or zero. Of several the one
-// that the Docker CLI writes wins, then the first by name.
+// dockerEntryOf returns the entry for the registry at host, or zero. If there
+// are several, the one that the Docker CLI writes wins, then the first by name.
 func dockerEntryOf(auths map[string]dockerEntry, host string) dockerEntry {
 	const written = "https://index.docker.io/v1/"
 	found := ""
@@ -100,9 +103,9 @@ func dockerEntryOf(auths map[string]dockerEntry, host string) dockerEntry {
 	return auths[found]
 }
 
-// isRegistry tells whether a key of a config.json stands for the registry at host.
-// A key that goes on after /v1/ or /v2/ does not: the Docker CLI keeps tokens
-// of its own under such keys.
+// isRegistry reports whether a key of a config.json means the registry at host.
+// A key that continues after /v1/ or /v2/ does not: the Docker CLI stores its
+// own tokens under such keys.
 func isRegistry(key, host string) bool {
 	key = strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(key), "https://"), "http://")
 	key = strings.TrimSuffix(key, "/")

@@ -11,20 +11,21 @@ import (
 	"strings"
 )
 
-// Reader reads settings and remembers what is wrong with them, so that one
-// start tells everything that there is to mend.
+// Reader reads settings and collects every mistake in them, so that one start
+// reports everything that must be fixed.
 type Reader struct {
 	getenv   func(string) string
 	mistakes []error
 }
 
-// New returns a Reader of getenv, which answers "" for what is not set.
+// New returns a Reader of getenv, which returns "" for a setting that is not
+// set.
 func New(getenv func(string) string) *Reader {
 	return &Reader{getenv: getenv}
 }
 
-// String returns the setting, or fallback where it is not set. Space around a
-// value means nothing.
+// String returns the setting, or fallback if it is not set. Space around a
+// value is ignored.
 func (r *Reader) String(name, fallback string) string {
 	if v := strings.TrimSpace(r.getenv(name)); v != "" {
 		return v
@@ -46,8 +47,8 @@ func (r *Reader) Secret(name string) Secret {
 	return NewSecret(r.String(name, ""))
 }
 
-// OneOf returns a setting that has one of a few values, the first of which is
-// the default.
+// OneOf returns a setting that has one of these values. The first is the
+// default.
 func (r *Reader) OneOf(name string, values ...string) string {
 	v := r.String(name, values[0])
 	if !slices.Contains(values, v) {
@@ -57,8 +58,8 @@ func (r *Reader) OneOf(name string, values ...string) string {
 	return v
 }
 
-// Token returns a secret that travels in a header or a body, or zero where it
-// is not set.
+// Token returns a secret that is sent in a header or a body, or zero if it is
+// not set.
 func (r *Reader) Token(name string) Secret {
 	v := r.String(name, "")
 	if err := CheckToken(v); err != nil {
@@ -67,8 +68,8 @@ func (r *Reader) Token(name string) Secret {
 	return NewSecret(v)
 }
 
-// CheckToken says what keeps a token from being sent as it is. It does not
-// repeat it.
+// CheckToken says why a token cannot be sent as it is. Its error does not
+// contain the token.
 func CheckToken(token string) error {
 	for _, c := range token {
 		switch {
@@ -106,8 +107,8 @@ func validPort(port string) bool {
 	return err == nil && n > 0
 }
 
-// Parse returns what parse makes of a required setting. The error of parse
-// must not repeat a secret.
+// Parse reads a required setting with parse. The error of parse must not repeat
+// a secret.
 func Parse[T any](r *Reader, name string, parse func(string) (T, error)) T {
 	var zero T
 	raw := r.Required(name)
@@ -122,15 +123,15 @@ func Parse[T any](r *Reader, name string, parse func(string) (T, error)) T {
 	return v
 }
 
-// Mistake reports that the setting is wrong. Each line of err becomes a
-// mistake of its own.
+// Mistake records that the setting is wrong. Each line of err becomes a
+// separate mistake.
 func (r *Reader) Mistake(name string, err error) {
 	for line := range strings.Lines(err.Error()) {
 		r.mistakes = append(r.mistakes, fmt.Errorf("%s: %s", name, strings.TrimSpace(line)))
 	}
 }
 
-// Err returns every mistake, one a line, or nil.
+// Err returns every mistake, one per line, or nil.
 func (r *Reader) Err() error {
 	return errors.Join(r.mistakes...)
 }

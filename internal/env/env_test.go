@@ -102,7 +102,7 @@ func TestTokensThatCannotBeSent(t *testing.T) {
 	}
 }
 
-func TestSettingsThatAreFineAreRead(t *testing.T) {
+func TestValidSettingsAreRead(t *testing.T) {
 	t.Parallel()
 	r := env.New(lookup(map[string]string{"A": " a \n", "URL": "https://gitlab.example/x/"}))
 	if got := r.Required("A"); got != "a" {

@@ -8,12 +8,11 @@ import (
 
 const hidden = "[secret]"
 
-// Secret is a value that does not print, log or marshal. Reveal is the only
-// way to it, so that a search for Reveal finds every use.
+// Secret is a value that does not print, log or marshal. Only Reveal returns
+// it, so a search for Reveal finds every use.
 //
-// It points to the value, for fmt calls no methods of what stands in an
-// unexported field: there it prints an address. Two secrets must not be
-// compared, but for whether one is zero.
+// It points to the value, because fmt calls no methods of unexported fields:
+// there it prints an address. Do not compare two secrets, except with zero.
 type Secret struct{ value *string }
 
 // NewSecret hides value.
@@ -32,7 +31,7 @@ func (s Secret) Reveal() string {
 	return *s.value
 }
 
-// IsZero tells whether there is no value.
+// IsZero reports whether there is no value.
 func (s Secret) IsZero() bool { return s.value == nil }
 
 // Format prints a placeholder, whatever the verb.

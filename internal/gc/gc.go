@@ -1,10 +1,11 @@
-// Package gc has the garbage collector run less often. To import it is enough.
+// Package gc makes the garbage collector run less often. Importing it is
+// enough.
 //
-// Most of what lives in the heap of a function was made by libraries when they
-// were initialised: some 4 MB. At Go's default the collector runs while they
-// are, and every 4 MB of garbage after that. Go initialises packages in the
-// order of their import paths, each after what it imports itself: so this one,
-// which imports next to nothing, comes before most of those libraries.
+// Most of the live heap of a function was allocated by libraries when they were
+// initialised: about 4 MB. With Go's default the collector runs during that,
+// and after every further 4 MB of garbage. Go initialises packages in the order
+// of their import paths, each after its own imports. So this package, which
+// imports almost nothing, comes before most of those libraries.
 package gc
 
 import (
@@ -12,7 +13,7 @@ import (
 	"runtime/debug"
 )
 
-// percent lets the heap grow to three times what lives, not to twice.
+// percent lets the heap grow to three times the live heap, instead of twice.
 const percent = 200
 
 func init() {

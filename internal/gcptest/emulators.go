@@ -21,16 +21,16 @@ import (
 const startTime = 2 * time.Minute
 
 // PubSub starts an emulator of Pub/Sub and returns its host, for
-// PUBSUB_EMULATOR_HOST. Where there is none the test is skipped, and fails
-// where CI is set.
+// PUBSUB_EMULATOR_HOST. If there is none the test is skipped, and fails if CI
+// is set.
 func PubSub(t testing.TB) (host string) {
 	t.Helper()
 	return start(t, "beta", "emulators", "pubsub", "start", "--project=demo", "--data-dir="+t.TempDir())
 }
 
 // Firestore starts an emulator of Firestore and returns its host, for
-// FIRESTORE_EMULATOR_HOST. Where there is none the test is skipped, and fails
-// where CI is set.
+// FIRESTORE_EMULATOR_HOST. If there is none the test is skipped, and fails if
+// CI is set.
 func Firestore(t testing.TB) (host string) {
 	t.Helper()
 	host = start(t, "emulators", "firestore", "start")
@@ -65,7 +65,7 @@ func start(t testing.TB, args ...string) string {
 	defer log.Close()
 	cmd := exec.Command(gcloud, append(args, "--host-port="+host)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // gcloud leaves its Java behind
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // gcloud leaves its Java process behind
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -97,14 +97,14 @@ func start(t testing.TB, args ...string) string {
 	return ""
 }
 
-// missing ends a test that cannot run here.
+// missing skips or fails a test that cannot run here.
 func missing(t testing.TB) {
 	t.Helper()
 	const why = "Google's emulators are not there: install the Google Cloud SDK with its components beta, pubsub-emulator and cloud-firestore-emulator"
 	skip.UnlessCI(t, why)
 }
 
-// freeAddress returns an address that nobody listens at.
+// freeAddress returns an address at which nothing listens.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,7 +11,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/gcptest"
 )
 
-// ending is a test of which is kept how it ended.
+// ending is a test that records how it ended.
 type ending struct {
 	testing.TB
 	skipped, failed string

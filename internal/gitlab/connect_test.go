@@ -27,8 +27,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 )
 
-// serveTLS serves a fake GitLab with a certificate of its own for a name,
-// which it writes to a file, too.
+// serveTLS serves a fake GitLab with a self-signed certificate for a name, and
+// writes the certificate to a file.
 func serveTLS(t *testing.T, name string, until time.Time) (u, certificate string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -61,7 +61,7 @@ func serveTLS(t *testing.T, name string, until time.Time) (u, certificate string
 	return base, certificate
 }
 
-// What has no connection has sent nothing: there is no pipeline.
+// Without a connection nothing was sent: there is no pipeline.
 func TestWithoutAConnectionNothingIsLost(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -98,8 +98,8 @@ func TestWithoutAConnectionNothingIsLost(t *testing.T) {
 	}
 }
 
-// A GitLab may have a certificate of one's own CA. The environment is read
-// once in a process, so that this takes processes of their own.
+// A GitLab may have a certificate of your own CA. The environment is read once
+// in a process, so this needs separate processes.
 func TestACertificateOfOnesOwnCA(t *testing.T) {
 	t.Parallel()
 	if u := os.Getenv("HUBRELAY_TEST_GITLAB"); u != "" {

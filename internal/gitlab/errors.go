@@ -17,21 +17,21 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// Reasons of an Error. The first five pass, the others do not.
+// Reasons of an Error. The first five are temporary, the others are not.
 const (
-	Unavailable       = "gitlab_unavailable"  // no answer, none that can be read, or maintenance
+	Unavailable       = "gitlab_unavailable"  // no answer, an unreadable answer, or maintenance
 	RateLimited       = "gitlab_rate_limited" // too many requests, or too many pipelines
 	Capacity          = "gitlab_capacity"     // a limit of jobs, pipelines, deployments or compute minutes
-	ReferenceNotFound = "reference_not_found" // no such ref; some GitLabs say so of refs that exist
+	ReferenceNotFound = "reference_not_found" // no such ref; some GitLabs say so about refs that exist
 	Forbidden         = "forbidden"           // the caller's address is blocked
 
-	VariablesForbidden = "variables_forbidden" // the project lets nobody set pipeline variables
-	NoJobs             = "no_jobs"             // the project's configuration leaves nothing to run
+	VariablesForbidden = "variables_forbidden" // the project allows nobody to set pipeline variables
+	NoJobs             = "no_jobs"             // the project's configuration has no job to run
 	InputsRefused      = "inputs_refused"      // the project declares other inputs
 	Rejected           = "rejected"            // refused for a reason without a name of its own
 	Unauthorized       = "unauthorized"        // a job token that is not valid
 	NotFound           = "not_found"           // no such project, or another token
-	PipelineInvalid    = "pipeline_invalid"    // .gitlab-ci.yml cannot become a pipeline
+	PipelineInvalid    = "pipeline_invalid"    // .gitlab-ci.yml is invalid
 	Redirected         = "redirected"          // the API is somewhere else
 )
 
@@ -40,33 +40,33 @@ const (
 	maxHost = 253 + len(":65535")
 	// maxReset bounds what RateLimit-Reset may ask for.
 	maxReset = time.Hour
-	// pipelineWindow is what the limit of pipelines counts over. GitLab does
+	// pipelineWindow is the period of GitLab's limit of pipelines. GitLab does
 	// not say when it ends.
 	pipelineWindow = time.Minute
 )
 
 // Error says why there is no pipeline, or why that is not known. It never
-// holds the token.
+// contains the token.
 type Error struct {
-	Status     int           // of GitLab's answer, 0 where there is none
+	Status     int           // of GitLab's answer, 0 if there is none
 	Reason     string        // one of the above
-	Hint       string        // for people: what to mend
+	Hint       string        // for people: what to fix
 	Message    string        // GitLab's own words: one line of 500 runes at most, without HTML
-	RetryAfter time.Duration // 0 where GitLab did not say
+	RetryAfter time.Duration // 0 if GitLab did not say
 
-	// Lost: no whole answer arrived, so the pipeline may exist all the same.
+	// Lost: no complete answer arrived, so the pipeline may exist.
 	Lost bool
-	// Unrecognized: a 400 in words that are not known. It is worth a few more
-	// attempts, and then it is final.
+	// Unrecognized: a 400 in unknown words. It is worth a few more attempts,
+	// and then it is final.
 	Unrecognized bool
 	// Astray: with NotFound, the request did not get to the API of a project, by a
 	// wrong base URL or a proxy, and nothing is known of the project or the token.
 	Astray bool
 
-	Cause error // why there is no answer, nil where there is one
+	Cause error // why there is no answer, nil if there is one
 }
 
-// Temporary tells whether the same request may succeed later.
+// Temporary reports whether the same request may succeed later.
 func (e *Error) Temporary() bool {
 	switch e.Reason {
 	case Unavailable, RateLimited, Capacity, ReferenceNotFound, Forbidden:
@@ -119,13 +119,13 @@ func (a answer) refusal(r Request, host string) *Error {
 	return e
 }
 
-// about fills in what a hint is about.
+// about fills in the names in a hint.
 func about(hint string, r Request, host string) string {
 	return strings.NewReplacer("{project}", r.Project, "{ref}", r.Ref, "{host}", host).Replace(hint)
 }
 
-// leadsTo says where a redirect leads, without the path and the query: they
-// may hold what nobody should read.
+// leadsTo returns the target of a redirect without the path and the query,
+// which may contain secrets.
 func (a answer) leadsTo(token env.Secret) string {
 	to, err := url.Parse(a.header.Get("Location"))
 	if err != nil || to.Scheme != "https" && to.Scheme != "http" || to.Host == "" || len(to.Host) > maxHost {
@@ -147,8 +147,8 @@ func (a answer) retryAfter() time.Duration {
 	return min(max(0, time.Until(time.Unix(unix, 0)).Round(time.Second)), maxReset)
 }
 
-// unanswered makes an Error of a request that got no answer. Where there was
-// no connection, nothing was sent, and there is no pipeline.
+// unanswered makes an Error of a request that got no answer. Without a
+// connection nothing was sent, and there is no pipeline.
 func unanswered(err error, connected bool, host string) *Error {
 	hint := connectHint(err)
 	if connected {
@@ -159,7 +159,7 @@ func unanswered(err error, connected bool, host string) *Error {
 	}
 }
 
-// connectHint says what to mend where there is no connection.
+// connectHint says what to fix if there is no connection.
 func connectHint(err error) string {
 	var (
 		name      *net.DNSError

@@ -1,6 +1,6 @@
-// Package gitlab creates pipelines in GitLab by trigger token, and says of
-// each refusal whether it is worth another attempt. No other package knows
-// which client library is used.
+// Package gitlab creates pipelines in GitLab by trigger token, and says for
+// each refusal whether a retry may help. Only this package uses GitLab's client
+// library.
 package gitlab
 
 //lint:file-ignore SA1019 the library is deprecated, and kept: see docs/decisions.md
@@ -21,8 +21,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// Timeout spans one call. GitLab creates a pipeline before it answers, and for
-// a large .gitlab-ci.yml that takes seconds.
+// Timeout bounds one call. GitLab creates the pipeline before it answers, and
+// with a large .gitlab-ci.yml that takes seconds.
 const Timeout = 30 * time.Second
 
 // maxURL bounds the address of a pipeline that is passed on, in bytes.
@@ -45,8 +45,8 @@ func New(baseURL string) (*Client, error) {
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
 		return nil, errors.New("must be a plain base URL, without user, query or fragment")
 	}
-	// One call is one request: who calls does the waiting, so the library must
-	// neither repeat requests nor ask for the rate limit first.
+	// One call is one request: the caller decides about retries. So the library
+	// must neither repeat requests nor ask for the rate limit first.
 	client, err := api.NewClient("",
 		api.WithBaseURL(baseURL),
 		api.WithHTTPClient(httpclient.New(Timeout)),
@@ -61,7 +61,7 @@ func New(baseURL string) (*Client, error) {
 	return &Client{client, u.Host}, nil
 }
 
-// unlimited is a limiter that waits for nothing.
+// unlimited is a limiter that never waits.
 type unlimited struct{}
 
 func (unlimited) Wait(context.Context) error { return nil }
@@ -77,12 +77,12 @@ type Request struct {
 
 // Pipeline is what was created.
 type Pipeline struct {
-	ID        int64  // 0 where GitLab's answer does not say
-	ProjectID int64  // 0 where GitLab's answer does not say
-	URL       string // of its page; "" where GitLab's answer does not say
+	ID        int64  // 0 if GitLab's answer does not say
+	ProjectID int64  // 0 if GitLab's answer does not say
+	URL       string // of its page; "" if GitLab's answer does not say
 }
 
-// body is what the endpoint reads. The library's own options know no inputs.
+// body is the request's body. The library's own options have no inputs.
 type body struct {
 	Token     string            `json:"token"`
 	Ref       string            `json:"ref"`
@@ -112,7 +112,7 @@ func (c *Client) create(ctx context.Context, r Request) (Pipeline, error) {
 	return got.pipeline(r.Token), nil
 }
 
-// answer is GitLab's answer, and what went wrong while it was read.
+// answer is GitLab's answer, and the error that occurred while it was read.
 type answer struct {
 	status int
 	header http.Header

@@ -153,7 +153,7 @@ func TestCreatedIsASuccessWhateverTheBody(t *testing.T) {
 		{"no JSON", "<html>", gitlab.Pipeline{}},
 		{"an id that is a string", `{"id":"7","web_url":"https://gitlab.example/p/7"}`, gitlab.Pipeline{URL: "https://gitlab.example/p/7"}},
 		{"over the limit", strings.Repeat(" ", httpclient.MaxAnswer) + `{"id":7}`, gitlab.Pipeline{}},
-		{"a URL that is none", `{"id":7,"web_url":"javascript:alert(1)"}`, gitlab.Pipeline{ID: 7}},
+		{"an invalid URL", `{"id":7,"web_url":"javascript:alert(1)"}`, gitlab.Pipeline{ID: 7}},
 		{"a URL with the token", `{"id":7,"web_url":"https://gitlab.example/?t=glptt-canary%2B%2F%3C1%3E"}`, gitlab.Pipeline{ID: 7}},
 		{"a URL without end", `{"id":7,"web_url":"https://gitlab.example/` + strings.Repeat("x", 2000) + `"}`, gitlab.Pipeline{ID: 7}},
 	} {
@@ -234,7 +234,7 @@ func TestACallEndsWithItsDeadline(t *testing.T) {
 	}
 }
 
-// What is no HTTP may be an echo of the request.
+// An answer that is not HTTP may be an echo of the request.
 func TestAnAnswerThatIsNoHTTP(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

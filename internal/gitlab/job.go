@@ -20,11 +20,11 @@ import (
 // PromotionJob is the job of templates/promote.yml that promotes.
 const PromotionJob = "hubrelay-promote"
 
-// maxJobs is how many jobs of a pipeline are read, the newest first: all that
-// GitLab puts on a page.
+// maxJobs is how many jobs of a pipeline are read, the newest first: the most
+// that GitLab returns in a page.
 const maxJobs = 100
 
-// JobQuery asks how the promotion goes in a pipeline.
+// JobQuery asks for the promotion job of a pipeline.
 type JobQuery struct {
 	ProjectID, PipelineID string
 	Token                 env.Secret // an access token with the scope read_api
@@ -35,11 +35,11 @@ type Job struct {
 	// Status is GitLab's: created, waiting_for_resource, preparing, pending,
 	// running, success, failed, canceling, canceled, skipped, manual or scheduled.
 	Status     string
-	FinishedAt time.Time // zero where it has not
-	URL        string    // of its page; "" where GitLab's answer does not say
+	FinishedAt time.Time // zero if it has not
+	URL        string    // of its page; "" if GitLab's answer does not say
 }
 
-// FindJob returns the promotion job of a pipeline, the newest where it was
+// FindJob returns the promotion job of a pipeline, the newest if it was
 // retried, by exactly one HTTP request. A refusal, or no answer, is an *Error.
 // The token is in no error.
 func (c *Client) FindJob(ctx context.Context, q JobQuery) (j Job, found bool, err error) {
@@ -80,7 +80,7 @@ func decodeJobs(body []byte, token env.Secret) (job Job, found bool, err error) 
 		FinishedAt time.Time `json:"finished_at"`
 		WebURL     string    `json:"web_url"`
 	}
-	if json.Unmarshal(body, &list) != nil { // its error may repeat a part of the answer
+	if json.Unmarshal(body, &list) != nil { // its error may contain a part of the answer
 		return Job{}, false, errors.New("is no list of jobs")
 	}
 	var newest int64
@@ -90,13 +90,13 @@ func decodeJobs(body []byte, token env.Secret) (job Job, found bool, err error) 
 			job = Job{Status: j.Status, FinishedAt: j.FinishedAt, URL: pageURL(j.WebURL, token)}
 		}
 	}
-	if !found && (list == nil || len(list) >= maxJobs) { // a null says nothing, and a full page not all
+	if !found && (list == nil || len(list) >= maxJobs) { // null has no jobs, and a full page may not have all of them
 		return Job{}, false, errors.New("is not all of the jobs")
 	}
 	return job, found, nil
 }
 
-// unasked makes an Error of an answer other than 200 to a question.
+// unasked makes an Error of an answer other than 200.
 func (a answer) unasked(q JobQuery) *Error {
 	e := &Error{Status: a.status, Reason: Unavailable, Message: shorten(a.said(q.Token).text), RetryAfter: a.retryAfter()}
 	switch a.status {
@@ -109,7 +109,7 @@ func (a answer) unasked(q JobQuery) *Error {
 	return e
 }
 
-// do makes one request. Where there is no answer the error is an *Error.
+// do makes one request. If there is no answer the error is an *Error.
 func (c *Client) do(ctx context.Context, method, path string, body any, options ...api.RequestOptionFunc) (*answer, error) {
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -119,8 +119,8 @@ func (c *Client) do(ctx context.Context, method, path string, body any, options 
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	// The library's own reading of an answer takes any 2xx for a success, and
-	// drops the body of a 404 and the failure to read one.
+	// The library takes any 2xx for a success, drops the body of a 404, and
+	// ignores an error while reading one.
 	var got *answer
 	req.SetResponseHandler(func(res *http.Response) error {
 		data, err := io.ReadAll(res.Body)

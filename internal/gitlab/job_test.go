@@ -66,7 +66,7 @@ func replies(status int, body string, header ...string) func(http.ResponseWriter
 	}
 }
 
-func TestJobsThatAreNotTold(t *testing.T) {
+func TestJobsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name    string

@@ -14,17 +14,17 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// What follows asks how a GitLab and a project are set up. Each question is one
+// The functions below ask how GitLab and a project are set up. Each sends one
 // GET request with an access token that has the scope read_api, and changes
-// nothing. A refusal, or no answer, is an *Error whose Status is that of the
-// answer; the token is in no error.
+// nothing. A refusal, or no answer, is an *Error with the Status of the answer;
+// the token is in no error.
 
 // Host is the host of the base URL, with its port.
 func (c *Client) Host() string { return c.host }
 
 // Version returns GitLab's version, such as 18.5.0-ee. Without a token GitLab
-// does not tell: the error then has the status 401, and Reason Unauthorized only
-// where it is GitLab's API that answers.
+// does not return it: the error then has the status 401. Its Reason is
+// Unauthorized only if GitLab's API has answered.
 func (c *Client) Version(ctx context.Context, token env.Secret) (string, error) {
 	var v struct {
 		Version string `json:"version"`
@@ -33,14 +33,14 @@ func (c *Client) Version(ctx context.Context, token env.Secret) (string, error) 
 	return v.Version, err
 }
 
-// AccessToken is what GitLab says of one: of a user, a project or a group.
+// AccessToken describes an access token of a user, a project or a group.
 type AccessToken struct {
 	Active    bool     `json:"active"`
 	Scopes    []string `json:"scopes"`
-	ExpiresAt string   `json:"expires_at"` // a day such as 2027-01-31; "" is never
+	ExpiresAt string   `json:"expires_at"` // a day such as 2027-01-31; "" means never
 }
 
-// Expires returns when the token expires, zero where it does not.
+// Expires returns when the token expires, zero if it does not.
 func (t AccessToken) Expires() time.Time {
 	day, _ := time.Parse(time.DateOnly, t.ExpiresAt)
 	return day
@@ -53,8 +53,8 @@ func (c *Client) Self(ctx context.Context, token env.Secret) (AccessToken, error
 	return t, err
 }
 
-// Project is what matters of one. A field that GitLab does not show to the token
-// is "".
+// Project has the settings of a project that matter here. A field that GitLab
+// does not show to the token is "".
 type Project struct {
 	ID           int64  `json:"id"`
 	Path         string `json:"path_with_namespace"`
@@ -62,8 +62,8 @@ type Project struct {
 	Empty        bool   `json:"empty_repo"`
 	BuildsAccess string `json:"builds_access_level"` // enabled, private or disabled
 	ConfigPath   string `json:"ci_config_path"`      // "" is .gitlab-ci.yml
-	// VariablesRole is the least role that may set pipeline variables, such as
-	// no_one_allowed or developer. Maintainers see it.
+	// VariablesRole is the minimum role that may set pipeline variables, such
+	// as no_one_allowed or developer. Only Maintainers see it.
 	VariablesRole string `json:"ci_pipeline_variables_minimum_override_role"`
 }
 
@@ -95,11 +95,11 @@ func (c *Client) Tag(ctx context.Context, project, name string, token env.Secret
 	return r, err
 }
 
-// Lint is what GitLab makes of a project's CI/CD configuration.
+// Lint is GitLab's result of checking a project's CI/CD configuration.
 type Lint struct {
 	Valid    bool     `json:"valid"`
 	Errors   []string `json:"errors"`
-	Merged   string   `json:"merged_yaml"` // all that it comes to, includes resolved
+	Merged   string   `json:"merged_yaml"` // the whole configuration, with all includes
 	Includes []struct {
 		Type     string `json:"type"`     // component, remote, local, file or template
 		Location string `json:"location"` // such as gitlab.com/acme/hubrelay/promote@1.2.0
@@ -112,7 +112,7 @@ type Lint struct {
 	} `json:"jobs"` // nil where GitLab's answer has none
 }
 
-// Lint checks the configuration that stands at ref.
+// Lint checks the configuration at ref.
 func (c *Client) Lint(ctx context.Context, project, ref string, token env.Secret) (Lint, error) {
 	var l Lint
 	query := struct {
@@ -135,13 +135,14 @@ func (c *Client) File(ctx context.Context, project, ref, path string, token env.
 	return got.body, nil
 }
 
-// question asks for a JSON object.
+// question requests a JSON object.
 func (c *Client) question(ctx context.Context, path string, query any, token env.Secret, into any) error {
 	got, err := c.get(ctx, path, query, token)
 	if err != nil {
 		return err
 	}
-	// A field of another type stays empty, and what is no object is not GitLab's.
+	// A field of another type stays empty. An answer that is not an object is
+	// not GitLab's.
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(got.body, into); err != nil && (!errors.As(err, &odd) || odd.Field == "") {
 		return &Error{Status: got.status, Reason: Unavailable, Hint: about(urlHint, Request{}, c.host), Cause: errors.New("the answer is not GitLab's")}
@@ -166,7 +167,7 @@ func (c *Client) get(ctx context.Context, path string, query any, token env.Secr
 	return got, nil
 }
 
-// unanswerable makes an Error of an answer other than 200 to a question.
+// unanswerable makes an Error of an answer other than 200 to such a request.
 func (a answer) unanswerable(token env.Secret, host string) *Error {
 	said := a.said(token)
 	e := &Error{Status: a.status, Reason: Unavailable, Message: shorten(said.text), RetryAfter: a.retryAfter()}

@@ -95,11 +95,11 @@ func TestQuestionsThatAreRefused(t *testing.T) {
 		status int
 		reason string
 	}{
-		{"nobody asks for the version", nil, func(ctx context.Context, c *gitlab.Client, _ env.Secret) error {
+		{"the version, without a token", nil, func(ctx context.Context, c *gitlab.Client, _ env.Secret) error {
 			_, err := c.Version(ctx, env.Secret{})
 			return err
 		}, 401, gitlab.Unauthorized},
-		{"nobody asks for a project", nil, func(ctx context.Context, c *gitlab.Client, _ env.Secret) error {
+		{"a project, without a token", nil, func(ctx context.Context, c *gitlab.Client, _ env.Secret) error {
 			_, err := c.Project(ctx, "7", env.Secret{})
 			return err
 		}, 404, gitlab.NotFound},

@@ -11,10 +11,10 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// says is the answer of GitLab's chain of steps.
+// says is an answer of GitLab's chain of steps.
 func says(message string) string { return `{"message":{"base":[` + strconv.Quote(message) + `]}}` }
 
-// refusal is a row of the contract: what GitLab says, and what follows.
+// refusal is a row of the contract: GitLab's answer, and what follows.
 type refusal struct {
 	name    string
 	status  int
@@ -33,15 +33,15 @@ type refusal struct {
 // lib/gitlab/ci/pipeline/chain and its counterpart in ee.
 var refusals = []refusal{
 	{name: "too many pipelines is a 400 that passes", status: 400, body: says("Too many pipelines created in the last minute. Try again later."),
-		reason: "gitlab_rate_limited", hint: []string{"in a minute", "rate limits"}, message: "Too many pipelines created in the last minute. Try again later.", after: time.Minute},
+		reason: "gitlab_rate_limited", hint: []string{"per minute", "rate limits"}, message: "Too many pipelines created in the last minute. Try again later.", after: time.Minute},
 	{name: "too many pipelines, as a string", status: 400, body: `{"message":"Too many pipelines created in the last minute. Try again later."}`,
-		reason: "gitlab_rate_limited", hint: []string{"in a minute"}, message: "Too many pipelines created in the last minute. Try again later.", after: time.Minute},
+		reason: "gitlab_rate_limited", hint: []string{"per minute"}, message: "Too many pipelines created in the last minute. Try again later.", after: time.Minute},
 	{name: "a ref that is not found may be found later", status: 400, body: says("Reference not found"),
 		reason: "reference_not_found", hint: []string{"branch or tag main exists in acme/images/api"}, message: "Reference not found"},
 	{name: "a ref without a commit", status: 400, body: says("Commit not found"),
 		reason: "reference_not_found", hint: []string{"main", "commit"}, message: "Commit not found"},
 	{name: "a branch and a tag of one name", status: 400, body: says("Ref is ambiguous"),
-		reason: "rejected", hint: []string{"branch or the tag main"}, message: "Ref is ambiguous"},
+		reason: "rejected", hint: []string{"a branch and a tag main"}, message: "Ref is ambiguous"},
 
 	{name: "variables that nobody may set", status: 400, body: says("Insufficient permissions to set pipeline variables"),
 		reason: "variables_forbidden", hint: []string{"pass: inputs"}, message: "Insufficient permissions to set pipeline variables"},
@@ -162,15 +162,15 @@ var refusals = []refusal{
 	{name: "storage", status: 403, body: `{"message":"Your top-level group acme is over the 5 user limit and has been placed in a read-only state."}`,
 		reason: "gitlab_capacity", hint: []string{"storage or users"}, message: "Your top-level group acme is over the 5 user limit and has been placed in a read-only state."},
 	{name: "a limit that is not known", status: 422, body: `{"message":"merge_train_limit_exceeded"}`,
-		reason: "gitlab_capacity", hint: []string{"a limit of GitLab's"}, message: "merge_train_limit_exceeded"},
+		reason: "gitlab_capacity", hint: []string{"a limit of GitLab;"}, message: "merge_train_limit_exceeded"},
 	{name: "later", status: 400, body: `{"message":"The queue is full. Please try again later."}`,
-		reason: "gitlab_capacity", hint: []string{"tried again"}, message: "The queue is full. Please try again later."},
+		reason: "gitlab_capacity", hint: []string{"retried"}, message: "The queue is full. Please try again later."},
 	{name: "a maximum", status: 400, body: says("You have exceeded the maximum number of pipelines"),
-		reason: "gitlab_capacity", hint: []string{"a limit of GitLab's"}, message: "You have exceeded the maximum number of pipelines"},
+		reason: "gitlab_capacity", hint: []string{"a limit of GitLab;"}, message: "You have exceeded the maximum number of pipelines"},
 	{name: "no minutes left", status: 400, body: says("Namespace has run out of compute minutes"),
 		reason: "gitlab_capacity", hint: []string{"compute minutes"}, message: "Namespace has run out of compute minutes"},
 	{name: "again", status: 400, body: says("Pipelines are currently unavailable. Please try again"),
-		reason: "gitlab_capacity", hint: []string{"tried again"}, message: "Pipelines are currently unavailable. Please try again"},
+		reason: "gitlab_capacity", hint: []string{"retried"}, message: "Pipelines are currently unavailable. Please try again"},
 	{name: "later, with its time", status: 422, header: map[string]string{"Retry-After": "30"}, body: `{"message":"Retry later"}`,
 		reason: "gitlab_capacity", message: "Retry later", after: 30 * time.Second},
 
@@ -191,7 +191,7 @@ var refusals = []refusal{
 	{name: "a stored pipeline, without words", status: 422, body: `{"message":"Could not create pipeline"}`,
 		reason: "pipeline_invalid", hint: []string{"pipelines page"}, message: "Could not create pipeline"},
 	{name: "bad YAML as a 400", status: 400, body: says("jobs:build config contains unknown keys: skript"),
-		reason: "pipeline_invalid", hint: []string{"Mend .gitlab-ci.yml of acme/images/api on main"}, message: "jobs:build config contains unknown keys: skript"},
+		reason: "pipeline_invalid", hint: []string{"Fix .gitlab-ci.yml of acme/images/api on main"}, message: "jobs:build config contains unknown keys: skript"},
 	{name: "words of the YAML parser that look like HTML", status: 400, body: says("(<unknown>): did not find expected key while parsing a block mapping at line 3 column 1"),
 		reason: "pipeline_invalid", hint: []string{".gitlab-ci.yml"}, message: "(<unknown>): did not find expected key while parsing a block mapping at line 3 column 1"},
 	{name: "an included file", status: 400, body: says("Local file `lint.yml` does not exist!"),
@@ -213,7 +213,7 @@ var refusals = []refusal{
 	{name: "a job's token", status: 401, body: `{"message":"Job is not running"}`,
 		reason: "unauthorized", hint: []string{"GITLAB_TRIGGER_TOKENS"}, message: "Job is not running"},
 	{name: "a proxy asks for a sign-in", status: 401, header: map[string]string{"Content-Type": "text/html"}, body: "<h1>Sign in</h1>",
-		reason: "unauthorized", hint: []string{"proxy before"}, not: "TOKENS", message: "Sign in"},
+		reason: "unauthorized", hint: []string{"proxy in front of"}, not: "TOKENS", message: "Sign in"},
 	{name: "403 may pass", status: 403, body: `{"message":"403 Forbidden"}`,
 		reason: "forbidden", hint: []string{"address"}, message: "403 Forbidden"},
 	{name: "a list of addresses", status: 403, body: `{"message":"Your IP address is not allowed by the group acme"}`,

@@ -20,20 +20,20 @@ import (
 
 const (
 	maxMessage = 500 // runes of GitLab's own words that are kept
-	maxDepth   = 10  // of lists and maps in GitLab's message; it nests them two deep
+	maxDepth   = 10  // of lists and maps in GitLab's message, which has two levels
 )
 
-// said is what an answer says to people: one line without HTML and without
+// said is the text of an answer for people: one line without HTML and without
 // the token.
 type said struct {
 	text    string
 	json    bool // as GitLab's API answers
 	page    bool // HTML, as of a proxy, or of GitLab's pages for people
-	nowhere bool // as GitLab's API answers where it has no such path
+	nowhere bool // as GitLab's API answers if it has no such path
 }
 
-// said reads JSON for the values of message and error, which may be strings,
-// lists or maps, and takes everything of any other text.
+// said returns the values of message and error if the answer is JSON; they may
+// be strings, lists or maps. Otherwise it returns the whole text.
 func (a answer) said(token env.Secret) said {
 	var s said
 	text := string(a.body)
@@ -54,8 +54,8 @@ func (a answer) said(token env.Secret) said {
 		media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 		s.page = strings.HasSuffix(media, "html") || bytes.HasPrefix(bytes.TrimSpace(a.body), []byte("<"))
 	}
-	// The token may stand there as it is, as in a URL or in HTML, or with tags
-	// inside: it is taken out before and after.
+	// The token may be there as it is, in the form of a URL or HTML, or with
+	// tags inside: so it is removed before and after.
 	text = html.UnescapeString(redact(text, token))
 	tags := htmlMarkup()
 	text = tags.inlineTag.ReplaceAllString(tags.learnMore.ReplaceAllString(text, ""), "")
@@ -68,24 +68,24 @@ func (a answer) said(token env.Secret) said {
 	return s
 }
 
-// markup is what is taken out of GitLab's words.
+// markup is what is removed from GitLab's words.
 type markup struct{ learnMore, unseen, anyTag, inlineTag, blockTag *regexp.Regexp }
 
-// htmlMarkup is compiled when GitLab first says something, as outcomes are.
+// Like the outcomes, htmlMarkup is compiled when it is first needed.
 var htmlMarkup = sync.OnceValue(func() markup {
 	return markup{
 		learnMore: regexp.MustCompile(`(?i)\s*<a\b[^>]*>\s*(?:learn|read|find out) more\W*</a>`),
 		unseen:    regexp.MustCompile(`(?is)<!--.*?(?:-->|$)|<script\b.*?(?:</script\s*>|$)|<style\b.*?(?:</style\s*>|$)`),
 		anyTag:    regexp.MustCompile(`<[/!?]?[a-zA-Z][^>]*(?:>|$)`),
-		// What GitLab puts into messages. Others, such as <unknown>, are words of its
-		// YAML parser.
+		// The tags that GitLab uses in messages. Others, such as <unknown>, are
+		// words of its YAML parser.
 		inlineTag: regexp.MustCompile(`(?i)</?(?:a|abbr|b|code|em|i|small|span|strong)\b[^>]*>`),
 		blockTag:  regexp.MustCompile(`(?i)</?(?:br|div|h[1-6]|hr|img|li|ol|p|pre|script|style|ul)\b[^>]*>`),
 	}
 })
 
-// flatten appends what is said in v, a key before what belongs to it. GitLab's
-// key for what belongs to no field is base.
+// flatten appends the texts in v, each key before its values. GitLab's key for
+// errors that belong to no field is base.
 func flatten(parts []string, v any, depth int) []string {
 	if depth > maxDepth {
 		return parts
@@ -110,7 +110,8 @@ func flatten(parts []string, v any, depth int) []string {
 	return parts
 }
 
-// redact takes the token out of text, also as it looks in a URL or a page.
+// redact removes the token from text, also in the form that it has in a URL or
+// a page.
 func redact(text string, token env.Secret) string {
 	if token.IsZero() {
 		return text

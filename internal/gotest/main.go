@@ -1,5 +1,5 @@
-// Command gotest runs go test, prints what that prints, and writes down which
-// tests were skipped, and why: go test says it only among everything else.
+// Command gotest runs go test, prints its output, and lists which tests were
+// skipped, and why. go test itself says that only among everything else.
 package main
 
 import (
@@ -48,7 +48,7 @@ func run(file string, args []string) (code int, err error) {
 	}
 	var exit *exec.ExitError
 	if errors.As(ended, &exit) {
-		return max(exit.ExitCode(), 1), err // -1 where a signal ended it
+		return max(exit.ExitCode(), 1), err // -1 if a signal ended it
 	}
 	return 0, errors.Join(ended, err)
 }
@@ -72,8 +72,8 @@ func (s skips) String() string {
 	return b.String()
 }
 
-// read reads events to their end. Of a test that failed, or did not end, it
-// prints all that go test says, of a package that passed its last line.
+// read reads events to their end. For a test that failed or did not end it
+// prints all output, for a package that passed its last line.
 func read(events io.Reader, out io.Writer) (skips, error) {
 	skipped := skips{}
 	said := map[event]*bytes.Buffer{} // by package and test, which is "" for the package itself
@@ -115,7 +115,7 @@ func take(e event, said map[event]*bytes.Buffer, skipped skips, out io.Writer) {
 		delete(said, key)
 		switch {
 		case e.Test == "" && e.Action == "fail":
-			// What did not end, as in a panic, comes first.
+			// Tests that did not end, as after a panic, come first.
 			for _, other := range slices.SortedFunc(maps.Keys(said), func(a, b event) int { return strings.Compare(a.Test, b.Test) }) {
 				if other.Package == e.Package {
 					_, _ = io.WriteString(out, readable(said[other].String()))
@@ -134,7 +134,7 @@ func take(e event, said map[event]*bytes.Buffer, skipped skips, out io.Writer) {
 	}
 }
 
-// readable leaves out the marks of test2json.
+// readable removes the marks of test2json.
 func readable(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -145,10 +145,10 @@ func readable(text string) string {
 	return b.String()
 }
 
-// where begins what a test says: the file and the line.
+// where matches the beginning of a test's output line: the file and the line.
 var where = regexp.MustCompile(`^[^ :]+\.go:\d+: `)
 
-// why returns what a test said before it was skipped, in one line.
+// why returns the output of a test before it was skipped, in one line.
 func why(text string) string {
 	var said []string
 	for line := range strings.Lines(text) {

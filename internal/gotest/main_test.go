@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// module makes a module of its own, with a package for each file.
+// module creates a module with a package for each file.
 func module(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,8 +56,8 @@ func TestPasses(t *testing.T) { fmt.Println("noise of a test that passes") }
 `
 )
 
-// gotest runs the command in a module, and returns what it prints, what it wrote
-// down as skipped, and its exit code.
+// gotest runs the command in a module, and returns its output, its list of
+// skipped tests, and its exit code.
 func gotest(t *testing.T, dir string) (printed, skipped string, code int) {
 	t.Helper()
 	command := filepath.Join(t.TempDir(), "gotest")
@@ -76,7 +76,7 @@ func gotest(t *testing.T, dir string) (printed, skipped string, code int) {
 	return string(out), string(text), run.ProcessState.ExitCode()
 }
 
-func TestWhatFailsIsShownAndWhatPassesIsALine(t *testing.T) {
+func TestFailuresAreShownAndSuccessesAreOneLine(t *testing.T) {
 	t.Parallel()
 	printed, skipped, code := gotest(t, module(t, map[string]string{
 		"passing/x_test.go": passing, "failing/x_test.go": failing, "panicking/x_test.go": panicking, "broken/x_test.go": broken,
@@ -99,7 +99,7 @@ func TestWhatFailsIsShownAndWhatPassesIsALine(t *testing.T) {
 	}
 }
 
-func TestWhatIsSkippedIsWrittenDown(t *testing.T) {
+func TestSkippedTestsAreListed(t *testing.T) {
 	t.Parallel()
 	printed, skipped, code := gotest(t, module(t, map[string]string{"skipping/x_test.go": skipping, "passing/x_test.go": passing}))
 	if code != 0 || !strings.Contains(printed, "ok  \texample.com/m/skipping\t") {
@@ -116,7 +116,7 @@ gcloud is not installed: install it
 	}
 }
 
-func TestWhatIsNoEventIsPrinted(t *testing.T) {
+func TestLinesThatAreNotEventsArePrinted(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	skipped, err := read(strings.NewReader("go: something\n{\"Action\":\"output\",\"Package\":\"p\",\"Output\":\"ok  \\tp\\n\"}\n{\"Action\":\"pass\",\"Package\":\"p\"}\nno end"), &out)
@@ -125,8 +125,8 @@ func TestWhatIsNoEventIsPrinted(t *testing.T) {
 	}
 }
 
-// scripts/test.sh goes on after a failure, and is one wherever anything failed,
-// or was skipped in CI.
+// scripts/test.sh continues after a failure, and fails if anything failed, or
+// was skipped in CI.
 func TestTheScript(t *testing.T) {
 	t.Parallel()
 	read := func(path string) string {

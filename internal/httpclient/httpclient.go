@@ -1,5 +1,5 @@
-// Package httpclient is what the adapters share as HTTP clients: answers that
-// are bounded, redirects that are not followed, and errors without a URL.
+// Package httpclient is the HTTP client that the adapters share: answers are
+// bounded, redirects are not followed, and errors contain no URL.
 package httpclient
 
 import (
@@ -18,12 +18,13 @@ import (
 )
 
 // MaxAnswer bounds what is read of any answer from outside, in bytes. The
-// largest that hubrelay needs is a manifest, which registries take up to here.
+// largest answer that hubrelay needs is a manifest, and registries accept
+// manifests up to this size.
 const MaxAnswer = 4 << 20
 
-// New returns a client for one outside system. timeout spans the whole
-// call. An answer of more than MaxAnswer bytes is an error. Redirects are not
-// followed: a token must not travel to where an answer points.
+// New returns a client for one outside system. timeout bounds the whole call.
+// An answer of more than MaxAnswer bytes is an error. Redirects are not
+// followed, because a token must not be sent to another address.
 func New(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Transport:     NewTransport(),
@@ -35,7 +36,7 @@ func New(timeout time.Duration) *http.Client {
 // NewTransport returns a transport whose answers are bounded by MaxAnswer.
 func NewTransport() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 32 // each function talks to one host, from many requests at once
+	t.MaxIdleConnsPerHost = 32 // each function sends many concurrent requests to one host
 	return bounded{t}
 }
 
@@ -69,8 +70,8 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 // limit that hubrelay meets is an hour.
 const maxRetryAfter = time.Hour
 
-// RetryAfter reads the header of that name, in seconds or as a date. It is 0
-// where there is none that makes sense, and an hour at most.
+// RetryAfter reads the header of that name, in seconds or as a date. It is 0 if
+// there is no valid one, and an hour at most.
 func RetryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
@@ -83,8 +84,8 @@ func RetryAfter(h http.Header) time.Duration {
 	return min(max(0, time.Until(at).Round(time.Second)), maxRetryAfter)
 }
 
-// Unanswered returns what can be told of the error of a request that got no
-// answer, or not all of one: nothing that could repeat what was sent or
+// Unanswered returns the part of an error that can be shown, for a request that
+// got no answer or an incomplete one. It contains nothing that was sent or
 // received, such as a URL.
 func Unanswered(err error) error {
 	var (

@@ -56,7 +56,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestUnansweredTellsNoURL(t *testing.T) {
+func TestUnansweredShowsNoURL(t *testing.T) {
 	t.Parallel()
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	t.Cleanup(hanging.Close)

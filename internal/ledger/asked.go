@@ -8,20 +8,20 @@ import (
 
 // JobState is what GitLab says of the job that promotes.
 type JobState struct {
-	State   State  // Failed where the promotion has ended; Running where it goes on, or waits
-	Reason  string // of Failed; of Running what it waits for, "" where it runs
+	State   State  // Failed if the promotion has ended; Running if it continues or waits
+	Reason  string // of Failed; of Running what it waits for, "" if it runs
 	Hint    string
 	Unknown bool // GitLab could not be asked
 }
 
-// Unheard returns up to limit promotions whose pipelines have said nothing for
-// some minutes, the one that was asked about least lately first.
+// Unheard returns up to limit promotions whose pipelines have not reported for
+// a few minutes. The one that GitLab was asked about longest ago comes first.
 func (l *Ledger) Unheard(ctx context.Context, limit int) ([]Promotion, error) {
 	return search(ctx, l, "find pipelines that say nothing", l.store.Unheard, limit)
 }
 
-// Asked records what GitLab says of a promotion that was Unheard. What has
-// reported meanwhile stays as it is.
+// Asked records what GitLab says about a promotion that Unheard returned. If
+// the pipeline has reported in the meantime, nothing changes.
 func (l *Ledger) Asked(ctx context.Context, asked Promotion, j JobState) error {
 	return l.again(ctx, func(ctx context.Context) error {
 		s, p, err := l.promotion(ctx, asked.ID, true)
@@ -38,7 +38,7 @@ func (l *Ledger) Asked(ctx context.Context, asked Promotion, j JobState) error {
 	})
 }
 
-// asked makes of GitLab's word what a report would.
+// asked applies GitLab's answer in the same way as a report.
 func (r *record) asked(p *Promotion, j JobState) {
 	if j.Unknown {
 		p.NotAsked = r.now
@@ -57,7 +57,7 @@ func (r *record) asked(p *Promotion, j JobState) {
 	}
 }
 
-// PipelineID is the newest of the promotion's own pipelines in GitLab, "" where
+// PipelineID is the newest of the promotion's own pipelines in GitLab, "" if
 // none is known.
 func (p Promotion) PipelineID() string {
 	if len(p.Pipelines) == 0 {

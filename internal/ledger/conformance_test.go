@@ -11,8 +11,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
 
-// conformance is what a ledger does whatever its store. L1 to L3 and P1 to P8
-// are the promises of docs/architecture.md.
+// conformance tests a ledger on any store. L1 to L3 and P1 to P8 are the
+// promises of docs/architecture.md.
 var conformance = slices.Concat(looking, dying, attempts, telling, keeping, reconciling, registration)
 
 type scenario struct {
@@ -106,7 +106,7 @@ var looking = []scenario{
 		_, err = older.Settle(f.t.Context(), blind(f.webhook("2"), "registry_unavailable"))
 		f.wantErr(err, ledger.ErrConflict)
 	}},
-	{"L2: each message that must wait is told so, and the one queued last is remembered", func(f fixture) {
+	{"L2: each message that must wait gets that answer, and the one queued last is remembered", func(f fixture) {
 		first, last := f.webhook("1"), f.webhook("2")
 		f.comes(blind(last, "registry_denied"), ledger.Wait)
 		f.comes(blind(first, "registry_denied"), ledger.Wait)
@@ -122,7 +122,7 @@ var looking = []scenario{
 		f.is(f.current().ID, ledger.Waiting, "registry_denied")
 		out := f.dies(last)
 		if !out.Changed || out.Promotion.State != ledger.Dead || out.Promotion.Reason != "registry_denied" ||
-			out.Promotion.Hint != "mend registry_denied" || out.Promotion.Attempts != 50 {
+			out.Promotion.Hint != "fix registry_denied" || out.Promotion.Attempts != 50 {
 			f.t.Errorf("the death of the last is %+v", out.Promotion)
 		}
 		f.nobodyMustLook()
@@ -204,7 +204,7 @@ var looking = []scenario{
 		f.answer(f.starts(m, digestA), created(7))
 		f.nobodyMustLook()
 	}},
-	{"L3: a superseded tag is looked at again at once, by its own message", func(f fixture) {
+	{"L3: a superseded tag is looked at again immediately, by its own message", func(f fixture) {
 		m := f.webhook("1")
 		f.ends(m, digestA, 7, ledger.Superseded)
 		tag := f.tag()
@@ -224,7 +224,7 @@ var looking = []scenario{
 		f.reports(old.ID, ledger.Superseded)
 		f.nobodyMustLook()
 	}},
-	{"L3: reconcile moves it on by a quarter of an hour, and not if somebody has looked", func(f fixture) {
+	{"L3: reconcile moves look_by on by a quarter of an hour, but not if the tag was looked at", func(f fixture) {
 		m := f.webhook("1")
 		f.comes(blind(m, "not_in_registry"), ledger.Wait)
 		if overdue, _ := f.Overdue(f.t.Context(), 10); len(overdue) != 0 {
@@ -242,7 +242,7 @@ var looking = []scenario{
 		f.must(f.Requeued(f.t.Context(), overdue[0]))
 		f.nobodyMustLook()
 	}},
-	{"L3: a tag that was deleted needs nobody, once it is gone for a day", func(f fixture) {
+	{"L3: a tag that was deleted a day ago is not looked at again", func(f fixture) {
 		m := f.webhook("1")
 		f.ends(m, digestA, 7, ledger.Superseded)
 		f.comes(blind(f.reconciled(m), "not_in_registry"), ledger.Ignore)
@@ -251,7 +251,7 @@ var looking = []scenario{
 		f.comes(blind(f.reconciled(m), "not_in_registry"), ledger.Ignore)
 		f.nobodyMustLook()
 	}},
-	{"L3: a webhook of a tag that is not there yet waits, whatever came before", func(f fixture) {
+	{"L3: a webhook of a tag that is not there yet waits, even after an earlier promotion", func(f fixture) {
 		f.ends(f.webhook("1"), digestA, 7, ledger.Superseded)
 		f.comes(blind(f.webhook("2"), "not_in_registry"), ledger.Wait)
 		f.lookBy(ledger.WaitingLookBy)
@@ -355,7 +355,7 @@ var looking = []scenario{
 		f.reports(c.ID, ledger.Promoted)
 		f.is(c.ID, ledger.Promoted, "")
 	}},
-	{"P2: after a lost answer the same message goes on at once, the others at the lease's end", func(f fixture) {
+	{"P2: after a lost answer the same message continues immediately, the others at the lease's end", func(f fixture) {
 		m, other := f.webhook("1"), f.webhook("2")
 		f.answer(f.starts(m, digestA), lost(m))
 		f.comes(saw(other, digestA), ledger.InProgress)
@@ -366,7 +366,7 @@ var looking = []scenario{
 		f.answer(c, created(8))
 		f.comes(saw(other, digestA), ledger.Ignore)
 	}},
-	{"P2: where nobody knows how a request went, everybody waits for the lease's end, and then one asks", func(f fixture) {
+	{"P2: if the result of a request is unknown, all wait for the lease's end, and then one asks", func(f fixture) {
 		m, other := f.webhook("1"), f.webhook("2")
 		killed := f.starts(m, digestA)
 		f.comes(saw(m, digestA), ledger.InProgress)
@@ -386,12 +386,12 @@ var looking = []scenario{
 			f.t.Errorf("it is %+v", p)
 		}
 	}},
-	{"P2: a whole refusal leaves it free at once", func(f fixture) {
+	{"P2: a complete refusal frees the promotion immediately", func(f fixture) {
 		m, other := f.webhook("1"), f.webhook("2")
 		f.answer(f.starts(m, digestA), waits(m, "gitlab_rate_limited"))
 		f.starts(other, digestA)
 	}},
-	{"P2: a pipeline that reports before GitLab's answer is recorded has it no more asked for", func(f fixture) {
+	{"P2: no second pipeline is requested if the first reports before GitLab's answer is recorded", func(f fixture) {
 		m := f.webhook("1")
 		c := f.starts(m, digestA)
 		f.reports(c.ID, ledger.Running)
@@ -445,7 +445,7 @@ var looking = []scenario{
 		}
 		f.comes(saw(f.reconciled(m), digestA), ledger.Loop)
 	}},
-	{"P3: after a loop's death ten quiet minutes, or a person, begin anew", func(f fixture) {
+	{"P3: after a loop's death, ten quiet minutes or a replay start the count again", func(f fixture) {
 		var m ledger.Message
 		for i := 1; i < ledger.MaxRow; i++ {
 			f.ends(f.webhook(fmt.Sprint(i)), digest(i), int64(i), ledger.Promoted)
@@ -535,7 +535,7 @@ var dying = []scenario{
 			}
 		}
 	}},
-	{"P4: six letters of a time in which nobody looked are one death", func(f fixture) {
+	{"P4: six letters of a time without a look are one death", func(f fixture) {
 		var six []ledger.Message
 		for i := range 6 {
 			six = append(six, f.webhook(fmt.Sprint(i)))
@@ -558,7 +558,7 @@ var dying = []scenario{
 		f.pass(ledger.SiblingWindow)
 		f.starts(f.webhook("7"), digestA)
 	}},
-	{"P4: what is promoted by then is no death", func(f fixture) {
+	{"P4: an image that is promoted by then is not a death", func(f fixture) {
 		m, other := f.webhook("1"), f.webhook("2")
 		f.comes(blind(m, "registry_denied"), ledger.Wait)
 		f.ends(other, digestA, 7, ledger.Promoted)
@@ -591,7 +591,7 @@ var dying = []scenario{
 			f.t.Errorf("it comes to %+v", out)
 		}
 	}},
-	{"P4: a death is found out about by whoever reads the letter first", func(f fixture) {
+	{"P4: a death is noticed by the first who reads the letter", func(f fixture) {
 		m := f.webhook("1")
 		c := f.starts(m, digestA)
 		f.answer(c, refused(m))
@@ -652,7 +652,7 @@ var attempts = []scenario{
 		f.ends(f.webhook("2"), digestB, 8, ledger.Failed)
 		f.starts(f.webhook("3"), digestA)
 	}},
-	{"P5: one that was pushed after a death without a digest is no sibling, however soon", func(f fixture) {
+	{"P5: a push soon after a death without a digest is not a sibling", func(f fixture) {
 		for _, look := range []string{"blind", "seen"} {
 			f := f.at(ledger.Key{Repository: "acme/api", Tag: look})
 			m := f.webhook("1")
@@ -718,7 +718,7 @@ var attempts = []scenario{
 			f.t.Errorf("the third death comes to %+v", out)
 		}
 	}},
-	{"P5: a replay of what is dead of another digest begins anew, without that message", func(f fixture) {
+	{"P5: a replay after a death of another digest starts a new promotion, with a new message", func(f fixture) {
 		m := f.webhook("1")
 		f.answer(f.starts(m, digestA), refused(m))
 		f.tick()
@@ -750,7 +750,7 @@ var attempts = []scenario{
 			f.comes(saw(f.replay(m), digestA), ledger.Ignore)
 		}
 	}},
-	{"P5: a replay that waits goes on, whoever sees the image first", func(f fixture) {
+	{"P5: a replay that waits continues with the first message that sees the image", func(f fixture) {
 		m := f.webhook("1")
 		f.comes(blind(m, "registry_denied"), ledger.Wait)
 		f.shows(f.dies(m).Showing)
@@ -773,7 +773,7 @@ var attempts = []scenario{
 		m.ReplayedAt = m.ReplayedAt.Truncate(time.Second).Add(-time.Minute)
 		f.starts(m, digestA)
 	}},
-	{"P5: a replay of before the death is none after it", func(f fixture) {
+	{"P5: a replay before the death does not count after it", func(f fixture) {
 		m := f.webhook("1")
 		early := f.replay(m)
 		f.answer(f.starts(m, digestA), refused(m))
@@ -917,7 +917,7 @@ var telling = []scenario{
 			f.t.Errorf("it comes to %+v", out)
 		}
 	}},
-	{"P6: where there was no request there is no pipeline that could report", func(f fixture) {
+	{"P6: without a request there is no pipeline that could report", func(f fixture) {
 		m := f.webhook("1")
 		f.comes(blind(m, "registry_denied"), ledger.Wait)
 		id := f.current().ID
@@ -931,7 +931,7 @@ var telling = []scenario{
 		_, err := f.Report(f.t.Context(), id, ledger.Report{State: ledger.Promoted, From: own("7")}, outboxes)
 		f.wantErr(err, ledger.ErrForeign)
 	}},
-	{"P6: nobody reports for a promotion that is not known", func(f fixture) {
+	{"P6: a report for an unknown promotion is refused", func(f fixture) {
 		_, err := f.Report(f.t.Context(), ledger.NewID(), ledger.Report{State: ledger.Promoted}, outboxes)
 		f.wantErr(err, ledger.ErrUnknown)
 		_, err = f.Get(f.t.Context(), ledger.NewID())
@@ -939,7 +939,7 @@ var telling = []scenario{
 		_, err = f.Current(f.t.Context(), f.key)
 		f.wantErr(err, ledger.ErrUnknown)
 	}},
-	{"P7: a report is shown once, and what is news is shown again", func(f fixture) {
+	{"P7: a report is shown once, and a change is shown again", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		if p.Behind() {
 			f.t.Error("that there is a pipeline is news")
@@ -966,7 +966,7 @@ var telling = []scenario{
 			f.t.Errorf("in the end it is %+v", p)
 		}
 	}},
-	{"P7: one shows it at a time; the news of meanwhile is next", func(f fixture) {
+	{"P7: one shows it at a time, and then the changes of the meantime", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		first := f.reports(p.ID, ledger.Running).Showing
 		if got := f.reports(p.ID, ledger.Promoted); got.Showing != nil || !got.Changed || !got.Promotion.Behind() {
@@ -984,7 +984,7 @@ var telling = []scenario{
 			f.t.Errorf("it is %+v", p)
 		}
 	}},
-	{"P7: whoever shows it and is not heard of again is replaced at the lease's end", func(f fixture) {
+	{"P7: a request that shows it and does not return is replaced at the lease's end", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		killed := f.reports(p.ID, ledger.Promoted).Showing
 		if shown := f.tick(); len(shown) != 0 {
@@ -1046,7 +1046,7 @@ var telling = []scenario{
 			f.t.Errorf("%d refusals", got)
 		}
 	}},
-	{"P7: Slack's Retry-After is kept, too, where there is news for the clock meanwhile", func(f fixture) {
+	{"P7: Slack's Retry-After is respected, even if something changes in the meantime", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		showing := f.reports(p.ID, ledger.Running).Showing
 		_, err := f.Shown(f.t.Context(), *showing, ledger.Result{RetryAfter: 2 * outboxes.SilentAfter}, outboxes)
@@ -1103,7 +1103,7 @@ var telling = []scenario{
 			f.t.Errorf("it is shown by %d", shown)
 		}
 	}},
-	{"the clock tells of what waits: soon where a person must mend it, else after an hour", func(f fixture) {
+	{"the clock shows what waits: soon if a person must fix it, else after an hour", func(f fixture) {
 		for reason, after := range map[string]time.Duration{
 			"registry_denied": 10 * time.Minute, "reference_not_found": 10 * time.Minute, "forbidden": 10 * time.Minute,
 			"gitlab_capacity": time.Hour, "gitlab_unavailable": time.Hour, "not_in_registry": time.Hour,
@@ -1126,7 +1126,7 @@ var telling = []scenario{
 			}
 			f.pass(6 * time.Second)
 			shown := f.tick()
-			if len(shown) != 1 || shown[0].State != ledger.Waiting || shown[0].Hint != "mend "+reason || !shown[0].Bad() {
+			if len(shown) != 1 || shown[0].State != ledger.Waiting || shown[0].Hint != "fix "+reason || !shown[0].Bad() {
 				f.t.Fatalf("%s: after %v the clock shows %+v", reason, after, shown)
 			}
 			look()
@@ -1143,7 +1143,7 @@ var telling = []scenario{
 			f.tick()
 		}
 	}},
-	{"what waits for another reason by now is shown so, and pings nobody again", func(f fixture) {
+	{"a new reason of what waits is shown, and pings nobody again", func(f fixture) {
 		m := f.webhook("1")
 		f.comes(blind(m, "registry_denied"), ledger.Wait)
 		f.pass(10 * time.Minute)
@@ -1160,7 +1160,7 @@ var telling = []scenario{
 			f.t.Errorf("it is shown as %+v", showing)
 		}
 	}},
-	{"the clock tells once of a pipeline that is silent, and fails it six hours later", func(f fixture) {
+	{"the clock shows a silent pipeline once, and fails it six hours later", func(f fixture) {
 		m := f.webhook("1")
 		p := f.triggered(m, digestA, 7)
 		f.tick()
@@ -1186,7 +1186,7 @@ var telling = []scenario{
 		f.comes(saw(m, digestA), ledger.Ignore)
 		f.starts(f.webhook("2"), digestA) // a push counts again
 	}},
-	{"a silent pipeline that reports is silent no more, also after the clock has failed it", func(f fixture) {
+	{"a silent pipeline that reports is no longer silent, even after the clock has failed it", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		f.pass(outboxes.SilentAfter)
 		f.tick()
@@ -1229,7 +1229,7 @@ var telling = []scenario{
 		}
 		f.t.Error("it is never told as silent")
 	}},
-	{"the end of another repository's promotion is no sign of life", func(f fixture) {
+	{"the end of another repository's promotion does not postpone silence", func(f fixture) {
 		silent := f.triggered(f.webhook("1"), digestA, 7)
 		other := f.at(ledger.Key{Repository: "acme/web", Tag: "1"})
 		p := other.triggered(f.webhook("1"), digestA, 8)
@@ -1239,7 +1239,7 @@ var telling = []scenario{
 			f.t.Errorf("the clock shows %+v", shown)
 		}
 	}},
-	{"news of no promotion is shown, goes on by its ID, and keeps its end", func(f fixture) {
+	{"a note is shown, updated by its ID, and keeps its end", func(f fixture) {
 		id := ledger.NewID()
 		news := func(s ledger.State, text, pipeline string) ledger.Outcome {
 			f.t.Helper()
@@ -1273,7 +1273,7 @@ var telling = []scenario{
 }
 
 var keeping = []scenario{
-	{"a late report of the beginning takes back nothing of the end that was told", func(f fixture) {
+	{"a late report of the beginning does not change the end that was shown", func(f fixture) {
 		id := ledger.NewID()
 		news := func(s ledger.State, text string) ledger.Outcome {
 			f.t.Helper()
@@ -1367,7 +1367,7 @@ var keeping = []scenario{
 			break
 		}
 	}},
-	{"of many who look at once one starts it", func(f fixture) {
+	{"of many concurrent looks one starts it", func(f fixture) {
 		var (
 			running sync.WaitGroup
 			mu      sync.Mutex
@@ -1402,9 +1402,9 @@ var keeping = []scenario{
 	}},
 }
 
-// registration is whether Docker Hub calls at all.
+// registration tests whether Docker Hub calls at all.
 var registration = []scenario{
-	{"people hear once of a repository whose pushes Docker Hub has never told of", func(f fixture) {
+	{"a repository without any webhook is shown once", func(f fixture) {
 		news := func() (found []ledger.Promotion) {
 			for p, err := range f.All(f.t.Context()) {
 				f.must(err)
@@ -1430,7 +1430,7 @@ var registration = []scenario{
 			f.t.Errorf("due are %+v", due)
 		}
 	}},
-	{"nobody hears of a repository of which Docker Hub has told", func(f fixture) {
+	{"a repository with a webhook is not shown", func(f fixture) {
 		f.must(f.HeardOf(f.t.Context(), "acme/api"))
 		f.must(f.HeardOf(f.t.Context(), "acme/api"))
 		for range 3 {
@@ -1440,7 +1440,7 @@ var registration = []scenario{
 			f.t.Error("there is news")
 		}
 	}},
-	{"what is known of Docker Hub's webhook is told", func(f fixture) {
+	{"Webhooks returns what is known of Docker Hub's webhook", func(f fixture) {
 		wants := func(heard bool, found int) {
 			f.t.Helper()
 			gotHeard, gotFound, err := f.Webhooks(f.t.Context(), "acme/api")

@@ -26,16 +26,16 @@ const (
 
 const progressID = "docker-hub"
 
-// Firestore keeps documents in a Firestore database. The time is Firestore's
-// own, so that the clocks of those who share it do not matter.
+// Firestore keeps documents in a Firestore database. The time is Firestore's,
+// so the clocks of its clients do not matter.
 //
-// A change reads without locks, and writes on the condition that nobody has
-// changed what it writes since it was read. Locks would have six webhooks wait
-// for each other, and then abort.
+// A change reads without locks, and writes on condition that the documents have
+// not changed since they were read. With locks, six webhooks would wait for
+// each other and then abort.
 type Firestore struct{ client *firestore.Client }
 
-// document is what stands in each collection: the record, and beside it what is
-// searched for. What is zero is left out.
+// document is the form of all documents: the record, and the fields that are
+// searched. Zero values are left out.
 type document[T any] struct {
 	Record    T         `firestore:"record"`
 	CreatedAt time.Time `firestore:"created_at,omitempty"`
@@ -46,7 +46,7 @@ type document[T any] struct {
 	ExpiresAt time.Time `firestore:"expires_at,omitempty"`
 }
 
-// fields are what a document is updated with: a field that is zero goes.
+// fields are the updates of a document: a field that is zero is deleted.
 func (d document[T]) fields() []firestore.Update {
 	updates := []firestore.Update{{Path: "record", Value: d.Record}}
 	for _, f := range []struct {
@@ -87,13 +87,13 @@ func openFirestore(name string, options ...option.ClientOption) (*Ledger, error)
 
 func (s *Firestore) doc(collection, id string) *firestore.DocumentRef {
 	if id == "" {
-		id = "-" // of no document; a read tells the time
+		id = "-" // of no document; the read returns the time
 	}
 	return s.client.Collection(collection).Doc(id)
 }
 
 // read returns the documents of IDs, nil for each that is not there, and
-// Firestore's time. Where there is no ID it only asks for the time.
+// Firestore's time. If there is no ID it only asks for the time.
 func read[T any](ctx context.Context, s *Firestore, collection string, ids []string, version func(*T, int64)) ([]*T, time.Time, error) {
 	refs := []*firestore.DocumentRef{}
 	for _, id := range ids {

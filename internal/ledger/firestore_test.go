@@ -28,7 +28,7 @@ func (c *clock) read(t *timestamppb.Timestamp) *timestamppb.Timestamp {
 	return timestamppb.New(t.AsTime().Add(time.Duration(c.ahead.Load())))
 }
 
-// intercept makes what Firestore reads read at the time of the clock.
+// intercept sets the read time of Firestore's answers to the time of the clock.
 func (c *clock) intercept(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	stream, err := streamer(ctx, desc, cc, method, opts...)
 	return &clockedStream{stream, c}, err
@@ -81,8 +81,8 @@ func TestFirestore(t *testing.T) {
 	t.Run("claimants in several processes", func(t *testing.T) { claimInProcesses(t, host) })
 }
 
-// A TTL policy would delete a document whose expires_at is of the year 1, and a
-// query would find it as due.
+// A TTL policy would delete a document with an expires_at in the year 1, and a
+// query would return it as due.
 func fields(t *testing.T, host string) {
 	s := ledger.StoreOf(open(t, host, "projects/demo/databases/fields", &clock{}))
 	has := func(collection, id string, want map[string]bool) {

@@ -1,10 +1,10 @@
-// Package ledger is the record of promotions: which image is on its way to be
-// signed, how far it has come, and what Slack shows of it.
+// Package ledger is the record of promotions: which image is being signed, how
+// far that is, and what Slack shows of it.
 //
-// The rules are in rules.go, report.go and outbox.go: they change records in
-// memory, and ask nobody. This file reads what they need and writes what they
-// have changed, over a Store. docs/architecture.md has the states, and what is
-// promised.
+// The rules are in rules.go, report.go and outbox.go. They change records in
+// memory, and have no side effects. This file reads what they need and writes
+// what they have changed, with a Store. docs/architecture.md has the states and
+// the promises.
 package ledger
 
 import (
@@ -22,11 +22,11 @@ import (
 // Timeout spans one call of a method that has a context.
 const Timeout = 10 * time.Second
 
-// conflictPause is how long to wait before something is tried again that met
-// another. It doubles each time. Of those that meet, one always succeeds.
+// conflictPause is how long to wait before a retry after a conflict. It doubles
+// each time. Of the changes that conflict, one always succeeds.
 const conflictPause = 10 * time.Millisecond
 
-// ErrStale says that the lease was lost to another; nothing was changed.
+// ErrStale means that another has taken over the lease; nothing was changed.
 var ErrStale = errors.New("another has taken over")
 
 // Ledger keeps promotions in a store. It is safe for concurrent use.
@@ -51,14 +51,14 @@ func ParseName(text string) (Name, error) {
 	return "", fmt.Errorf("%.50q is not a ledger: write firestore:projects/PROJECT/databases/DATABASE, or memory:NAME", text)
 }
 
-// InMemory tells whether the ledger is gone with its process.
+// InMemory reports whether the ledger is gone with its process.
 func (n Name) InMemory() bool { return strings.HasPrefix(string(n), memoryPrefix) }
 
 const firestorePrefix, memoryPrefix = "firestore:", "memory:"
 
-// Open returns the ledger that a LEDGER setting names. It asks nobody
-// anything: a ledger that is away is found out when it is used. For Firestore
-// it needs Google's application default credentials.
+// Open returns the ledger that a LEDGER setting names. It sends no request: a
+// ledger that is down is noticed when it is used. For Firestore it needs
+// Google's application default credentials.
 func Open(text string) (*Ledger, error) {
 	name, err := ParseName(text)
 	if err != nil {
@@ -77,27 +77,28 @@ func NewID() string {
 	return hex.EncodeToString(random)
 }
 
-// Look is what a message of a tag met when it was looked at.
+// Look is a message and what it found when it looked at its tag.
 type Look struct {
 	Message Message
 	Route   string        // its key
 	NewID   string        // of the promotion, if one begins
 	Lease   time.Duration // how long a claim keeps others away, counted from Read
-	// PerDelivery says that of Missed only another digest is a new promotion.
+	// PerDelivery is set for once_per: delivery. Missed then takes only another
+	// digest for a new promotion.
 	PerDelivery bool
 
 	// One of these:
 	Digest   string // what the tag is
 	Unwanted bool   // the routes do not promote it; the registry was not asked
-	// Reason and Hint say why the registry did not tell what the tag is.
+	// Reason and Hint say why the registry did not say what the tag is.
 	Reason, Hint string
 }
 
 // Snapshot is what was read of a tag, and may be changed once.
 type Snapshot struct {
 	record
-	other      *Promotion  // another of the tag's promotions, which a report or the clock is about
-	repository *Repository // nil where it was not read
+	other      *Promotion  // another promotion of the tag, of a report or the clock
+	repository *Repository // nil if it was not read
 
 	ledger           *Ledger
 	tagWas, groupWas Tag
@@ -162,9 +163,9 @@ func (l *Ledger) read(ctx context.Context, key Key, other *Promotion) (*Snapshot
 	return s, nil
 }
 
-// commit writes what was changed, on condition that the record is what it was.
-// Whoever has read a tag must know that one of its promotions has changed, so
-// the tag is written with it.
+// commit writes what was changed, on condition that the record is still the
+// same. The tag is always written with its promotions, so that everyone who has
+// read the tag notices the change.
 func (s *Snapshot) commit(ctx context.Context, silentAfter time.Duration) error {
 	var (
 		b        Batch
@@ -205,7 +206,7 @@ func (s *Snapshot) commit(ctx context.Context, silentAfter time.Duration) error 
 	return s.ledger.store.Commit(ctx, b)
 }
 
-// Claim is the right to start a promotion, until its lease runs out.
+// Claim is the right to start a promotion, until its lease ends.
 type Claim struct {
 	Promotion // as it was claimed
 }
@@ -213,16 +214,17 @@ type Claim struct {
 // Decision is what follows from a look.
 type Decision struct {
 	Verdict Verdict
-	// Claim is of Start, and of Loop the promotion that is to be given up.
+	// Claim is set for Start. For Loop it has the promotion that must be given
+	// up.
 	Claim Claim
 
 	snapshot *Snapshot
 }
 
-// Settle decides what a look comes to, and records it, on condition that the
-// record is what it was when it was read: else it returns ErrConflict, nothing
-// was changed, and the tag must be looked at again. Loop is not recorded yet:
-// Died does that, once there is a dead letter.
+// Settle decides what follows from a look and records it, on condition that the
+// record has not changed since it was read. Otherwise it changes nothing and
+// returns ErrConflict, and the tag must be looked at again. Loop is not
+// recorded yet: Died records it, once there is a dead letter.
 func (s *Snapshot) Settle(ctx context.Context, l Look) (Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -251,8 +253,8 @@ func (s *Snapshot) Settle(ctx context.Context, l Look) (Decision, error) {
 	return d, nil
 }
 
-// Died records that the promotion of a Loop was given up. It returns
-// ErrConflict as Settle does.
+// Died records that the promotion of a Loop was given up. Like Settle, it may
+// return ErrConflict.
 func (d Decision) Died(ctx context.Context, reason, hint string) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -260,30 +262,31 @@ func (d Decision) Died(ctx context.Context, reason, hint string) error {
 	return d.snapshot.commit(ctx, 0)
 }
 
-// Pipeline is what GitLab has created. What its answer did not say is zero.
+// Pipeline is a pipeline that GitLab has created. What GitLab's answer did not
+// say is zero.
 type Pipeline struct {
 	ProjectID, ID int64
 	URL           string
 }
 
-// Answer is what came of one request to create a pipeline.
+// Answer is the result of one request to create a pipeline.
 type Answer struct {
 	Created  bool
 	Pipeline Pipeline
 
-	// Where it was not created, or that is not known:
+	// If it was not created, or that is not known:
 	Message             Message // that waits
 	Reason, Hint, Words string
-	Dead                bool // there is a dead letter: it is not tried again
-	Lost                bool // there may be a pipeline all the same
-	Unrecognized        bool // GitLab's words are not known
+	Dead                bool // there is a dead letter: no more attempts
+	Lost                bool // there may be a pipeline
+	Unrecognized        bool // GitLab refused in unknown words
 }
 
-// GiveUp tells whether another refusal in unknown words is one too many.
+// GiveUp reports whether another refusal in unknown words is final.
 func (c Claim) GiveUp() bool { return c.Unrecognized >= maxUnrecognized }
 
-// Answered records what came of the request of a claim. It returns ErrStale
-// where another has claimed the promotion meanwhile.
+// Answered records the result of a claim's request. It returns ErrStale if
+// another has claimed the promotion in the meantime.
 func (l *Ledger) Answered(ctx context.Context, c Claim, a Answer) error {
 	return l.again(ctx, func(ctx context.Context) error {
 		s, p, err := l.promotion(ctx, c.ID, false)
@@ -298,7 +301,7 @@ func (l *Ledger) Answered(ctx context.Context, c Claim, a Answer) error {
 	})
 }
 
-// again calls f until it meets nobody else.
+// again calls f until there is no conflict.
 func (l *Ledger) again(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -316,7 +319,7 @@ func (l *Ledger) again(ctx context.Context, f func(context.Context) error) error
 }
 
 // promotion reads a promotion and the record of its tag. It returns ErrUnknown
-// where there is none.
+// if there is none.
 func (l *Ledger) promotion(ctx context.Context, id string, repository bool) (*Snapshot, *Promotion, error) {
 	found, now, err := l.store.Promotions(ctx, id)
 	switch {
@@ -328,7 +331,7 @@ func (l *Ledger) promotion(ctx context.Context, id string, repository bool) (*Sn
 	p := found[0]
 	s := &Snapshot{ledger: l, other: p, were: map[string]Promotion{id: *p}}
 	if p.Note {
-		// It has no tag: what the rules do to one is not written.
+		// It has no tag: changes of this one are not written.
 		s.tag = &Tag{}
 		s.group = s.tag
 	} else if s, err = l.read(ctx, p.Key, p); err != nil {
@@ -361,7 +364,7 @@ func (l *Ledger) Get(ctx context.Context, id string) (Promotion, error) {
 	return *found[0], nil
 }
 
-// OfPipeline returns the promotion that a pipeline is of, or ErrUnknown.
+// OfPipeline returns the promotion of a pipeline, or ErrUnknown.
 func (l *Ledger) OfPipeline(ctx context.Context, projectID, pipelineID string) (Promotion, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()

@@ -20,12 +20,11 @@ const (
 
 var (
 	tagKey = ledger.Key{Repository: "acme/api", Tag: "1.4.0"}
-	// outboxes is how a test has promotions shown.
+	// outboxes is how a test shows promotions.
 	outboxes = ledger.Outboxes{Lease: time.Minute, SilentAfter: time.Hour}
 )
 
-// fixture is a ledger, the tag that a test is about, and the time that both
-// live in.
+// fixture is a ledger, the tag that a test is about, and the time.
 type fixture struct {
 	*ledger.Ledger
 	t    *testing.T
@@ -54,8 +53,8 @@ func (f fixture) wantErr(got, want error) {
 	}
 }
 
-// webhook is the message of a push of now. Time passes, so that the next one
-// is queued later.
+// webhook is the message of a push that was made now. Time passes, so that the
+// next one is queued later.
 func (f fixture) webhook(id string) ledger.Message {
 	now := f.now()
 	f.pass(10 * time.Millisecond)
@@ -84,7 +83,7 @@ func saw(m ledger.Message, digest string) ledger.Look {
 
 func blind(m ledger.Message, reason string) ledger.Look {
 	l := saw(m, "")
-	l.Reason, l.Hint = reason, "mend "+reason
+	l.Reason, l.Hint = reason, "fix "+reason
 	return l
 }
 
@@ -103,7 +102,7 @@ var verdicts = map[ledger.Verdict]string{
 	ledger.Start: "start", ledger.Ignore: "ignore", ledger.InProgress: "in progress", ledger.Wait: "wait", ledger.Loop: "loop",
 }
 
-// comes looks, and wants a verdict.
+// comes looks, and expects a verdict.
 func (f fixture) comes(l ledger.Look, want ledger.Verdict) ledger.Decision {
 	f.t.Helper()
 	d := f.look(l)
@@ -113,7 +112,7 @@ func (f fixture) comes(l ledger.Look, want ledger.Verdict) ledger.Decision {
 	return d
 }
 
-// starts looks, and wants the claim.
+// starts looks, and expects the claim.
 func (f fixture) starts(m ledger.Message, digest string) ledger.Claim {
 	f.t.Helper()
 	return f.comes(saw(m, digest), ledger.Start).Claim
@@ -126,7 +125,7 @@ func created(id int64) ledger.Answer {
 
 // waits is GitLab's answer that there is none yet.
 func waits(m ledger.Message, reason string) ledger.Answer {
-	return ledger.Answer{Message: m, Reason: reason, Hint: "mend " + reason}
+	return ledger.Answer{Message: m, Reason: reason, Hint: "fix " + reason}
 }
 
 // lost is no answer.
@@ -179,7 +178,7 @@ func (f fixture) ends(m ledger.Message, digest string, pipeline int64, s ledger.
 	return f.get(p.ID)
 }
 
-// shows has Slack take what is to be shown.
+// shows makes Slack accept what must be shown.
 func (f fixture) shows(s *ledger.Showing) {
 	f.t.Helper()
 	for s != nil {
@@ -218,7 +217,7 @@ func (f fixture) current() ledger.Promotion {
 	return p
 }
 
-// is wants a state and a reason of a promotion.
+// is expects a state and a reason of a promotion.
 func (f fixture) is(id string, state ledger.State, reason string) ledger.Promotion {
 	f.t.Helper()
 	p := f.get(id)
@@ -239,7 +238,7 @@ func (f fixture) tag() ledger.Tag {
 	return *found[0]
 }
 
-// lookBy wants somebody to look by about that time from now.
+// lookBy expects that the next look is due in about that time.
 func (f fixture) lookBy(want time.Duration) ledger.Tag {
 	f.t.Helper()
 	tag := f.tag()
@@ -249,7 +248,7 @@ func (f fixture) lookBy(want time.Duration) ledger.Tag {
 	return tag
 }
 
-// nobodyMustLook wants it to be settled.
+// nobodyMustLook expects that no look is due.
 func (f fixture) nobodyMustLook() {
 	f.t.Helper()
 	if tag := f.tag(); !tag.LookBy.IsZero() {
@@ -257,7 +256,7 @@ func (f fixture) nobodyMustLook() {
 	}
 }
 
-// tick has the clock look at what is due, and Slack take all of it.
+// tick makes the clock handle what is due, and Slack accept all of it.
 func (f fixture) tick() (shown []ledger.Promotion) {
 	f.t.Helper()
 	due, err := f.Due(f.t.Context(), 100)

@@ -38,7 +38,7 @@ func (t *table[T]) get(id string) *T {
 	return &d
 }
 
-// put returns the document that had to go for it.
+// put adds a document, and returns the one that was dropped for it.
 func (t *table[T]) put(id string, d T) (gone T) {
 	if t.docs == nil {
 		t.docs = map[string]T{}
@@ -63,9 +63,9 @@ var (
 	shared   = map[string]Store{}
 )
 
-// Share makes s the one store of that name, memory:NAME, in this process, and
-// nil that there is none. So a local system can watch, and disturb, what others
-// open by the name.
+// Share makes s the store of that name, memory:NAME, in this process; nil
+// removes it. With it a local system can watch and disturb the store that
+// others open by the name.
 func Share(name string, s Store) {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
@@ -76,8 +76,7 @@ func Share(name string, s Store) {
 	shared[name] = s
 }
 
-// sharedStore returns the one store of that name, which it makes where there is
-// none.
+// sharedStore returns the store of that name, and creates it if there is none.
 func sharedStore(name string) Store {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()

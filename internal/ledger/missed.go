@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// RegistryLag is how long after a push the registry may still show what was
-// before it: an earlier look has not seen the push for certain.
+// RegistryLag is how long after a push the registry may still show the old
+// image. An earlier look may not have seen the push.
 const RegistryLag = 10 * time.Minute
 
-// Progress is how far reconcile has come with asking Docker Hub, from one call
-// to the next.
+// Progress is how far reconcile has come with Docker Hub. It is kept from one
+// call to the next.
 type Progress struct {
-	Source    string    `firestore:"source"`     // that comes next; "" begins a new round
+	Source    string    `firestore:"source"`     // the next one; "" begins a new round
 	Cursor    string    `firestore:"cursor"`     // within the source
-	NotBefore time.Time `firestore:"not_before"` // until when Docker Hub wants to be left alone
-	LeaseEnds time.Time `firestore:"lease_ends"` // zero where nobody asks
-	// Rules are those of the table of routes, by the key of a route.
+	NotBefore time.Time `firestore:"not_before"` // until when Docker Hub limits requests
+	LeaseEnds time.Time `firestore:"lease_ends"` // zero if nobody asks
+	// Rules are the tag rules of the routes, by the route's key.
 	Rules map[string]Rules `firestore:"rules"`
 
 	// ReadAt is when it was read, by the store's time.
@@ -29,16 +29,17 @@ type Progress struct {
 	version int64
 }
 
-// Rules are those by which the tags of a route are promoted.
+// Rules decide which tags of a route are promoted.
 type Rules struct {
-	Text  string    `firestore:"text"`  // differs where other tags are promoted
-	Since time.Time `firestore:"since"` // what was pushed before was not theirs to promote
+	Text  string    `firestore:"text"`  // differs if other tags are promoted
+	Since time.Time `firestore:"since"` // earlier pushes are not promoted by them
 }
 
-// learn notes since when the routes have the rules that they have now, and
-// tells whether there was anything to note. Where a route goes, its repositories
-// may be those of some other by now; where one comes for a single repository,
-// some other had it.
+// learn notes since when the routes have their present rules, and reports
+// whether anything was new. Another route may match the repositories of a route
+// that is gone. So Since of those that may moves on: to the later one of both if
+// the rules are the same, otherwise to now. A new key for a single repository
+// inherits Since from the route that had the repository with the same rules.
 func (p *Progress) learn(rules map[string]string, now time.Time) bool {
 	learned, changed := map[string]Rules{}, len(rules) != len(p.Rules)
 	for key, text := range rules {
@@ -65,8 +66,8 @@ func (p *Progress) learn(rules map[string]string, now time.Time) bool {
 	return changed
 }
 
-// rulesOf returns the rules of a repository: those of its own, or of the longest
-// glob. It is not ok for what is no single one, or has none.
+// rulesOf returns the rules of a repository: those of its own key, or of the
+// longest glob that matches it. It is not ok for a glob, or if no key matches.
 func (p *Progress) rulesOf(repository string) (Rules, bool) {
 	best := ""
 	if !isGlob(repository) {
@@ -79,8 +80,7 @@ func (p *Progress) rulesOf(repository string) (Rules, bool) {
 	return p.Rules[best], best != ""
 }
 
-// mayTake tells whether repositories of a route that is gone may be those of
-// another one by now.
+// mayTake reports whether key may match repositories of a route that is gone.
 func mayTake(key, gone string) bool {
 	switch {
 	case !isGlob(key): // an exact key wins, so its repository was its own before
@@ -102,9 +102,9 @@ func matches(key, repository string) bool {
 	return ok || key == "*"
 }
 
-// Resume takes the right to ask Docker Hub, and notes the rules of the routes,
-// by their keys. It returns ErrLeased while another has the right, or Docker Hub
-// wants to be left alone.
+// Resume takes the lease for asking Docker Hub, and notes the rules of the
+// routes, by their keys. It returns ErrLeased while another has the lease, or
+// while Docker Hub limits requests.
 func (l *Ledger) Resume(ctx context.Context, lease time.Duration, rules map[string]string) (p Progress, err error) {
 	err = l.again(ctx, func(ctx context.Context) error {
 		found, now, err := l.store.Progress(ctx)
@@ -132,8 +132,8 @@ func (l *Ledger) Resume(ctx context.Context, lease time.Duration, rules map[stri
 	return p, err
 }
 
-// Rules returns those of the routes when Docker Hub was asked last, by their
-// keys; nil where it never was.
+// Rules returns the rules that the routes had when Docker Hub was last asked,
+// by their keys. It returns nil if Docker Hub was never asked.
 func (l *Ledger) Rules(ctx context.Context) (map[string]Rules, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -147,8 +147,8 @@ func (l *Ledger) Rules(ctx context.Context) (map[string]Rules, error) {
 	return p.Rules, nil
 }
 
-// Pause gives the right back, and records how far it has come. Where the right
-// was lost nothing is recorded.
+// Pause gives the lease back, and records the progress. If the lease was lost,
+// nothing is recorded.
 func (l *Ledger) Pause(ctx context.Context, p Progress, leaveAlone time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -169,18 +169,19 @@ func (l *Ledger) Pause(ctx context.Context, p Progress, leaveAlone time.Duration
 	return nil
 }
 
-// Looked tells whether somebody has looked at the tag since a push.
+// Looked reports whether the tag was looked at since a push.
 func (s *Snapshot) Looked(pushedAt time.Time) bool {
 	return !s.tag.LookedAt.Before(pushedAt.Add(RegistryLag).Truncate(time.Microsecond)) // which a store keeps
 }
 
-// Busy tells whether somebody is about to look at the tag.
+// Busy reports whether another look at the tag is expected: LookBy has not
+// passed, or a promotion of the tag waits or is starting.
 func (s *Snapshot) Busy() bool {
 	return s.now.Before(s.tag.LookBy) || s.pending != nil || s.settled != nil && s.settled.retried()
 }
 
-// Misses decides whether a push of which no message is known begins a
-// promotion. It changes nothing.
+// Misses decides whether a push without a message begins a promotion. It
+// changes nothing.
 func (s *Snapshot) Misses(l Look) bool {
 	if l.PerDelivery || s.settled == nil {
 		return s.group.Digest != l.Digest && l.Message.PushedAt.After(s.group.DiedAt)
@@ -191,15 +192,15 @@ func (s *Snapshot) Misses(l Look) bool {
 	return v == Start || v == Loop
 }
 
-// Missed records what Misses decides. Where the push begins a promotion these
-// are the message, which is the caller's to queue, and when somebody must have
-// looked at the tag; else that somebody has looked at this push. It returns
-// ErrConflict as Settle does.
+// Missed records what Misses decides. If the push begins a promotion, it
+// records the message, which the caller must queue, and by when the tag must be
+// looked at. Otherwise it records that this push was looked at. Like Settle, it
+// may return ErrConflict.
 func (s *Snapshot) Missed(ctx context.Context, l Look) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	missed := s.Misses(l)
-	s.finish(earlier(s.now, l.Message.PushedAt.Add(RegistryLag))) // of a later push nothing was decided
+	s.finish(earlier(s.now, l.Message.PushedAt.Add(RegistryLag))) // this decides nothing about a later push
 	if missed {
 		s.tag.LookBy, s.tag.Look = s.now.Add(StartingLookBy), l.Message
 	}

@@ -7,61 +7,62 @@ const (
 	retryMin = time.Minute
 	retryMax = time.Hour
 
-	// silenceMax is how much the end of a repository's last promotion may put
-	// off what counts as silence.
+	// silenceMax is how much the end of a repository's last promotion may
+	// postpone silence.
 	silenceMax = 6 * time.Hour
-	// silenceFails is how long after it was told a silent promotion is failed.
+	// silenceFails is how long after silence was noticed a promotion becomes
+	// failed.
 	silenceFails = 6 * time.Hour
-	// askEvery is how long a pipeline must have said nothing until reconcile may
-	// ask GitLab about it, and how often it may.
+	// askEvery is how long a pipeline must not have reported before reconcile
+	// may ask GitLab about it. It is also the least time between two questions.
 	askEvery = 8 * time.Minute
-	// askedLately is for how long GitLab's word, asked by reconcile, stands in
-	// the place of a report.
+	// askedLately is how long an answer that GitLab gave to reconcile counts
+	// like a report.
 	askedLately = 15 * time.Minute
 )
 
-// tellAfter is how long a promotion waits before people hear of it, by what it
-// waits for.
+// tellAfter is how long a promotion waits before Slack shows that it waits, by
+// the reason.
 func tellAfter(reason string) time.Duration {
 	switch reason {
-	case "registry_denied", "reference_not_found", "forbidden": // a person has to mend it
+	case "registry_denied", "reference_not_found", "forbidden": // a person has to fix it
 		return 10 * time.Minute
 	}
-	return time.Hour // it may pass
+	return time.Hour // it may end by itself
 }
 
-// Outbox is what Slack shows of a promotion, beside what it is to show. A
-// revision is a change that people must hear of.
+// Outbox is what Slack shows of a promotion, and what it should show. A
+// revision is a change that people must see.
 type Outbox struct {
 	Revision int64  `firestore:"revision"` // the newest
 	Shown    int64  `firestore:"shown"`    // the one that the message shows
 	Replied  int64  `firestore:"replied"`  // the one that the last reply in the thread was about
-	Channel  string `firestore:"channel"`  // of the message: its ID; "" where there is none
+	Channel  string `firestore:"channel"`  // of the message: its ID; "" if there is none
 	TS       string `firestore:"ts"`       // of the message
 
-	WaitsSince  time.Time `firestore:"waits_since"`  // zero where it does not wait
-	ToldWaiting bool      `firestore:"told_waiting"` // people are to hear that it waits
-	SilentSince time.Time `firestore:"silent_since"` // since when people are to hear that its pipeline is silent
-	AskedAt     time.Time `firestore:"asked_at"`     // when GitLab said last how the pipeline goes
+	WaitsSince  time.Time `firestore:"waits_since"`  // zero if it does not wait
+	ToldWaiting bool      `firestore:"told_waiting"` // Slack must show that it waits
+	SilentSince time.Time `firestore:"silent_since"` // since when Slack must show that its pipeline is silent
+	AskedAt     time.Time `firestore:"asked_at"`     // when GitLab last answered about the pipeline
 	AskAt       time.Time `firestore:"ask_at"`       // when reconcile may ask it; zero: never
-	NotAsked    time.Time `firestore:"not_asked"`    // when it could not be asked last
-	JobWaits    string    `firestore:"job_waits"`    // what GitLab's job waits for; "" where it does not
-	ToldJob     bool      `firestore:"told_job"`     // people are to hear that it waits
+	NotAsked    time.Time `firestore:"not_asked"`    // when asking it last failed
+	JobWaits    string    `firestore:"job_waits"`    // what GitLab's job waits for; "" if it does not
+	ToldJob     bool      `firestore:"told_job"`     // Slack must show that it waits
 
 	Refusals  int       `firestore:"refusals"`   // of Slack, in a row
 	RetryAt   time.Time `firestore:"retry_at"`   // when the clock may try again
-	ShowToken int64     `firestore:"show_token"` // the fencing token of whoever shows it
-	ShowEnds  time.Time `firestore:"show_ends"`  // their lease; zero where it was given back
+	ShowToken int64     `firestore:"show_token"` // the fencing token of the request that shows it
+	ShowEnds  time.Time `firestore:"show_ends"`  // their lease; zero if it was given back
 }
 
-// hasMessage tells whether there is a message in Slack, or may be one: somebody
-// is posting it, or did and has not come back.
+// hasMessage reports whether there is a message in Slack, or may be one,
+// because a request is posting it, or did so and has not recorded it.
 func (o *Outbox) hasMessage() bool { return o.TS != "" || !o.ShowEnds.IsZero() }
 
-// showing tells whether somebody is at the message.
+// showing reports whether a request is showing the promotion.
 func (o *Outbox) showing(now time.Time) bool { return now.Before(o.ShowEnds) }
 
-// takeOver goes on with the message of a promotion that is dead.
+// takeOver continues the message of a dead promotion.
 func (p *Promotion) takeOver(dead *Promotion) {
 	if p.hasMessage() || p.Revision > 0 {
 		return
@@ -72,11 +73,11 @@ func (p *Promotion) takeOver(dead *Promotion) {
 	dead.Shown, dead.Replied = dead.Revision, dead.Revision
 }
 
-// Silent tells whether people are to hear that the pipeline is silent.
+// Silent reports whether Slack must show that the pipeline is silent.
 func (p *Promotion) Silent() bool { return !p.SilentSince.IsZero() }
 
-// visible tells whether people are to see the state: by a message of its own,
-// or because the one that there is would not be true.
+// visible reports whether Slack must show the state: because it needs a
+// message, or because the existing message would be wrong.
 func (p *Promotion) visible() bool {
 	switch p.State {
 	case Running, Promoted, Failed, Dead:
@@ -91,33 +92,32 @@ func (p *Promotion) visible() bool {
 	return false
 }
 
-// Bad tells whether what is to be seen is bad news.
+// Bad reports whether the state that Slack shows is a failure.
 func (p *Promotion) Bad() bool {
 	return p.State == Failed || p.State == Dead || p.State == Waiting && p.ToldWaiting || p.Silent() || p.ToldJob
 }
 
-// Behind tells whether Slack does not show what it is to show.
+// Behind reports whether Slack does not show the newest revision.
 func (p *Promotion) Behind() bool {
 	return p.visible() && (p.Revision > p.Shown || p.Bad() && p.Revision > p.Replied)
 }
 
-// heardOf is when a pipeline that is under way was last heard of. While others
-// of the repository go first, which can be seen by their ends, it has nothing
-// to say.
+// heardOf is when a pipeline in progress last gave a sign. While other
+// promotions of the repository run first, it cannot report: so the end of the
+// last of them counts, too.
 func (p *Promotion) heardOf(repository time.Time) time.Time {
 	return later(p.UpdatedAt, earlier(repository, p.UpdatedAt.Add(silenceMax)))
 }
 
-// tick is what the clock makes of a promotion: what people wait to hear of
-// becomes a revision. repository is when a promotion of the repository ended
-// last.
+// tick applies the clock to a promotion: what Slack must show by now becomes a
+// revision. repository is when a promotion of the repository ended last.
 func (p *Promotion) tick(now, repository time.Time, silentAfter time.Duration) {
 	switch {
 	case p.State == Waiting && !p.ToldWaiting && !now.Before(p.WaitsSince.Add(tellAfter(p.Reason))):
 		p.ToldWaiting = true
 		p.Revision++
 	case !p.underWay():
-	case now.Before(p.AskedAt.Add(askedLately)): // GitLab's word stands in the place of a report
+	case now.Before(p.AskedAt.Add(askedLately)): // GitLab's answer counts like a report
 		if p.JobWaits != "" && !p.ToldJob && !now.Before(p.heardOf(repository).Add(silentAfter)) {
 			p.ToldJob = true
 			p.Revision++
@@ -130,8 +130,8 @@ func (p *Promotion) tick(now, repository time.Time, silentAfter time.Duration) {
 	}
 }
 
-// schedule sets when the clock must look at the promotion again. Where
-// silentAfter is not known it is 0: the clock then looks at once.
+// schedule sets when the clock must look at the promotion again. A silentAfter
+// of 0 means that it is not known: the clock then looks immediately.
 func (p *Promotion) schedule(now, repository time.Time, silentAfter time.Duration) {
 	p.DueAt = time.Time{}
 	due := func(at time.Time) {
@@ -159,7 +159,7 @@ func (p *Promotion) schedule(now, repository time.Time, silentAfter time.Duratio
 	p.expire()
 }
 
-// shown records what became of an attempt to show a revision.
+// shown records the result of an attempt to show a revision.
 func (p *Promotion) shown(r Result, now time.Time) {
 	p.ShowEnds = time.Time{}
 	if r.TS != "" {

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// claimAll looks at every tag until it is settled, and says which it got.
+// claimAll looks at every tag until it is settled, and prints those that it
+// claimed.
 func claimAll(name string) {
 	l, err := ledger.Open(database)
 	if err != nil {
@@ -102,10 +103,10 @@ func claimInProcesses(t *testing.T, host string) {
 	}
 }
 
-// A ledger that cannot be reached is no reason not to start, and an error when
-// it is used.
+// A ledger that cannot be reached does not prevent the start, and is an error
+// when it is used.
 func TestAnUnreachableLedger(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, and never answers
 	if err != nil {
 		t.Fatal(err)
 	}

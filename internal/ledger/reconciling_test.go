@@ -10,7 +10,7 @@ import (
 // rules are those of two routes.
 var rules = map[string]string{"acme/api": "v*", "acme/*": "*"}
 
-// resumes wants the right to ask Docker Hub, and gives it back.
+// resumes takes the lease for asking Docker Hub, and gives it back.
 func (f fixture) resumes(rules map[string]string) ledger.Progress {
 	f.t.Helper()
 	p, err := f.Resume(f.t.Context(), lease, rules)
@@ -19,7 +19,7 @@ func (f fixture) resumes(rules map[string]string) ledger.Progress {
 	return p
 }
 
-// missed decides about a push of now, of which no message is known.
+// missed decides about a push that was made now, without a message.
 func (f fixture) missed(digest string, want bool) {
 	f.t.Helper()
 	m := f.webhook("missed")
@@ -59,7 +59,7 @@ func (f fixture) unheard(want int) []ledger.Promotion {
 }
 
 var reconciling = []scenario{
-	{"Progress: it is the right of one, who goes on where the last one stopped", func(f fixture) {
+	{"Progress: one has the lease at a time, and continues where the last one stopped", func(f fixture) {
 		p, err := f.Resume(f.t.Context(), lease, rules)
 		f.must(err)
 		if p.Source != "" || p.Cursor != "" {
@@ -188,7 +188,7 @@ var reconciling = []scenario{
 			f.t.Errorf("it is %+v", p)
 		}
 	}},
-	{"Missed: a push that nobody knows begins a promotion, and somebody must look", func(f fixture) {
+	{"Missed: an unknown push begins a promotion, and must be looked at", func(f fixture) {
 		f.missed(digestA, true)
 		tag := f.lookBy(ledger.StartingLookBy)
 		if tag.Look.ID != "missed" || f.count() != 0 {
@@ -223,7 +223,7 @@ var reconciling = []scenario{
 			f.missed(digest, true)
 		}
 	}},
-	{"Missed: a death without a digest stands for the pushes before it, and not for one after", func(f fixture) {
+	{"Missed: a death without a digest covers the pushes before it, and not one after", func(f fixture) {
 		m := f.webhook("1")
 		f.comes(blind(m, "registry_denied"), ledger.Wait)
 		f.pass(time.Minute)
@@ -269,7 +269,7 @@ var reconciling = []scenario{
 		_, err = s.Missed(f.t.Context(), ledger.Look{Message: m, Digest: digestA})
 		f.wantErr(err, ledger.ErrConflict)
 	}},
-	{"Busy: somebody will look at what waits or is being started", func(f fixture) {
+	{"Busy: a promotion that waits or is being started will be looked at", func(f fixture) {
 		busy := func(want bool) {
 			f.t.Helper()
 			s, err := f.Read(f.t.Context(), f.key)
@@ -309,7 +309,7 @@ var reconciling = []scenario{
 		f.pass(time.Hour)
 		f.unheard(0)
 	}},
-	{"Asked: what failed is failed, so that the next push starts at once, and a later report counts", func(f fixture) {
+	{"Asked: a failed job makes it failed, so that the next push starts immediately, and a later report counts", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		f.pass(9 * time.Minute)
 		f.must(f.Asked(f.t.Context(), f.unheard(1)[0], ledger.JobState{State: ledger.Failed, Reason: ledger.Canceled, Hint: "h"}))
@@ -348,7 +348,7 @@ var reconciling = []scenario{
 			f.t.Errorf("it runs, and is shown as silent: %+v", p)
 		}
 	}},
-	{"Asked: one that waits is told as that after some time, and not as silent", func(f fixture) {
+	{"Asked: a job that waits is shown as waiting after some time, and not as silent", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		for range 8 {
 			f.pass(9 * time.Minute)
@@ -376,7 +376,7 @@ var reconciling = []scenario{
 			f.t.Error("it is not silent")
 		}
 	}},
-	{"Asked: a report meanwhile stands", func(f fixture) {
+	{"Asked: a report in the meantime wins", func(f fixture) {
 		p := f.triggered(f.webhook("1"), digestA, 7)
 		f.pass(9 * time.Minute)
 		asked := f.unheard(1)[0]

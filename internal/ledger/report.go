@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Report is what a pipeline says to Notify.
+// Report is what a pipeline reports to Notify.
 type Report struct {
 	State       State // Running, Promoted, Skipped, Superseded or Failed
 	Digest      string
 	PipelineURL string
 	Text        string
 	Version     string
-	// From is the pipeline that its id token names, nil where the caller has
-	// shown a shared token, and is taken at its word.
+	// From is the pipeline that the id token names. It is nil if the caller
+	// used a shared token, which is trusted.
 	From *Caller
 }
 
@@ -21,19 +21,20 @@ type Report struct {
 type Caller struct {
 	ProjectID, PipelineID string
 	Source                string // such as trigger, web or schedule
-	// Allowed says that the project is the one that the promotion's route names.
+	// Allowed means that the promotion's route names the project.
 	Allowed bool
 }
 
 var (
-	// ErrForeign says that a pipeline reports for a promotion that is not its.
+	// ErrForeign means that a pipeline reports for a promotion that is not its
+	// own.
 	ErrForeign = errors.New("the promotion has another pipeline")
-	// ErrUnknown says that there is no such promotion.
+	// ErrUnknown means that there is no such promotion.
 	ErrUnknown = errors.New("no such promotion")
 )
 
-// admit tells whether a pipeline may report for the promotion, and takes it
-// for one of the promotion's own where it may.
+// admit checks whether a pipeline may report for the promotion. If it may, it
+// is recorded as one of the promotion's own.
 func (p *Promotion) admit(c Caller, state State) error {
 	name := pipelineName(c.ProjectID, c.PipelineID)
 	if slices.Contains(p.Pipelines, name) {
@@ -43,10 +44,10 @@ func (p *Promotion) admit(c Caller, state State) error {
 		return ErrForeign
 	}
 	switch {
-	case c.PipelineID == "": // it is taken at its word
+	case c.PipelineID == "": // it is trusted
 		return nil
 	case p.Requests == 0:
-		return ErrForeign // GitLab was never asked for one
+		return ErrForeign // no pipeline was ever requested
 	case c.Source == "trigger" && (len(p.Pipelines) == 0 || p.Lost): // whose answer was lost, or is not recorded yet
 	case p.State == Failed: // by hand
 	default:
@@ -59,10 +60,10 @@ func (p *Promotion) admit(c Caller, state State) error {
 	return nil
 }
 
-// accepts tells whether a report moves the promotion on.
+// accepts reports whether a report may change the state.
 func (p *Promotion) accepts(next State) bool {
 	if p.Requests == 0 {
-		return false // there is no pipeline that could report
+		return false // no pipeline can report this
 	}
 	switch p.State {
 	case Waiting, Starting, Triggered, Dead:
@@ -77,7 +78,7 @@ func (p *Promotion) accepts(next State) bool {
 	return false // Promoted and Skipped stay
 }
 
-// report moves a promotion on by what its pipeline says.
+// report changes a promotion by a report of its pipeline.
 func (r *record) report(p *Promotion, rep Report, repository *Repository) {
 	reason := ""
 	if rep.State == Failed {

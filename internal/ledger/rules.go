@@ -7,14 +7,14 @@ import (
 
 const (
 	// WaitingLookBy is how long a tag may wait for one of its messages to look
-	// again. Pub/Sub's longest back-off is a third of it.
+	// again. Pub/Sub's longest back-off is a third of that.
 	WaitingLookBy = 30 * time.Minute
 	// StartingLookBy is the same once a lease has ended, and after reconcile
 	// has queued the tag.
 	StartingLookBy = 15 * time.Minute
 
-	// siblingWindow is how long after a promotion's beginning webhooks are
-	// taken for those of the same push.
+	// siblingWindow is how long after a promotion's beginning webhooks count as
+	// those of the same push.
 	siblingWindow = time.Minute
 
 	// The promotion that makes it maxRow in a row, each begun within
@@ -22,19 +22,19 @@ const (
 	maxRow     = 5
 	loopWindow = 10 * time.Minute
 
-	// lookAgainFor is for how long a tag is looked at again that was deleted, or
-	// whose registry does not answer, where nobody is known to wait for it.
+	// lookAgainFor is how long a tag is looked at again that was deleted, or
+	// whose registry does not answer, if no message waits for it.
 	lookAgainFor = 24 * time.Hour
 
-	// maxUnrecognized is how many refusals in unknown words are tried again.
+	// maxUnrecognized is how many refusals in unknown words are retried.
 	maxUnrecognized = 3
 )
 
-// record is all that is known of a tag, as it was read: what the rules decide
-// on, and what they change. A rule does nothing else, and asks nobody.
+// record is all that is known of a tag, as it was read. The rules decide by it,
+// and change it. They do nothing else.
 type record struct {
 	tag     *Tag
-	group   *Tag // the tag itself, where tag is one webhook's record; else the same as tag
+	group   *Tag // the tag itself, if tag is a webhook's record; otherwise the same as tag
 	settled *Promotion
 	pending *Promotion
 	dropped *Promotion // was pending
@@ -42,20 +42,20 @@ type record struct {
 	now     time.Time
 }
 
-// Verdict is what a look comes to.
+// Verdict is the result of a look.
 type Verdict int
 
 // The verdicts.
 const (
 	Start      Verdict = iota + 1 // ask GitLab for a pipeline, under the claim
 	Ignore                        // it is a duplicate
-	InProgress                    // another is at it; look again later
+	InProgress                    // another is starting it; look again later
 	Wait                          // look again later
-	Loop                          // give it up: the promotions of the tag bring about each other
+	Loop                          // give it up: the promotions of the tag start each other
 )
 
-// look decides what a message comes to that saw the tag as digest, and claims
-// the promotion where a pipeline is to be created.
+// look decides what follows from a message that saw the tag as digest. If a
+// pipeline must be created, it claims the promotion.
 func (r *record) look(l Look, digest string) Verdict {
 	p := r.settled
 	same := p != nil && (p.Digest == digest || p.State == Dead && p.Digest == "")
@@ -67,21 +67,21 @@ func (r *record) look(l Look, digest string) Verdict {
 	case p.State == Starting && p.leased(r.now), p.State == Waiting && p.leased(r.now) && !p.Message.is(l.Message):
 		return InProgress
 	case p.retried():
-		if p.State == Starting { // nobody has recorded how the last request went
+		if p.State == Starting { // the result of the last request was not recorded
 			p.Lost = true
 		}
 		r.claim(p, l, digest)
 		return Start
 	case p.State == Superseded, p.State == Skipped && p.Reason == Unwanted, r.isNewAttempt(l.Message):
-	case p.State == Dead && p.Digest == "" && r.pending != nil: // whoever sees the image starts what one that came after the death waits for
+	case p.State == Dead && p.Digest == "" && r.pending != nil: // a message after the death waits: start its promotion now that the image is there
 	default:
 		seen := r.now
-		if p.State == Failed || p.State == Dead { // a later push would be a new attempt, so this look is none for it
+		if p.State == Failed || p.State == Dead { // a later push would be a new attempt, so this look does not count for it
 			seen = earlier(seen, l.Message.pushed().Add(RegistryLag))
 		}
 		r.finish(seen)
-		// The pending one waits for the message that was queued last: no other
-		// can say that there was nothing to do.
+		// The pending one waits for the message that was queued last. Only that
+		// message or a later one can say that there was nothing to do.
 		if pending := r.pending; pending != nil && !l.Message.QueuedAt.Before(r.tag.Waiting.QueuedAt) {
 			pending.Digest = digest
 			pending.set(Skipped, ByTrigger, Duplicate, "", "", r.now)
@@ -92,7 +92,7 @@ func (r *record) look(l Look, digest string) Verdict {
 	}
 	goesOn := same && l.Message.revives(p)
 	if goesOn && p.showing(r.now) {
-		return InProgress // else two would write the message of the death
+		return InProgress // otherwise two requests would write the message of the death
 	}
 	began := r.begin(l)
 	if goesOn {
@@ -108,8 +108,8 @@ func (r *record) look(l Look, digest string) Verdict {
 	return Start
 }
 
-// isNewAttempt tells whether a message asks for what has ended without success
-// to be tried again.
+// isNewAttempt reports whether a message may start again what has ended without
+// success.
 func (r *record) isNewAttempt(m Message) bool {
 	p := r.settled
 	switch {
@@ -125,22 +125,22 @@ func (r *record) isNewAttempt(m Message) bool {
 	return p.Digest == "" || pushed.After(p.CreatedAt.Add(siblingWindow)) // without a digest it died hours after its push
 }
 
-// unseen is the look of a message for which the registry did not say what the
-// tag is: it waits.
+// unseen handles a message for which the registry did not say what the tag is:
+// it waits.
 func (r *record) unseen(l Look) Verdict {
 	p := r.settled
 	switch {
 	case p != nil && p.State == Dead && p.Digest == "" && r.pending == nil && !r.isNewAttempt(l.Message):
-		r.finish(r.now) // that death stands for it, too
+		r.finish(r.now) // that death covers it, too
 		return Ignore
 	case l.Message.Reconcile && p != nil && p.State.Ended() && r.pending == nil:
 		r.finish(r.now)
-		if since := r.now.Sub(p.UpdatedAt); since < lookAgainFor { // nobody waits for it, so it may wait longer each time
+		if since := r.now.Sub(p.UpdatedAt); since < lookAgainFor { // no message waits for it, so the next look may come later each time
 			r.tag.LookBy, r.tag.Look = r.now.Add(max(StartingLookBy, since)), l.Message
 		}
 		return Ignore
 	case p != nil && p.leased(r.now) && !p.Message.is(l.Message):
-		return Wait // whoever has the lease writes; the message keeps its attempts
+		return Wait // only the holder of the lease writes; the message keeps its attempts
 	case p != nil && p.State == Starting && p.leased(r.now):
 		return Wait
 	}
@@ -168,7 +168,8 @@ func (r *record) unseen(l Look) Verdict {
 	return Wait
 }
 
-// unwanted ends what waits of a tag that the routes of now do not promote.
+// unwanted ends what still waits for a tag that the current routes do not
+// promote.
 func (r *record) unwanted() {
 	for _, p := range []*Promotion{r.pending, r.settled} {
 		switch {
@@ -183,7 +184,7 @@ func (r *record) unwanted() {
 	r.finish(r.now)
 }
 
-// begin makes a promotion, or takes the one that waits for its digest.
+// begin creates a promotion, or takes the one that waits for its digest.
 func (r *record) begin(l Look) *Promotion {
 	if r.pending != nil {
 		return r.pending
@@ -193,7 +194,7 @@ func (r *record) begin(l Look) *Promotion {
 		State: Waiting, By: ByTrigger, UpdatedAt: r.now, Outbox: Outbox{WaitsSince: r.now},
 	}
 	switch g := r.group; {
-	case !l.Message.ReplayedAt.IsZero(): // by a person, who has mended what was wrong
+	case !l.Message.ReplayedAt.IsZero(): // by a person, who has fixed the cause
 		g.Row = 1
 	case g.RowOpen:
 	case g.Row > 0 && r.now.Before(g.EndedAt.Add(loopWindow)):
@@ -205,7 +206,7 @@ func (r *record) begin(l Look) *Promotion {
 	return p
 }
 
-// claim makes p the promotion that its claimant asks GitLab for.
+// claim gives the caller the right to ask GitLab for the pipeline of p.
 func (r *record) claim(p *Promotion, l Look, digest string) {
 	p.Digest, p.Message, p.Route = digest, l.Message, l.Route
 	p.Token++
@@ -241,7 +242,7 @@ func (r *record) settle(p *Promotion) {
 	r.group.Digest = cmp.Or(p.Digest, r.group.Digest)
 }
 
-// drop lets the tag forget the promotion that waited for its digest.
+// drop removes the promotion that waited for its digest from the tag.
 func (r *record) drop() {
 	if r.pending != nil {
 		r.pending.Current, r.dropped = false, r.pending
@@ -249,8 +250,8 @@ func (r *record) drop() {
 	}
 }
 
-// finish records a look that counts for what was pushed until some time. Where
-// nothing waits, nobody else must look at the tag.
+// finish records a look that covers everything that was pushed until a given
+// time. If nothing waits, no other look is needed.
 func (r *record) finish(until time.Time) {
 	r.tag.LookedAt, r.group.LookedAt = later(r.tag.LookedAt, until), later(r.group.LookedAt, until)
 	if r.group != r.tag {
@@ -261,7 +262,7 @@ func (r *record) finish(until time.Time) {
 	}
 }
 
-// answered records GitLab's answer to the claimant of p.
+// answered records GitLab's answer for the claim of p.
 func (r *record) answered(p *Promotion, a Answer) {
 	if a.Pipeline != (Pipeline{}) || a.Created {
 		p.own(a.Pipeline.ProjectID, a.Pipeline.ID)
@@ -269,7 +270,7 @@ func (r *record) answered(p *Promotion, a Answer) {
 			p.PipelineURL = a.Pipeline.URL
 		}
 	}
-	if p.State != Starting { // it has reported, or was superseded meanwhile
+	if p.State != Starting { // it has reported, or was superseded in the meantime
 		r.handled(p)
 		return
 	}
@@ -295,15 +296,15 @@ func (r *record) answered(p *Promotion, a Answer) {
 	}
 }
 
-// handled clears what only matters while p has no pipeline.
+// handled clears what matters only while p has no pipeline.
 func (r *record) handled(p *Promotion) {
 	if r.tag.Settled == p.ID && r.pending == nil && !p.retried() {
 		r.tag.Waiting, r.tag.LookBy = Message{}, time.Time{}
 	}
 }
 
-// lookAgain has somebody look at the tag of a promotion that has ended without
-// success: what Trigger saw may not be what the tag is.
+// lookAgain makes reconcile look at the tag of a promotion that ended without
+// success, because Trigger may have seen an old image.
 func (r *record) lookAgain(p *Promotion) {
 	if r.pending == nil && p.Current && p.Digest != "" && (p.State == Superseded || p.State == Failed || p.State == Dead) {
 		r.group.LookBy, r.group.Look = r.now, p.Message
@@ -348,7 +349,7 @@ func (r *record) letter(l Letter) (died *Promotion, v Verdict) {
 		}
 	}
 	reason, hint, words := l.Reason, l.Hint, l.Words
-	if reason == "" { // Pub/Sub gave it up: what it waited for is why
+	if reason == "" { // Pub/Sub gave it up: the reason is what it waited for
 		reason, hint, words = target.Reason, target.Hint, target.Words
 	}
 	target.Attempts = l.Attempts

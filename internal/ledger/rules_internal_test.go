@@ -83,13 +83,13 @@ func TestALook(t *testing.T) {
 		fresh   bool  // a new promotion is claimed
 		old     State // of the settled one, afterwards
 	}{
-		{"a tag that nobody has seen", nil, message, Start, true, ""},
+		{"a new tag", nil, message, Start, true, ""},
 		{"the image waits for GitLab", promotion(Waiting, ByTrigger, a), message, Start, false, Starting},
 		{"the image waits, leased to another message", leased(promotion(Waiting, ByTrigger, a), "x"), message, InProgress, false, Waiting},
 		{"the image waits, leased to this message", leased(promotion(Waiting, ByTrigger, a), "m"), message, Start, false, Starting},
 		{"the image is being started by another", leased(promotion(Starting, ByTrigger, a), "x"), message, InProgress, false, Starting},
 		{"the image is being started by an earlier attempt", leased(promotion(Starting, ByTrigger, a), "m"), message, InProgress, false, Starting},
-		{"nobody has come back", promotion(Starting, ByTrigger, a), message, Start, false, Starting},
+		{"the claim was not answered", promotion(Starting, ByTrigger, a), message, Start, false, Starting},
 		{"the pipeline is known", promotion(Triggered, ByTrigger, a), message, Ignore, false, Triggered},
 		{"the pipeline runs", promotion(Running, ByPipeline, a), message, Ignore, false, Running},
 		{"the image is promoted", promotion(Promoted, ByPipeline, a), message, Ignore, false, Promoted},
@@ -154,8 +154,8 @@ func TestAdmission(t *testing.T) {
 		caller    Caller
 		ok        bool
 	}{
-		{"its own, whatever the route says", known, own, true},
-		{"its own, run in whatever way", known, by(own, "web"), true},
+		{"its own, independent of the route", known, own, true},
+		{"its own, from another source", known, by(own, "web"), true},
 		{"another of its project", known, allowed(other, true), false},
 		{"the pipeline of that ID of another project", known, allowed(of(own, "43"), true), false},
 		{"where an answer was lost, another of its project", change(known, func(p *Promotion) { p.Lost = true }), other, true},
@@ -189,7 +189,7 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
-// A pipeline that asks for ever cannot make the record grow for ever.
+// Endless reports of pipelines do not make the record grow without end.
 func TestPipelinesOfAPromotionAreBounded(t *testing.T) {
 	t.Parallel()
 	p := &Promotion{State: Failed, Requests: 1, ProjectID: "42"}
@@ -202,7 +202,7 @@ func TestPipelinesOfAPromotionAreBounded(t *testing.T) {
 	}
 }
 
-// TestTheClock is a table of (promotion, time) → what people hear of.
+// TestTheClock is a table of (promotion, time) → what Slack must show.
 func TestTheClock(t *testing.T) {
 	t.Parallel()
 	const silentAfter = time.Hour
@@ -228,7 +228,7 @@ func TestTheClock(t *testing.T) {
 		{"another has ended since", triggered, 30 * time.Minute, 90 * time.Minute, Promotion.silent},
 		{"another has ended before", triggered, -30 * time.Minute, time.Hour, Promotion.silent},
 		{"others go on ending", triggered, 10 * time.Hour, 7 * time.Hour, Promotion.silent},
-		{"GitLab said lately that it goes on", change(triggered, func(p *Promotion) { p.AskedAt = begun.Add(2 * time.Hour) }), 0, 2*time.Hour + askedLately, Promotion.silent},
+		{"GitLab said recently that it continues", change(triggered, func(p *Promotion) { p.AskedAt = begun.Add(2 * time.Hour) }), 0, 2*time.Hour + askedLately, Promotion.silent},
 		{"is silent for good", change(triggered, func(p *Promotion) { p.SilentSince = begun.Add(time.Hour) }), 0, 7 * time.Hour,
 			func(p Promotion) bool {
 				return p.State == Failed && p.By == ByClock && p.Reason == Silence && !p.Silent()

@@ -9,38 +9,39 @@ import (
 )
 
 // Showing is the right to show a promotion's newest revision in Slack, until
-// its lease runs out.
+// its lease ends.
 type Showing struct {
-	Promotion           // as it is to be shown
+	Promotion           // as it must be shown
 	Message   bool      // the message does not show the revision
 	Reply     bool      // nor does the thread
 	Now       time.Time // by the store's time
 }
 
-// Result is what became of a Showing.
+// Result is the result of a Showing.
 type Result struct {
 	Revision       int64  // of the Showing
-	Channel, TS    string // of the message, "" where nothing is known of one
-	Message, Reply bool   // shows the revision, or need not
+	Channel, TS    string // of the message, "" if nothing is known of one
+	Message, Reply bool   // it shows the revision, or need not
 	RetryAfter     time.Duration
-	Busy           bool // Slack was not asked, for the channel has had its share
+	Busy           bool // Slack was not asked, because of the channel's rate limit
 }
 
-// Outcome is what a report or a letter has come to.
+// Outcome is the result of a report or a letter.
 type Outcome struct {
 	Promotion Promotion
 	Changed   bool     // the promotion
 	Known     bool     // Promotion is one of the ledger's
-	Showing   *Showing // nil where Slack shows it, or another is at it
+	Showing   *Showing // nil if Slack shows it, or another request is showing it
 }
 
 // Outboxes says how promotions are shown.
 type Outboxes struct {
 	Lease       time.Duration // how long a Showing keeps others away
-	SilentAfter time.Duration // how long a pipeline may say nothing
+	SilentAfter time.Duration // how long a pipeline may be silent
 }
 
-// show takes the right to show p, if there is something to show and nobody has it.
+// show takes the right to show p, if there is something to show and nobody else
+// has the right.
 func (s *Snapshot) show(p *Promotion, o Outboxes) *Showing {
 	if !p.Behind() || p.showing(s.now) {
 		return nil
@@ -52,9 +53,9 @@ func (s *Snapshot) show(p *Promotion, o Outboxes) *Showing {
 	return showing
 }
 
-// Report records what a pipeline says of a promotion. A report that is late,
-// repeated, or about another digest changes nothing. It returns ErrForeign
-// where the pipeline is not the promotion's, ErrUnknown where there is no such
+// Report records a pipeline's report about a promotion. A report that is late,
+// repeated, or about another digest changes nothing. It returns ErrForeign if
+// the pipeline is not the promotion's, and ErrUnknown if there is no such
 // promotion.
 func (l *Ledger) Report(ctx context.Context, id string, rep Report, o Outboxes) (out Outcome, err error) {
 	err = l.again(ctx, func(ctx context.Context) error {
@@ -80,23 +81,23 @@ func (l *Ledger) Report(ctx context.Context, id string, rep Report, o Outboxes) 
 
 // Letter is a dead letter.
 type Letter struct {
-	Key     Key // zero where it is no push
+	Key     Key // zero if it is not a push
 	Message Message
-	Route   string // its key, "" where there is none
-	NewID   string // of the promotion, if the letter is the death of one that nobody has begun
+	Route   string // its key, "" if there is none
+	NewID   string // of the promotion, if the letter is the death of one that had not begun
 
-	// What Trigger says. Where Pub/Sub gave up it is all "".
+	// What Trigger says. All are "" if Pub/Sub gave up.
 	PromotionID         string
 	Reason, Hint, Words string
-	Attempts            int // after which Pub/Sub gave up; 0 where it does not say
+	Attempts            int // after which Pub/Sub gave up; 0 if it does not say
 	Subscription        string
 }
 
-// ErrLeased says that somebody is at the promotion.
+// ErrLeased means that another has the lease.
 var ErrLeased = errors.New("another is at this promotion")
 
-// Bury records a dead letter, if the death of its tag is what it says. It
-// returns ErrLeased while somebody may be asking GitLab for a pipeline.
+// Bury records a dead letter, if it is the death of its tag. It returns
+// ErrLeased while a request to GitLab may be in progress.
 func (l *Ledger) Bury(ctx context.Context, letter Letter, o Outboxes) (out Outcome, err error) {
 	err = l.again(ctx, func(ctx context.Context) error {
 		out = Outcome{}
@@ -130,8 +131,8 @@ func (l *Ledger) Bury(ctx context.Context, letter Letter, o Outboxes) (out Outco
 	return out, err
 }
 
-// Note records news that is of no promotion: the one of that ID goes on, if
-// there is one. What a pipeline has said of its end stays.
+// Note records a report that belongs to no promotion. If there is a note with
+// that ID, it is updated. A reported end stays.
 func (l *Ledger) Note(ctx context.Context, note Promotion, o Outboxes) (out Outcome, err error) {
 	err = l.again(ctx, func(ctx context.Context) error {
 		out = Outcome{}
@@ -167,14 +168,14 @@ func (l *Ledger) Note(ctx context.Context, note Promotion, o Outboxes) (out Outc
 	return out, err
 }
 
-// Due returns up to limit promotions that the clock must look at, the one that
-// is due for longest first.
+// Due returns up to limit promotions that the clock must look at. The one that
+// has been due for longest comes first.
 func (l *Ledger) Due(ctx context.Context, limit int) ([]Promotion, error) {
 	return search(ctx, l, "find what is due", l.store.Due, limit)
 }
 
-// Tick has the clock look at a promotion. It moves DueAt on, and returns what
-// is to be shown, or nil.
+// Tick applies the clock to a promotion. It moves DueAt on, and returns what
+// must be shown, or nil.
 func (l *Ledger) Tick(ctx context.Context, id string, o Outboxes) (showing *Showing, err error) {
 	err = l.again(ctx, func(ctx context.Context) error {
 		showing = nil
@@ -199,8 +200,9 @@ func (l *Ledger) Tick(ctx context.Context, id string, o Outboxes) (showing *Show
 	return showing, err
 }
 
-// Shown records what became of a Showing. Where there is news by now it returns
-// the right to show that, too. It returns ErrStale where the right was lost.
+// Shown records the result of a Showing. If there is a newer revision, it
+// returns the right to show that, too. It returns ErrStale if the right was
+// lost.
 func (l *Ledger) Shown(ctx context.Context, showing Showing, r Result, o Outboxes) (next *Showing, err error) {
 	r.Revision = showing.Revision
 	err = l.again(ctx, func(ctx context.Context) error {
@@ -221,13 +223,13 @@ func (l *Ledger) Shown(ctx context.Context, showing Showing, r Result, o Outboxe
 	return next, err
 }
 
-// Overdue returns up to limit tags that nobody has looked at in time. It costs
-// nobody the right to do so.
+// Overdue returns up to limit tags that were not looked at in time. It changes
+// nothing.
 func (l *Ledger) Overdue(ctx context.Context, limit int) ([]Tag, error) {
 	return search(ctx, l, "find overdue tags", l.store.Overdue, limit)
 }
 
-// search returns what the store finds to be due by now.
+// search returns what is due by the store's time.
 func search[T any](ctx context.Context, l *Ledger, what string, in func(context.Context, time.Time, int) ([]*T, error), limit int) ([]T, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -246,8 +248,8 @@ func search[T any](ctx context.Context, l *Ledger, what string, in func(context.
 	return all, nil
 }
 
-// Requeued moves LookBy of a tag on, once a message was queued for it. It
-// changes nothing of a record that has changed since it was read.
+// Requeued moves LookBy of a tag on, after a message was queued for it. It does
+// nothing if the record has changed since it was read.
 func (l *Ledger) Requeued(ctx context.Context, t Tag) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()

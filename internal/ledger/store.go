@@ -7,24 +7,26 @@ import (
 	"time"
 )
 
-// ErrConflict says that a document is not what it was when it was read.
+// ErrConflict means that a document has changed since it was read.
 var ErrConflict = errors.New("somebody else has changed the record")
 
-// Store keeps documents, and knows nothing of what they mean. It is safe for
-// concurrent use, from several processes where they share it.
+// Store keeps documents, and does not interpret them. It is safe for concurrent
+// use, also by several processes that share it.
 type Store interface {
-	// Tags returns the records of keys, by their IDs, nil for each that is not
-	// there, and the store's time, on which all who share it agree.
+	// Tags returns the records with these IDs, nil for each that is not there,
+	// and the store's time, which is the same for everyone who shares the
+	// store.
 	Tags(ctx context.Context, ids ...string) ([]*Tag, time.Time, error)
-	// Promotions does so for promotions.
+	// Promotions does the same for promotions.
 	Promotions(ctx context.Context, ids ...string) ([]*Promotion, time.Time, error)
-	// Progress returns how far reconcile has come, or nil, and the store's time.
+	// Progress returns reconcile's progress, or nil, and the store's time.
 	Progress(context.Context) (*Progress, time.Time, error)
-	// Repository returns what is known of one, or nil.
+	// Repository returns the record of a repository, or nil.
 	Repository(ctx context.Context, name string) (*Repository, error)
-	// Commit writes all documents or none. Each that was read must be what it
-	// was then, and each that was not must not be there; else it returns
-	// ErrConflict. After another error they may have been written.
+	// Commit writes all documents or none. A document that was read must not
+	// have changed since then, and one that was not read must not exist;
+	// otherwise it returns ErrConflict. After any other error they may have
+	// been written.
 	Commit(context.Context, Batch) error
 
 	// Due returns the promotions whose DueAt is not after t, the oldest first.
@@ -40,10 +42,10 @@ type Store interface {
 	All(ctx context.Context) iter.Seq2[*Promotion, error]
 }
 
-// Batch is what is written at once.
+// Batch is what is written together.
 type Batch struct {
 	Tags         []*Tag
 	Promotions   []*Promotion
 	Repositories []*Repository
-	Progress     *Progress // nil where it is not written
+	Progress     *Progress // nil if it is not written
 }

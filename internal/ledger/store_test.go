@@ -13,7 +13,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
 
-// A store is asked for these whatever it keeps documents in.
+// These hold for every store.
 var stores = []struct {
 	name string
 	test func(*testing.T, ledger.Store)
@@ -49,7 +49,7 @@ var stores = []struct {
 			t.Errorf("it is %+v", tag)
 		}
 	}},
-	{"what somebody has written since it was read is not, nor is anything else of the batch", func(t *testing.T, s ledger.Store) {
+	{"nothing of a batch is written if one document has changed since it was read", func(t *testing.T, s ledger.Store) {
 		commit(t, s, nil, ledger.Batch{
 			Tags: []*ledger.Tag{{Key: tagKey}}, Promotions: []*ledger.Promotion{{ID: "p"}}, Repositories: []*ledger.Repository{{Name: "acme/api"}},
 		})
@@ -76,7 +76,7 @@ var stores = []struct {
 			t.Errorf("they are %+v, %+v, %+v", tag, p, r)
 		}
 	}},
-	{"what was not there when it was read, and is by now, is not written", func(t *testing.T, s ledger.Store) {
+	{"a document that was created since it was read is not written", func(t *testing.T, s ledger.Store) {
 		for name, b := range map[string]ledger.Batch{
 			"a tag": {Tags: []*ledger.Tag{{Key: tagKey}}}, "a promotion": {Promotions: []*ledger.Promotion{{ID: "p"}}},
 			"a repository": {Repositories: []*ledger.Repository{{Name: "acme/api"}}},

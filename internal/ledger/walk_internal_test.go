@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// walk applies events to one tag, as they come: each byte is one. It tells
-// what does not hold.
+// walk applies events to one tag. Each byte is one event. It reports what does
+// not hold.
 type walk struct {
 	t          *testing.T
 	tag        *Tag
@@ -139,7 +139,7 @@ func (w *walk) check() {
 	}
 }
 
-// any is one of the promotions, nil where there is none.
+// any is one of the promotions, nil if there is none.
 func (w *walk) any() *Promotion {
 	ids := []string{}
 	for id := range w.promotions {
@@ -264,7 +264,7 @@ func (w *walk) step(what, how byte) {
 	}
 }
 
-// FuzzRules has events come in any order, and checks what always holds.
+// FuzzRules applies events in any order, and checks what must always hold.
 func FuzzRules(f *testing.F) {
 	f.Add([]byte{0, 0, 3, 0, 4, 1, 0, 1, 4, 3})
 	f.Add([]byte{2, 0, 5, 2, 0, 6, 3, 2, 6, 255})
@@ -276,7 +276,7 @@ func FuzzRules(f *testing.F) {
 	})
 }
 
-// The same, from a seed, so that every run of the tests goes a long way.
+// The same, from a seed, so that every run of the tests covers many events.
 func TestRulesWhateverComes(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(1000) {

@@ -8,10 +8,10 @@ import (
 )
 
 // foundUntilTold is how many pushes of a repository must be found by reconcile,
-// and none told of by Docker Hub, until people hear that it does not call.
+// without any webhook, before Slack says that Docker Hub does not call.
 const foundUntilTold = 2
 
-// HeardOf records that Docker Hub has told of a push of the repository.
+// HeardOf records that Docker Hub has sent a webhook for the repository.
 func (l *Ledger) HeardOf(ctx context.Context, repository string) error {
 	return l.repository(ctx, repository, func(r *Repository, _ *Batch) bool {
 		known := r.Webhook
@@ -20,8 +20,8 @@ func (l *Ledger) HeardOf(ctx context.Context, repository string) error {
 	})
 }
 
-// Found records that a push of the repository was found of which Docker Hub had
-// not told. Where it never has, people hear of it once, with a hint.
+// Found records that a push of the repository was found without a webhook. If
+// there has never been a webhook, Slack says so once, with a hint.
 func (l *Ledger) Found(ctx context.Context, repository, route, hint string) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -45,8 +45,8 @@ func (l *Ledger) Found(ctx context.Context, repository, route, hint string) erro
 	})
 }
 
-// Webhooks tells whether Docker Hub has ever told of a push of the repository, and
-// how many pushes reconcile has found of which it had not.
+// Webhooks reports whether Docker Hub has ever sent a webhook for the
+// repository, and how many pushes reconcile has found without one.
 func (l *Ledger) Webhooks(ctx context.Context, repository string) (heard bool, found int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -60,8 +60,8 @@ func (l *Ledger) Webhooks(ctx context.Context, repository string) (heard bool, f
 	return r.Webhook, r.Found, nil
 }
 
-// repository lets f change what is known of a repository. f returns whether it
-// has.
+// repository lets f change the record of a repository. f returns whether it has
+// changed anything.
 func (l *Ledger) repository(ctx context.Context, name string, f func(*Repository, *Batch) bool) error {
 	return l.again(ctx, func(ctx context.Context) error {
 		r, err := l.store.Repository(ctx, name)

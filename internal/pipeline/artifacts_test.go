@@ -17,17 +17,17 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// artifact is something that a registry may hold under a tag.
+// artifact is something that a registry may have under a tag.
 type artifact struct {
 	manifest string
 	image    bool
 }
 
-// childManifest is what stands behind the entries of an index: an image, so that
-// only the index can tell that it is none.
+// childManifest is the manifest of the entries of an index. It is an image, so
+// that only the index shows that the whole is not one.
 const childManifest = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000001","size":1},"layers":[]}`
 
-// artifacts are manifests as the tools write them, with nothing behind them.
+// artifacts are manifests as the tools write them, without their blobs.
 func artifacts(t *testing.T) map[string]artifact {
 	t.Helper()
 	hash := func(n int) string { return fmt.Sprintf("sha256:%064d", n) }
@@ -62,7 +62,7 @@ func artifacts(t *testing.T) map[string]artifact {
 		"an image of zstd layers":                  {oci(image, "", "application/vnd.oci.image.layer.v1.tar+zstd"), true},
 		"an image with annotations like a chart's": {oci(image, `"annotations":{"config/mediaType":"application/vnd.cncf.helm.config.v1+json","a":"}],\"artifactType\":\"x\""},`, layer), true},
 		"what buildx builds":                       {index("", child(ociManifest, "linux/amd64", ""), child(ociManifest, "unknown/unknown", attestation)), true},
-		"platforms and one that nobody knows":      {index("", child(ociManifest, "unknown/unknown", ""), child(ociManifest, "linux/arm64", "")), true},
+		"platforms and an unknown one":             {index("", child(ociManifest, "unknown/unknown", ""), child(ociManifest, "linux/arm64", "")), true},
 		"a manifest list": {strings.ReplaceAll(index("", child("application/vnd.docker.distribution.manifest.v2+json", "windows/amd64", "")),
 			"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"), true},
 
@@ -97,13 +97,13 @@ func TestOnlyImagesArePromoted(t *testing.T) {
 				got.want(0, "success", "signed; latest moved to it")
 				return
 			}
-			got.want(0, "skipped", "1.0.0 is no image, but ")
+			got.want(0, "skipped", "1.0.0 is not an image, but ")
 			if len(got.all) != 0 {
 				t.Errorf("it wrote: %v", got.all)
 			}
 		})
 	}
-	// What an index does not say of its children, they say themselves.
+	// What an index does not say about its children is in the children.
 	for name, is := range map[string]bool{"an image": true, "a Helm chart": false} {
 		h.put("inner", artifacts(t)[name].manifest)
 		tag := strings.ReplaceAll(name, " ", "-")
@@ -145,7 +145,7 @@ func TestWhatBuildxBuildsIsValid(t *testing.T) {
 	}
 	h.promote("1.0.0", digestOf(t, index), "validate", "true").want(0, "success", "signed; latest moved to it")
 
-	// A layer that is not what its digest says, and one that is not there.
+	// A layer with another digest, and one that is missing.
 	layers, err := image.Layers()
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestWhatBuildxBuildsIsValid(t *testing.T) {
 	for status, code := range map[int]int{http.StatusNotFound: 3, http.StatusOK: 3, http.StatusTooManyRequests: 6} {
 		h.refuse(status, `^GET .*/blobs/`+hash.String())
 		got := h.promote("1.0.0", digestOf(t, index), "validate", "true")
-		got.want(code, "failure", "the image is not whole")
+		got.want(code, "failure", "the image is not complete")
 		if len(got.all) != 0 {
 			t.Errorf("it wrote: %v", got.all)
 		}

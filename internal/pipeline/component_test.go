@@ -73,15 +73,15 @@ func TestWhichPipelinesHaveTheJobs(t *testing.T) {
 		{"inputs that look like powers", inputs, "trigger", asSent("1e10", "0000000000000000000000000000e100"), nil, nil, true},
 		{"inputs that look like truth", inputs, "trigger", asSent("on", somePromotion), nil, nil, true},
 		{"inputs that look like nothing", inputs, "trigger", asSent("null", somePromotion), nil, nil, true},
-		{"inputs, in a project that has names of its own", inputs, "trigger", asSent("1.0.0", somePromotion), nil, own, true},
+		{"inputs, in a project with variables of the same names", inputs, "trigger", asSent("1.0.0", somePromotion), nil, own, true},
 		{"no inputs", inputs, "push", nil, nil, nil, false},
-		{"no inputs, in a project that has names of its own", inputs, "push", nil, nil, own, false},
+		{"no inputs, in a project with variables of the same names", inputs, "push", nil, nil, own, false},
 		{"variables", variables, "trigger", nil, asSent("1.0.0", somePromotion), nil, true},
 		{"variables, by hand", variables, "web", nil, asSent("1.0.0", somePromotion), nil, true},
-		{"variables, in a project that has names of its own", variables, "trigger", nil, asSent("1.0.0", somePromotion), own, true},
+		{"variables, in a project with variables of the same names", variables, "trigger", nil, asSent("1.0.0", somePromotion), own, true},
 		{"no variables", variables, "push", nil, nil, nil, false},
-		{"no variables, in a project that has names of its own", variables, "push", nil, nil, own, false},
-		{"a trigger of somebody else's, in such a project", variables, "trigger", nil, nil, own, false},
+		{"no variables, in a project with variables of the same names", variables, "push", nil, nil, own, false},
+		{"a trigger of somebody else, in such a project", variables, "trigger", nil, nil, own, false},
 		{"a promotion of no image", variables, "trigger", nil, asSent("", somePromotion), nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -117,7 +117,8 @@ func TestWhichPipelinesHaveTheJobs(t *testing.T) {
 	}
 }
 
-// A build in the pipeline that hubrelay starts would push, and start the next.
+// A build in the pipeline that hubrelay starts would push, and start the next
+// pipeline.
 func TestTheExamplesKeepOwnJobsOut(t *testing.T) {
 	t.Parallel()
 	for i, file := range examples(t) {
@@ -222,7 +223,7 @@ func TestTheComponentAssertsItsJobs(t *testing.T) {
 	}
 }
 
-// What jobs run in has what the tests were made with.
+// The image of the jobs has the versions of the tests.
 func TestTheImageHasTheTestedVersions(t *testing.T) {
 	t.Parallel()
 	makefile, dockerfile := read(t, "../../Makefile"), read(t, "../../images/promote/Dockerfile")

@@ -1,12 +1,12 @@
 # Signing by Docker Content Trust, with the notary client: it signs what is in
 # the registry, needs no Docker engine and pulls nothing. The signature belongs
-# to the tag, and lies on a Notary server.
+# to the tag, and is on a Notary server.
 #
-# IMAGE, TAG, DIGEST and SIZE say what is signed, CI_PIPELINE_URL by whom; $work
-# is a private directory that the caller makes and removes.
+# IMAGE, TAG, DIGEST and SIZE say what is signed, CI_PIPELINE_URL by whom. $work
+# is a private directory that the caller creates and removes.
 # shellcheck shell=sh disable=SC2154 # $work is the caller's
 
-# trust_say says it, and leaves it in $why.
+# trust_say prints a text, and leaves it in $why.
 trust_say() {
 	why="content trust: $1"
 	printf 'hubrelay: %s\n' "$why" >&2
@@ -14,15 +14,15 @@ trust_say() {
 
 trust_server() { printf '%s' "${DOCKER_CONTENT_TRUST_SERVER:-https://notary.docker.io}"; }
 
-# trust_notary ARGUMENT...: what it says is in $work/notary.out. HOME is not the
-# user's, for notary takes settings from there.
+# trust_notary ARGUMENT...: the output is in $work/notary.out. HOME is not the
+# user's, because notary reads settings from there.
 trust_notary() {
 	[ -z "${NOTARY_CA_FILE-}" ] || set -- --tlscacert "$NOTARY_CA_FILE" "$@"
 	HOME=$work/notary notary -d "$work/notary" -s "$(trust_server)" "$@" < /dev/null > "$work/notary.out" 2>&1
 }
 
-# trust_fresh forgets what was known: where a server does not answer, notary
-# answers from what it remembers. It returns 1 for names that are none.
+# trust_fresh deletes notary's cache, from which notary answers if the server
+# does not. It returns 1 for invalid names.
 trust_fresh() {
 	case $IMAGE in '' | [./-]* | *..* | *[!A-Za-z0-9._:/-]*) trust_say "IMAGE is not a repository" && return 1 ;; esac
 	case $TAG in '' | [.-]* | *[!A-Za-z0-9._-]*) trust_say "TAG is not a tag" && return 1 ;; esac
@@ -34,7 +34,8 @@ trust_fresh() {
 	rm -rf "$work/notary" && mkdir -m 700 "$work/notary"
 }
 
-# trust_statement prints what is signed beside the digest, as canonical JSON.
+# trust_statement prints what is signed in addition to the digest, as canonical
+# JSON.
 trust_statement() {
 	printf '{"digest":"%s",%s"pipeline":"%s","tag":"%s"}' "$DIGEST" \
 		"${pushed_at:+\"image_pushed_at\":\"$pushed_at\",}" "${CI_PIPELINE_URL-}" "$TAG"
@@ -55,7 +56,7 @@ content_trust_guard() {
 	'' | 0 | f | F | false | False | FALSE) ;;
 	*)
 		if ! trust_docker_signs; then
-			trust_say "DOCKER_CONTENT_TRUST is set, but this docker is not one of version 28 or older: it would push unsigned, in silence. Unset it, or use an older docker"
+			trust_say "DOCKER_CONTENT_TRUST is set, but this docker is not one of version 28 or older: it would silently push without a signature. Unset it, or use an older docker"
 			return 1
 		fi
 		;;
@@ -67,7 +68,7 @@ content_trust_guard() {
 	*) trust_say "DOCKER_CONTENT_TRUST_SERVER must be a URL that begins with https://" && return 1 ;;
 	esac
 	case $host in
-	*@*) trust_say "DOCKER_CONTENT_TRUST_SERVER must hold no user and no password: they go into NOTARY_AUTH" && return 1 ;;
+	*@*) trust_say "DOCKER_CONTENT_TRUST_SERVER must not contain a user or a password: they go into NOTARY_AUTH" && return 1 ;;
 	esac
 	host=${host#https://}
 	host=${host%%[/:?#]*}
@@ -115,8 +116,8 @@ content_trust_guard() {
 }
 
 # content_trust_signed returns 0 if TAG is signed for DIGEST, 10 if it is not
-# signed or signed for something else, and 1 if that cannot be told. $own says
-# yes if it was this pipeline that signed it.
+# signed or signed for something else, and 1 if that is not known. $own is yes if
+# this pipeline signed it.
 # shellcheck disable=SC2034 # own is the caller's
 content_trust_signed() {
 	own=""
@@ -137,21 +138,21 @@ content_trust_signed() {
 		trust_no_delegations || return 1
 		return 10
 	elif grep -Fq "does not have trust data for $IMAGE" "$work/notary.out"; then
-		trust_say "$IMAGE was never initialised, or may not be read. Whoever keeps the root key does it once: notary -s $(trust_server) init -p $IMAGE"
+		trust_say "$IMAGE was never initialised, or may not be read. The owner of the root key does this once: notary -s $(trust_server) init -p $IMAGE"
 		return 1
 	fi
 	cat "$work/notary.out" >&2
-	trust_say "whether $IMAGE:$TAG is signed cannot be told"
+	trust_say "it is not known whether $IMAGE:$TAG is signed"
 	return 1
 }
 
-# content_trust_times DIGEST prints when it was pushed, as what is signed says: a
-# tag, a tab and a time for each.
+# content_trust_times DIGEST prints when it was pushed, by the signed statements:
+# a tag, a tab and a time for each.
 content_trust_times() {
 	trust_fresh || return 1
 	if ! trust_notary lookup -- "$IMAGE" "$LATEST" && ! grep -Fxq "* fatal: No valid trust data for $LATEST" "$work/notary.out"; then
 		cat "$work/notary.out" >&2
-		trust_say "what is signed cannot be told"
+		trust_say "it is not known what is signed"
 		return 1
 	fi
 	flat < "$work/notary/tuf/$IMAGE/metadata/targets.json" | WANT=$1 awk -F '\t' '
@@ -161,15 +162,15 @@ content_trust_times() {
 		END { for (tag in of) print tag "\t" time[tag] }'
 }
 
-# content_trust_passes CODE returns 6 where what notary failed at may pass, and
-# else CODE.
+# content_trust_passes CODE returns 6 if notary's failure may be temporary, and
+# otherwise CODE.
 content_trust_passes() {
 	[ "$1" -ne 1 ] || ! grep -Eiqs 'could not reach|client is offline|time(d )?out|connection (refused|reset)|no such host|(returned|status|code:?) (429|5[0-9][0-9])' "$work/notary.out" || return 6
 	return "$1"
 }
 
-# Docker prefers what targets/releases says to what the targets key says, so
-# that a signature by the latter may count for nothing.
+# Docker prefers targets/releases to the targets key, so a signature by the
+# latter could have no effect.
 trust_no_delegations() {
 	[ ! -d "$work/notary/tuf/$IMAGE/metadata/targets" ] && return
 	trust_say "$IMAGE has delegations (docker trust signer), which are not supported: sign with the targets key alone, or with cosign"

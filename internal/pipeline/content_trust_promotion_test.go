@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// trusting returns what a promotion by content trust is given.
+// trusting returns the inputs of a promotion with content trust.
 func (h *hub) trusting(server *notaryServer) []string {
 	server.init(h.t, h.image)
 	return []string{
@@ -37,14 +37,14 @@ func TestContentTrustPromotes(t *testing.T) {
 
 	// An older push that comes late.
 	older := h.push("1.4.0")
-	h.promote("1.4.0", older, append(with, "image_pushed_at", at(1), "latest_policy", "semver")...).want(0, "success", "signed; latest stays, for it was pushed later")
+	h.promote("1.4.0", older, append(with, "image_pushed_at", at(1), "latest_policy", "semver")...).want(0, "success", "signed; latest stays, because it was pushed later")
 	h.wantTag("latest", digest)
 
 	server.stop()
-	h.promote("1.4.1", digest, append(with, "CI_PIPELINE_URL", url2)...).want(6, "failure", "whether it is signed cannot be told")
+	h.promote("1.4.1", digest, append(with, "CI_PIPELINE_URL", url2)...).want(6, "failure", "it is not known whether it is signed")
 }
 
-// Where another moves latest in the same moment, its signature is the other's.
+// If another promotion moves latest in the same moment, that one signs it.
 func TestContentTrustDoesNotSignALatestThatMovedOn(t *testing.T) {
 	t.Parallel()
 	h, server := newHub(t, true), startNotary(t)
@@ -58,13 +58,13 @@ func TestContentTrustDoesNotSignALatestThatMovedOn(t *testing.T) {
 			h.put("latest", newer)
 		}
 	})
-	h.promote("1.0.0", digest, with...).want(0, "success", "latest was moved on by another in the same moment")
+	h.promote("1.0.0", digest, with...).want(0, "success", "latest was moved by another promotion in the same moment")
 	if out, err := server.try("lookup", h.image, "latest"); err == nil {
 		t.Errorf("latest is signed as %s", out)
 	}
 }
 
-func TestTheEndOfDockersNotaryIsTold(t *testing.T) {
+func TestTheEndOfDockersNotaryIsReported(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	with := h.trusting(startNotary(t))
@@ -73,7 +73,8 @@ func TestTheEndOfDockersNotaryIsTold(t *testing.T) {
 		code int
 		says string
 	}{
-		// There is no way to Docker's server here: before its end that is what fails.
+		// Docker's server cannot be reached here: before its shutdown, that is
+		// the failure.
 		"20261207": {6, "notary.docker.io shuts down on 2026-12-08"},
 		"20261208": {2, "notary.docker.io was shut down on 2026-12-08"},
 	} {

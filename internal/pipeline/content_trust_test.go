@@ -20,7 +20,7 @@ const (
 	digestB = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
 
-// The shells that the images people run jobs in have.
+// The shells of the images in which people run jobs.
 var shells = map[string][]string{
 	"sh":          {"sh"},
 	"busybox ash": {"busybox", "ash"},
@@ -52,7 +52,7 @@ func newJob(t *testing.T, shell []string) *trustJob {
 	t.Helper()
 	j := &trustJob{shell: shell, bin: t.TempDir(), work: t.TempDir()}
 	j.arguments = filepath.Join(j.work, "arguments")
-	// This one stands before the real client to write its arguments down.
+	// This script wraps the real client, and records its arguments.
 	j.program(t, "notary", `printf '%s\n' "$@" >> "$ARGUMENTS"; exec "$NOTARY" "$@"`)
 	// What must not count: settings of whoever owns the machine.
 	home := t.TempDir()
@@ -101,7 +101,7 @@ func (j *trustJob) program(t *testing.T, name, script string) {
 	}
 }
 
-// call returns the exit code of function, and all that it said.
+// call returns the exit code of a function, and its output.
 func (j *trustJob) call(t *testing.T, function string) (int, string) {
 	t.Helper()
 	// Inlined and under set -eu, as in a job. Read here, so that the cache of go
@@ -129,7 +129,7 @@ func (j *trustJob) call(t *testing.T, function string) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// want calls function and holds it to an exit code and to a word of what it says.
+// want calls a function, and expects an exit code and a word in its output.
 func (j *trustJob) want(t *testing.T, function string, code int, says string) {
 	t.Helper()
 	got, out := j.call(t, function)
@@ -164,7 +164,7 @@ func TestContentTrustSigns(t *testing.T) {
 		j.want(t, signed, yes, "")
 		listed(t, server, j.env["IMAGE"], "1.4.0 "+digestA[7:]+" 1234 targets")
 
-		// Another tag of the same image has a signature of its own.
+		// Another tag of the same image has its own signature.
 		j.env["TAG"] = "latest"
 		j.want(t, signed, no, "")
 		j.want(t, sign, 0, "")
@@ -184,8 +184,8 @@ func TestContentTrustSigns(t *testing.T) {
 	})
 }
 
-// listed holds what the keeper of the root key sees, whose client has known the
-// root since it made it, to rows of NAME DIGEST SIZE ROLE.
+// listed compares the list of the root key's owner with rows of NAME DIGEST
+// SIZE ROLE. Its client has known the root from the beginning.
 func listed(t *testing.T, server *notaryServer, image string, rows ...string) {
 	t.Helper()
 	var got []string
@@ -246,7 +246,8 @@ func TestContentTrustKnowsItsOwnSignature(t *testing.T) {
 		j.env["CI_PIPELINE_URL"] = one[:len(one)-1]
 		own("")
 
-		// What another pipeline has signed since is not one's own any more.
+		// A tag that another pipeline has signed since no longer counts as its
+		// own.
 		j.env["DIGEST"] = digestB
 		j.want(t, sign, 0, "")
 		own("yes")
@@ -267,14 +268,14 @@ func TestContentTrustKnowsItsOwnSignature(t *testing.T) {
 	})
 }
 
-func TestContentTrustOnAServerThatAsksWho(t *testing.T) {
+func TestContentTrustOnAServerWithALogin(t *testing.T) {
 	t.Parallel()
 	eachShell(t, func(t *testing.T, shell []string) {
 		server := startPrivateNotary(t, "ci", "canary-password")
 		j := jobWith(t, shell, server, "docker.io/acme/api")
 		for _, auth := range []string{"", "canary", base64.StdEncoding.EncodeToString([]byte("ci:canary-but-wrong"))} {
 			j.env["NOTARY_AUTH"] = auth
-			j.want(t, signed, doubt, "cannot be told")
+			j.want(t, signed, doubt, "it is not known")
 			j.want(t, sign, 1, "could not be signed")
 		}
 		listed(t, server, j.env["IMAGE"])
@@ -310,7 +311,7 @@ func TestContentTrustSignsTagsAtOnce(t *testing.T) {
 	})
 }
 
-// What the server says to those who come second, a fake client says here.
+// A fake client gives the server's answer to the second of two writers.
 func TestContentTrustTriesAgainWhenRejected(t *testing.T) {
 	t.Parallel()
 	eachShell(t, func(t *testing.T, shell []string) {
@@ -344,13 +345,13 @@ func TestContentTrustDoubts(t *testing.T) {
 			listed(t, server, j.env["IMAGE"], "1.4.0 "+digestA[7:]+" 1234 targets")
 			server.stop()
 
-			// This is the trap: the client still says yes, from what it remembers.
+			// This is the trap: the client still confirms it, from its cache.
 			if out, err := server.try("lookup", j.env["IMAGE"], "1.4.0"); err != nil || !strings.Contains(out, digestA) {
 				t.Fatalf("a warm client without its server says %v:\n%s", err, out)
 			}
-			j.want(t, signed, doubt, "cannot be told")
+			j.want(t, signed, doubt, "it is not known")
 			j.env["TAG"] = "1.4.1"
-			j.want(t, signed, doubt, "cannot be told")
+			j.want(t, signed, doubt, "it is not known")
 			j.want(t, sign, 1, "could not be signed")
 		})
 		t.Run("a server of another CA", func(t *testing.T) {
@@ -376,7 +377,7 @@ func TestContentTrustDoubts(t *testing.T) {
 					w.WriteHeader(answer)
 					_, _ = w.Write([]byte("<html>"))
 				})
-				j.want(t, signed, doubt, "cannot be told")
+				j.want(t, signed, doubt, "it is not known")
 				j.want(t, sign, 1, "could not be signed")
 			})
 		}
@@ -423,7 +424,7 @@ func TestContentTrustDoubts(t *testing.T) {
 	})
 }
 
-func TestContentTrustTakesNamesForNames(t *testing.T) {
+func TestContentTrustRefusesInvalidNames(t *testing.T) {
 	t.Parallel()
 	eachShell(t, func(t *testing.T, shell []string) {
 		server := startNotary(t)
@@ -465,7 +466,7 @@ func TestContentTrustGuard(t *testing.T) {
 		// what a fake docker says; none is asked unless content trust is on
 		docker string
 		key    string
-		says   string // nothing: the guard lets it pass in silence
+		says   string // nothing: the guard lets it pass silently
 		passes bool
 	}{
 		"a server of one's own":                {},
@@ -478,19 +479,19 @@ func TestContentTrustGuard(t *testing.T) {
 		"Docker's, with a clock that says no":  {env: map[string]string{"DOCKER_CONTENT_TRUST_SERVER": ""}, date: "no", says: "the clock cannot be read"},
 		"a server without TLS":                 {env: map[string]string{"DOCKER_CONTENT_TRUST_SERVER": "http://notary.example"}, says: "must be a URL that begins with https://"},
 		"a password in the URL":                {env: map[string]string{"DOCKER_CONTENT_TRUST_SERVER": "https://user:canary@notary.example"}, says: "NOTARY_AUTH"},
-		"a CA that is no file":                 {env: map[string]string{"NOTARY_CA_FILE": "-----BEGIN CERTIFICATE-----"}, says: "NOTARY_CA_FILE is not a file"},
+		"a CA that is not a file":              {env: map[string]string{"NOTARY_CA_FILE": "-----BEGIN CERTIFICATE-----"}, says: "NOTARY_CA_FILE is not a file"},
 		"no key":                               {env: map[string]string{"NOTARY_KEY_FILE": ""}, says: "there is no key"},
-		"a key that is no file":                {env: map[string]string{"NOTARY_KEY_FILE": key + "canary"}, says: "the key is not a file"},
+		"a key that is not a file":             {env: map[string]string{"NOTARY_KEY_FILE": key + "canary"}, says: "the key is not a file"},
 		"the root key":                         {key: strings.Replace(key, "targets", "root", 1), says: "must never be in CI"},
 		"the root key behind another":          {key: key + strings.Replace(key, "targets", "root", 1), says: "must never be in CI"},
 		"a snapshot key without a passphrase":  {key: key + strings.Replace(key, "targets", "snapshot", 1), says: "NOTARY_SNAPSHOT_PASSPHRASE is missing"},
 		"no passphrase":                        {env: map[string]string{"NOTARY_TARGETS_PASSPHRASE": ""}, says: "NOTARY_TARGETS_PASSPHRASE is missing"},
-		"docker 29 that nobody relies on":      {docker: "Docker version 29.0.1, build eedd969"},
+		"docker 29 that is not used":           {docker: "Docker version 29.0.1, build eedd969"},
 		"docker 29 with content trust off":     {docker: "Docker version 29.0.1, build eedd969", env: map[string]string{"DOCKER_CONTENT_TRUST": "0"}},
 		"docker 28 with content trust":         {docker: "Docker version 28.2.2, build e6534b4", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}},
-		"docker 29 with content trust":         {docker: "Docker version 29.0.1, build eedd969", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would push unsigned, in silence"},
-		"docker 30 with content trust, as yes": {docker: "Docker version 30.1.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "yes"}, says: "would push unsigned, in silence"},
-		"podman that says it is docker":        {docker: "podman version 5.6.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would push unsigned, in silence"},
+		"docker 29 with content trust":         {docker: "Docker version 29.0.1, build eedd969", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would silently push without a signature"},
+		"docker 30 with content trust, as yes": {docker: "Docker version 30.1.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "yes"}, says: "would silently push without a signature"},
+		"podman that says it is docker":        {docker: "podman version 5.6.0", env: map[string]string{"DOCKER_CONTENT_TRUST": "1"}, says: "would silently push without a signature"},
 	}
 	eachShell(t, func(t *testing.T, shell []string) {
 		for name, test := range tests {

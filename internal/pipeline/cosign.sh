@@ -1,4 +1,4 @@
-# Signing by cosign. The signature belongs to the digest, and lies in the
+# Signing by cosign. The signature belongs to the digest, and is in the
 # registry. The signed statement names the tag, the pipeline, and when the image
 # was pushed.
 # shellcheck shell=sh disable=SC2154 # the caller's
@@ -42,7 +42,7 @@ cosign_guard() {
 	if ! cosign public-key --key "$key" > "$work/keys/0.pub" 2> "$work/errors"; then
 		cat "$work/errors" >&2
 		case $key in
-		*://*) refuse "the key cannot be read from its service: has the job credentials for it, and is it there? See the log of the job" ;;
+		*://*) refuse "the key cannot be read from its service: does the job have credentials for it, and does it exist? See the log of the job" ;;
 		*) cosign_key_error ;;
 		esac
 		return
@@ -53,7 +53,7 @@ cosign_guard() {
 			/^-----BEGIN PUBLIC KEY-----/ { out = ENVIRON["KEYS"] "/" (++n) ".pub" }
 			out != "" { print > out }
 			/^-----END PUBLIC KEY-----/ { close(out); out = "" }' "$more_keys"
-		[ -f "$work/keys/1.pub" ] || refuse "COSIGN_PUBLIC_KEYS holds no public key (-----BEGIN PUBLIC KEY-----)" || return
+		[ -f "$work/keys/1.pub" ] || refuse "COSIGN_PUBLIC_KEYS has no public key (-----BEGIN PUBLIC KEY-----)" || return
 	fi
 }
 
@@ -62,15 +62,15 @@ cosign_key_error() {
 	if grep -q 'decryption failed' "$work/errors"; then
 		refuse "the key cannot be read: COSIGN_PASSWORD is not its password"
 	elif grep -Eq 'BEGIN (ENCRYPTED )?(SIGSTORE|COSIGN) PRIVATE KEY' "$key"; then
-		refuse "the key cannot be read: COSIGN_KEY is cut or changed; it must be the whole of cosign.key"
+		refuse "the key cannot be read: COSIGN_KEY is truncated or changed; it must be the complete cosign.key"
 	elif grep -q 'BEGIN PUBLIC KEY' "$key"; then
 		refuse "the key cannot be read: COSIGN_KEY is the public key; it must be cosign.key"
 	else
-		refuse "the key cannot be read: COSIGN_KEY is no key of cosign's (cosign generate-key-pair, or import-key-pair)"
+		refuse "the key cannot be read: COSIGN_KEY is not a key of cosign (cosign generate-key-pair, or import-key-pair)"
 	fi
 }
 
-# cosign_sign signs DIGEST for TAG. It returns 6 for what may pass.
+# cosign_sign signs DIGEST for TAG. It returns 6 for a temporary failure.
 cosign_sign() {
 	set -- --yes -a "tag=$TAG" -a "pipeline=$CI_PIPELINE_URL"
 	[ -z "$pushed_at" ] || set -- "$@" -a "image_pushed_at=$pushed_at"
@@ -91,8 +91,8 @@ cosign_sign() {
 }
 
 # cosign_signed returns 0 if one of our keys has signed DIGEST for TAG, 10 if
-# none has, 4 where only others have signed it, and 3 or 6 where the registry
-# does not tell. $own says yes if it was this pipeline.
+# none has, 4 if only others have signed it, and 3 or 6 if the registry refuses
+# or fails. $own is yes if this pipeline signed it.
 # shellcheck disable=SC2034 # own is the caller's
 cosign_signed() {
 	own=""
@@ -118,11 +118,11 @@ cosign_times() {
 }
 
 # cosign_statements DIGEST writes a line of tag, pipeline and time for each
-# signature of it by one of our keys. $foreign says yes if there are others, and
-# $api no if the list of signatures is kept under a tag.
+# signature of it by one of our keys. $foreign is yes if there are others, and
+# $api is no if the list of signatures is kept under a tag.
 #
-# It does not ask `cosign verify` for them: that takes an attestation for a
-# signature, and a registry that fails for one that has none.
+# It does not use `cosign verify` for this, which takes an attestation for a
+# signature, and a failing registry for one without signatures.
 cosign_statements() {
 	: > "$work/statements"
 	rm -f "$work/header"
@@ -202,7 +202,7 @@ cosign_bundle() {
 }
 
 # cosign_old DIGEST adds the statements of signatures in the format of cosign 2.
-# It holds no attestation, so that `cosign verify` can be asked.
+# That format has no attestations, so `cosign verify` can be used.
 cosign_old() {
 	cosign_by_us --verbose verify --new-bundle-format=false --output json "$IMAGE@$1" && code=0 || code=$?
 	[ "$code" -ne 6 ] || return 6
@@ -219,9 +219,9 @@ cosign_old() {
 }
 
 # cosign_by_us VERIFY…: whether it succeeds with one of our keys, or our
-# identity: 1 if not, 6 if the registry failed meanwhile. Whose a signature is,
-# the key alone tells: it may have been made without the public log that is
-# asked for now.
+# identity: 1 if not, 6 if the registry failed in the meantime. Only the key
+# decides whose a signature is: it may have been made without the public log that
+# is set now.
 cosign_by_us() {
 	if [ "$HUBRELAY_INPUT_SIGNING" = cosign-keyless ]; then
 		cosign "$@" --certificate-oidc-issuer "$CI_SERVER_URL" \

@@ -10,8 +10,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
-// gitlab-ci-local reads the template with eyes of its own, beside our
-// coordinator.
+// gitlab-ci-local reads the template independently of our coordinator.
 func TestGitLabCILocalRunsTheTemplate(t *testing.T) {
 	t.Parallel()
 	h, n := newHub(t, true), newNotify(t)

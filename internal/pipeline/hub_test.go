@@ -30,8 +30,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/version"
 )
 
-// hub is a registry in memory that asks for a password, counts what is written,
-// and refuses what it is told to refuse.
+// hub is a registry in memory that requires a password, counts writes, and can
+// refuse requests.
 type hub struct {
 	referrers bool
 	bearer    bool // it wants tokens, not the password
@@ -99,8 +99,8 @@ func newHub(t *testing.T, referrers bool) *hub {
 	return h
 }
 
-// lets tells whether a request may go on, and answers those that may not. With
-// bearer it wants a token for the very repository, as Docker Hub does.
+// lets reports whether a request may go on, and answers those that may not.
+// With bearer it wants a token for the very repository, as Docker Hub does.
 func (h *hub) lets(w http.ResponseWriter, r *http.Request, bearer bool, status int) bool {
 	user, pass, _ := r.BasicAuth()
 	known := user == username && pass == password
@@ -195,7 +195,7 @@ func (h *hub) request(method, tag, kind, body string) string {
 	return answer.Body.String()
 }
 
-// sign and attest do what others do, with a key of keys.
+// sign and attest act like another party, with a key of keys.
 func (h *hub) sign(digest, key string, more ...string) { h.write("sign", digest, key, more...) }
 
 func (h *hub) attest(digest, key string) {
@@ -216,7 +216,7 @@ func (h *hub) write(verb, digest, key string, more ...string) {
 	}, append(more, h.image+"@"+digest)...)...)
 }
 
-// wantSignatures holds the image to a number of signatures, in the list of a
+// wantSignatures expects a number of signatures of the image, in the list of a
 // registry with the referrers API.
 func (h *hub) wantSignatures(digest string, n int) {
 	h.t.Helper()
@@ -307,7 +307,7 @@ func (h *hub) wantTag(tag, digest string) {
 	}
 }
 
-// wantSigned asks cosign itself, with none of what the script used.
+// wantSigned verifies with cosign itself, independently of the script.
 func (h *hub) wantSigned(digest, tag, pipeline string) {
 	h.t.Helper()
 	h.cosign("verify", "--key", keys(h.t)+"/cosign.pub", "--insecure-ignore-tlog=true",
@@ -506,7 +506,7 @@ func TestMain(m *testing.M) {
 	if keyDir, err = os.MkdirTemp("", "hubrelay-keys-"); err != nil {
 		log.Fatal(err)
 	}
-	// What the scripts wait for would only take time here.
+	// Waits of the scripts would only take time here.
 	sleep := filepath.Join(keyDir, "bin", "sleep")
 	if err := errors.Join(os.Mkdir(filepath.Dir(sleep), 0o700), os.WriteFile(sleep, []byte("#!/bin/sh\n"), 0o700)); err != nil {
 		log.Fatal(err)
@@ -516,7 +516,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// applets returns a PATH on which BusyBox is everything, as in Alpine.
+// applets returns a PATH with only BusyBox, as in Alpine.
 func applets(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -535,8 +535,8 @@ func applets(t *testing.T) string {
 
 type job = coordinator.Job
 
-// recordingProxy is a proxy that lets nobody through; asked returns whom it was
-// asked for.
+// recordingProxy is a proxy that refuses everything; asked returns the hosts
+// that were requested.
 func recordingProxy(t *testing.T) (asked func() []string, url string) {
 	t.Helper()
 	var mu sync.Mutex

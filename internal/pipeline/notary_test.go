@@ -28,7 +28,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
-// What a log must never hold. Quotes, spaces and $ are here to stay secret, too.
+// What a log must never contain. Quotes, spaces and $ must stay secret, too.
 const (
 	rootPassphrase     = `canary-root-passphrase`
 	targetsPassphrase  = `canary-targets "$(touch pwned)" 'phrase'`
@@ -167,7 +167,7 @@ func (s *notaryServer) listen(t *testing.T, dir, addr string, auth map[string]an
 	}
 }
 
-// run runs the notary client as the keeper of the root key.
+// run runs the notary client as the owner of the root key.
 func (s *notaryServer) run(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := s.try(args...)

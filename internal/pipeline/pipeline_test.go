@@ -58,7 +58,7 @@ func TestTemplateIsMadeOfItsSources(t *testing.T) {
 }
 
 // GitLab puts inputs into the text of the template wherever it says so. In a
-// script that would let an input be code.
+// script, an input could then be code.
 func TestNoScriptHoldsAnInput(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"common.sh", "registry.sh", "cosign.sh", "content-trust.sh", "promote.sh", "report.sh"} {

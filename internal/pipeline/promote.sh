@@ -2,11 +2,11 @@
 #
 # Exit codes: 0 promoted, or nothing to do; 2 a name, a setting or the key is
 # wrong, and nothing was done; 3 the registry refuses; 4 the signature cannot be
-# judged; 5 signing failed; 6 a server fails for now, and the job tries again.
-# How it went is in hubrelay.env, too, for the jobs that report.
+# judged; 5 signing failed; 6 a server failed temporarily, and the job is
+# retried. The result is in hubrelay.env, too, for the jobs that report.
 #
 # The verbs of each way to sign: guard refuses what cannot work and leaves in
-# $why the reason; signed returns 0, or 10 where there is no signature; sign
+# $why the reason; signed returns 0, or 10 if there is no signature; sign
 # signs TAG of IMAGE, which is DIGEST; times prints when an image was pushed.
 # shellcheck shell=sh
 
@@ -43,7 +43,7 @@ failed() {
 	stop 6 "$2"
 }
 
-# left runs at the end, however it came.
+# left runs at the end, in every case.
 # shellcheck disable=SC2317 # the trap calls it
 left() {
 	code=$?
@@ -66,8 +66,8 @@ signing() {
 	esac
 }
 
-# still_there ends the script if the tag has moved on, or is gone: a newer push
-# has a pipeline of its own.
+# still_there ends the script if the tag has moved, or is gone: a newer push has
+# its own pipeline.
 still_there() {
 	now=$(digest_of "$IMAGE:$TAG") && code=0 || code=$?
 	case $code in
@@ -76,13 +76,13 @@ still_there() {
 		[ -z "$DIGEST" ] || finish superseded "$TAG is gone; it was $DIGEST"
 		stop 3 "the registry has no $repository:$TAG"
 		;;
-	*) failed "$code" "the registry did not tell what $repository:$TAG is" ;;
+	*) failed "$code" "the registry did not say what $repository:$TAG is" ;;
 	esac
-	[ "$now" = "${DIGEST:-$now}" ] || finish superseded "$TAG is another image by now: $now"
+	[ "$now" = "${DIGEST:-$now}" ] || finish superseded "$TAG is another image now: $now"
 }
 
 # newest prints the latest of the times in RFC 3339 on standard input, the first
-# of equal ones. What is no time does not count.
+# of equal ones. Invalid times are ignored.
 newest() {
 	awk '
 		!/^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][Tt][0-9][0-9]:[0-9][0-9]:[0-9][0-9](\.[0-9]+)?([Zz]|[+-][0-9][0-9]:[0-9][0-9])$/ { next }
@@ -112,8 +112,8 @@ is_release() {
 }
 
 # higher TAG prints the releases in the list on standard input that are higher
-# than TAG, the highest first. Numbers are compared as text, for they may have
-# any length.
+# than TAG, the highest first. Numbers are compared as text, because they may
+# have any length.
 higher() {
 	HIGHER_THAN=$1 awk '
 		function more(a, b) { return length(a) != length(b) ? length(a) > length(b) : (a "") > (b "") }
@@ -132,8 +132,8 @@ higher() {
 		END { for (i = 0; i < n; i++) print list[i] }'
 }
 
-# counting prints the latest time of those signatures, of the list on standard
-# input, whose tags move the moving tag.
+# counting prints the latest time of the signatures in the list on standard input
+# whose tags move the moving tag.
 counting() {
 	while IFS='	' read -r signed_tag signed_time; do
 		if [ "$HUBRELAY_INPUT_POLICY" = always ] || [ "$signed_tag" = "$LATEST" ] || is_release "$signed_tag"; then
@@ -142,17 +142,17 @@ counting() {
 	done | newest
 }
 
-# pushed DIGEST prints when that image was pushed, as its signatures say it.
+# pushed DIGEST prints when that image was pushed, by its signatures.
 pushed() {
 	signing times "$1" > "$work/times" || return
 	counting < "$work/times"
 }
 
-# may_move says in $moved why the moving tag stays, and returns 1 then.
+# may_move returns 1 if the moving tag stays, and leaves the reason in $moved.
 #
 # auto promises the highest version; semver and always, and auto among tags of
 # one version (1.2.3, v1.2.3), the one that was pushed last. So neither an old
-# pipeline that runs once more nor one that overtook another moves it back.
+# pipeline that runs again nor one that overtook another moves it back.
 may_move() {
 	case $HUBRELAY_INPUT_POLICY in
 	never) moved="$LATEST stays" && return 1 ;;
@@ -185,16 +185,16 @@ may_move() {
 		if grep -Fx -e "v$TAG" -e "${TAG#v}" "$work/tags" | grep -Fvxq -e "$TAG"; then in_order=yes; fi
 	fi
 	before=$(digest_of "$IMAGE:$LATEST") && code=0 || code=$?
-	[ "$code" -eq 0 ] || [ "$code" -eq 4 ] || failed "$code" "${did}the registry did not tell what $LATEST is"
+	[ "$code" -eq 0 ] || [ "$code" -eq 4 ] || failed "$code" "${did}the registry did not say what $LATEST is"
 	[ "$code" -eq 0 ] || before=""
 	if [ -n "$before" ] && [ "$before" != "$DIGEST" ] && [ "$in_order" = yes ]; then
 		time=$(pushed "$before") && code=0 || code=$?
 		case $code in
 		0 | 4) ;; # what others signed has no place in our order
-		*) failed "$code" "${did}the registry did not tell when $LATEST was pushed" ;;
+		*) failed "$code" "${did}the registry did not say when $LATEST was pushed" ;;
 		esac
 		if later "$time" "$pushed_at"; then
-			moved="$LATEST stays, for it was pushed later ($time)"
+			moved="$LATEST stays, because it was pushed later ($time)"
 			return 1
 		fi
 	fi
@@ -204,12 +204,12 @@ may_move() {
 is_an_image() {
 	other_digest=$(digest_of "$IMAGE:$1") && code=0 || code=$?
 	[ "$code" -ne 4 ] || return 1
-	[ "$code" -eq 0 ] || failed "$code" "${did}the registry did not tell what $1 is"
+	[ "$code" -eq 0 ] || failed "$code" "${did}the registry did not say what $1 is"
 	is_image "$other_digest" 1 && code=0 || code=$?
 	case $code in
 	0) return 0 ;;
 	1) return 1 ;;
-	*) failed "$code" "${did}the registry did not tell what $1 is" ;;
+	*) failed "$code" "${did}the registry did not say what $1 is" ;;
 	esac
 }
 
@@ -222,18 +222,18 @@ move_latest() {
 		# What was signed at its first push is moved by a later one: the statement
 		# has to say when, or an older pipeline could take it back.
 		if [ "$in_order" = yes ] && [ "$HUBRELAY_INPUT_SIGNING" != content-trust ]; then
-			time=$(pushed "$DIGEST") || failed "$?" "${did}the registry did not tell when $TAG was signed"
+			time=$(pushed "$DIGEST") || failed "$?" "${did}the registry did not say when $TAG was signed"
 			if later "$pushed_at" "$time"; then sign; fi
 		fi
 		still_there
 		again crane -v tag "$IMAGE@$DIGEST" "$LATEST" && code=0 || code=$?
 		[ "$code" -eq 0 ] || failed "$code" "${did}$LATEST could not be moved"
 		after=$(digest_of "$IMAGE:$LATEST") && code=0 || code=$?
-		[ "$code" -eq 0 ] || failed "$code" "${did}the registry did not tell what $LATEST is"
+		[ "$code" -eq 0 ] || failed "$code" "${did}the registry did not say what $LATEST is"
 		case $after in
 		"$DIGEST") moved="$LATEST moved to it" done_now=yes ;;
 		"$before") stop 3 "${did}$LATEST did not move" ;;
-		*) moved="$LATEST was moved on by another in the same moment" && return ;;
+		*) moved="$LATEST was moved by another promotion in the same moment" && return ;;
 		esac
 	fi
 	# Under content trust every tag has a signature of its own.
@@ -248,31 +248,31 @@ sign_latest() {
 	case $code in
 	0) ;;
 	10)
-		now=$(digest_of "$IMAGE:$LATEST") || failed "$?" "${did}the registry did not tell what $LATEST is"
+		now=$(digest_of "$IMAGE:$LATEST") || failed "$?" "${did}the registry did not say what $LATEST is"
 		if [ "$now" != "$DIGEST" ]; then
-			moved="$LATEST was moved on by another in the same moment"
+			moved="$LATEST was moved by another promotion in the same moment"
 		else
 			signing sign || stop 5 "${did}$LATEST could not be signed"
-			now=$(digest_of "$IMAGE:$LATEST") || failed "$?" "${did}the registry did not tell what $LATEST is"
+			now=$(digest_of "$IMAGE:$LATEST") || failed "$?" "${did}the registry did not say what $LATEST is"
 			[ "$now" = "$DIGEST" ] ||
-				stop 5 "${did}$LATEST was moved on by another while it was signed: retry the job of that image, whose signature this one may have replaced"
+				stop 5 "${did}$LATEST was moved by another promotion while it was signed: retry the job of that image, whose signature this one may have replaced"
 			done_now=yes
 		fi
 		;;
-	6) stop 6 "${did}whether $LATEST is signed cannot be told" ;;
-	*) stop 4 "${did}whether $LATEST is signed cannot be told" ;;
+	6) stop 6 "${did}it is not known whether $LATEST is signed" ;;
+	*) stop 4 "${did}it is not known whether $LATEST is signed" ;;
 	esac
 	TAG=$of
 }
 
-# sign signs, and looks whether the signature is there to stay: a registry may
-# show it late, and where the list of signatures is a tag, whoever writes there
-# at the same moment takes it away.
+# sign signs, and checks that the signature stays. A registry may show it late,
+# and if the list of signatures is a tag, another writer at the same moment
+# removes it.
 sign() {
 	done_now=yes did="signed, but "
 	for round in 1 2 3; do
 		signing sign && code=0 || code=$?
-		case $code in 0) ;; 6) stop 6 "it could not be signed for now: see the log of the job" ;; *) stop 5 "it could not be signed: see the log of the job" ;; esac
+		case $code in 0) ;; 6) stop 6 "it could not be signed at the moment: see the log of the job" ;; *) stop 5 "it could not be signed: see the log of the job" ;; esac
 		for seconds in 0 2 5 10; do
 			[ "$seconds" -eq 0 ] || sleep "$seconds"
 			signing signed && code=0 || code=$?
@@ -286,7 +286,7 @@ sign() {
 		say "the signature is gone again: something else signs this image at the same time (round $round)"
 	done
 	case $code in
-	3 | 6) failed "$code" "the signature that was just made cannot be verified, for the registry fails" ;;
+	3 | 6) failed "$code" "the signature that was just made cannot be verified, because the registry fails" ;;
 	*) stop 4 "the signature that was just made cannot be verified" ;;
 	esac
 }
@@ -335,11 +335,11 @@ promote() {
 	is_image "$DIGEST" && code=0 || code=$?
 	case $code in
 	0) ;;
-	1) finish skipped "$TAG is no image, but $kind: neither signed nor moved to" ;;
+	1) finish skipped "$TAG is not an image, but $kind: neither signed nor moved to" ;;
 	*) failed "$code" "the registry did not give the image" ;;
 	esac
 	if [ "${HUBRELAY_INPUT_VALIDATE-}" = true ]; then
-		whole "$DIGEST" || failed "$?" "the image is not whole"
+		whole "$DIGEST" || failed "$?" "the image is not complete"
 	fi
 
 	signing signed && code=0 || code=$?
@@ -349,8 +349,8 @@ promote() {
 		sign
 		state=signed
 		;;
-	3 | 6) failed "$code" "whether it is signed cannot be told, for a server refuses or fails, so nothing was done" ;;
-	*) stop 4 "whether it is signed cannot be told, so nothing was done: ${why:-it has a signature by another key. If that key was yours, put its public key into COSIGN_PUBLIC_KEYS}" ;;
+	3 | 6) failed "$code" "it is not known whether it is signed, because a server refuses or fails: nothing was done" ;;
+	*) stop 4 "it is not known whether it is signed, so nothing was done: ${why:-it has a signature by another key. If that key was yours, put its public key into COSIGN_PUBLIC_KEYS}" ;;
 	esac
 	[ -z "$own" ] || state=signed done_now=yes
 

@@ -56,7 +56,7 @@ func TestFirstBuildIsSignedAndBecomesLatest(t *testing.T) {
 			h.wantSigned(digest, tag, url1)
 			h.wantTag("latest", digest)
 			h.wantTag(tag, digest)
-			// The signature aside, `latest` is the one thing that was pushed.
+			// Apart from the signature, only `latest` was pushed.
 			if n := got.writes("PUT /v2/acme/api/manifests/" + tag); n != 0 {
 				t.Errorf("the tag %s was pushed %d times", tag, n)
 			}
@@ -86,7 +86,7 @@ func TestASignedPushChangesNothing(t *testing.T) {
 
 // Signing and moving are two steps: the image that is signed is not signed
 // again, and latest is still moved.
-func TestHalfDonePromotionGoesOn(t *testing.T) {
+func TestAHalfDonePromotionContinues(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
 		h.refuse(http.StatusForbidden, `^PUT .*/manifests/latest$`)
@@ -114,7 +114,7 @@ func TestARegistryThatFailsForAWhile(t *testing.T) {
 		{"one 429 for latest", `^PUT .*/manifests/latest$`, 429, 1, 0, "latest moved to it"},
 		{"429 for latest, for long", `^PUT .*/manifests/latest$`, 429, 99, 6, "signed, but latest could not be moved"},
 		{"one 429 for the signature", `^PUT .*/manifests/sha256:`, 429, 1, 0, "latest moved to it"},
-		{"429 for the signature, for long", `^PUT .*/manifests/sha256:`, 429, 99, 6, "could not be signed for now"},
+		{"429 for the signature, for long", `^PUT .*/manifests/sha256:`, 429, 99, 6, "could not be signed at the moment"},
 		{"one 429 for the tag", `^(HEAD|GET) .*/manifests/1.0.0$`, 429, 2, 0, "latest moved to it"},
 		{"one 503 for the list of signatures", `^GET .*/referrers/`, 503, 1, 0, "latest moved to it"},
 		{"one 429 for the list of tags", `^GET .*/tags/list`, 429, 1, 0, "latest moved to it"},
@@ -267,8 +267,9 @@ func TestWhenLatestMoves(t *testing.T) {
 	}
 }
 
-// A chart of the image's name, with a version of its own, is no version of it.
-func TestWhatIsNoImageIsNoHigherVersion(t *testing.T) {
+// A chart with the image's name and its own version is not a version of the
+// image.
+func TestOnlyAnImageCountsAsAHigherVersion(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	h.put("child", childManifest)
@@ -280,7 +281,7 @@ func TestWhatIsNoImageIsNoHigherVersion(t *testing.T) {
 	h.promote("1.0.0", digest, "CI_PIPELINE_URL", url2).want(0, "skipped", "latest stays, for 2.0.0 is higher")
 }
 
-// The pipelines of several pushes come in any order, and old ones again.
+// The pipelines of several pushes run in any order, and old ones again.
 func TestLatestNeverGoesBack(t *testing.T) {
 	type run struct {
 		tag    string
@@ -400,7 +401,7 @@ func TestTheTagIsPushedAgainIfAsked(t *testing.T) {
 	h.wantTag("1.0.0", digest)
 }
 
-func TestSignaturesMayLieElsewhere(t *testing.T) {
+func TestSignaturesMayBeInAnotherRepository(t *testing.T) {
 	bothKinds(t, func(t *testing.T, h *hub) {
 		digest := h.push("1.0.0")
 		got := h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures")
@@ -416,7 +417,7 @@ func TestSignaturesMayLieElsewhere(t *testing.T) {
 }
 
 // cosign 3.0 would sign there, and never find it again.
-func TestSignaturesDoNotLieElsewhereForAnOldCosign(t *testing.T) {
+func TestAnOldCosignCannotUseASignatureRepository(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
 	dir := t.TempDir()
@@ -492,7 +493,7 @@ func TestNamesMayComeAsVariables(t *testing.T) {
 	other := h.push("2.0.0")
 	h.promote("", "", "image_repository", "", "IMAGE_REPOSITORY", "acme/api", "IMAGE_TAG", "1.0.0", "IMAGE_DIGEST", digest,
 		"IMAGE_PUSHED_AT", at(1), "PROMOTION_ID", somePromotion, "latest_policy", "semver").want(0, "success", "latest moved to it")
-	// Inputs are not filled up with what the project calls IMAGE_….
+	// Missing inputs are not replaced by variables IMAGE_… of the project.
 	h.promote("1.0.0", "", "IMAGE_DIGEST", other, "IMAGE_TAG", "2.0.0", "latest_policy", "semver").want(0, "success", "signed; latest is this image already")
 }
 
@@ -516,19 +517,19 @@ func TestWhatCannotBeDoneFailsAndWritesNothing(t *testing.T) {
 		says string
 	}{
 		{"no such repository", []string{"image_repository", "acme/web", "image_digest", ""}, 3, "has no acme/web:1.0.0"},
-		{"a wrong password", []string{"DOCKERHUB_TOKEN", "wrong"}, 3, "did not tell"},
+		{"a wrong password", []string{"DOCKERHUB_TOKEN", "wrong"}, 3, "did not say"},
 		{"no password", []string{"DOCKERHUB_TOKEN", ""}, 2, "DOCKERHUB_TOKEN is missing"},
 		{"no key", []string{"COSIGN_KEY", ""}, 2, "COSIGN_KEY"},
 		{"a key that is not in a file", []string{"COSIGN_KEY", "-----BEGIN"}, 2, "type File"},
-		{"a key that is empty", []string{"@COSIGN_KEY", file("empty", "")}, 2, "is no key of cosign's"},
-		{"a key that is cut", []string{"@COSIGN_KEY", file("cut", key[:len(key)/2])}, 2, "is cut or changed"},
+		{"a key that is empty", []string{"@COSIGN_KEY", file("empty", "")}, 2, "is not a key of cosign"},
+		{"a key that is cut", []string{"@COSIGN_KEY", file("cut", key[:len(key)/2])}, 2, "is truncated or changed"},
 		{"the public key", []string{"@COSIGN_KEY", keys(t) + "/cosign.pub"}, 2, "is the public key"},
 		{"a wrong password of the key", []string{"COSIGN_PASSWORD", "wrong"}, 2, "COSIGN_PASSWORD is not its password"},
 		{"a key in a service that has none", []string{"key", "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k"}, 2, "from its service"},
 		{"other keys that are not in a file", []string{"COSIGN_PUBLIC_KEYS", "-----BEGIN"}, 2, "COSIGN_PUBLIC_KEYS is not a file"},
-		{"other keys that are none", []string{"@COSIGN_PUBLIC_KEYS", file("none", "hello")}, 2, "holds no public key"},
+		{"other keys that are invalid", []string{"@COSIGN_PUBLIC_KEYS", file("none", "hello")}, 2, "has no public key"},
 		{"keyless without an id token", []string{"signing", "cosign-keyless"}, 2, "SIGSTORE_ID_TOKEN"},
-		{"a registry that is away", []string{"registry", "127.0.0.1:1"}, 6, "did not tell"},
+		{"a registry that is down", []string{"registry", "127.0.0.1:1"}, 6, "did not say"},
 	} {
 		got := h.promote("1.0.0", digest, c.with...)
 		got.want(c.code, "failure", c.says)
@@ -558,7 +559,7 @@ func TestARegistryThatFailsWhenAskedForSignatures(t *testing.T) {
 				h.refuse(status, requests)
 				for _, tag := range tags {
 					got := h.promote(tag, map[string]string{"1.0.0": signed, "1.0.1": unsigned}[tag], "CI_PIPELINE_URL", url2)
-					got.want(code, "failure", "whether it is signed cannot be told")
+					got.want(code, "failure", "it is not known whether it is signed")
 					if len(got.all) != 0 {
 						t.Errorf("%d to %s: it wrote %v", status, requests, got.all)
 					}
@@ -578,9 +579,9 @@ func TestARegistryWithTokens(t *testing.T) {
 	digest := h.push("1.0.0")
 	h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures").want(0, "success", "signed; latest moved to it")
 	h.promote("1.0.0", digest, "signature_repository", "acme/api-signatures", "CI_PIPELINE_URL", url2).want(0, "skipped", "signed already")
-	h.promote("1.0.0", digest, "DOCKERHUB_TOKEN", "wrong").want(3, "failure", "did not tell")
+	h.promote("1.0.0", digest, "DOCKERHUB_TOKEN", "wrong").want(3, "failure", "did not say")
 	h.refuse(http.StatusTooManyRequests, `^GET /token`)
-	h.promote("1.0.0", digest).want(6, "failure", "did not tell")
+	h.promote("1.0.0", digest).want(6, "failure", "did not say")
 }
 
 func TestASignatureByAnotherKeyIsADoubt(t *testing.T) {
@@ -597,8 +598,8 @@ func TestASignatureByAnotherKeyIsADoubt(t *testing.T) {
 	})
 }
 
-// A registry that takes a push and forgets it: what was written is read back.
-func TestWhatTheRegistryForgotIsNoticed(t *testing.T) {
+// A registry that accepts a push and loses it: what was written is read back.
+func TestAnOverwrittenSignatureIsNoticed(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, false)
 	h.push("latest")
@@ -610,7 +611,7 @@ func TestWhatTheRegistryForgotIsNoticed(t *testing.T) {
 }
 
 // Without the referrers API the list of signatures is a tag, which is read,
-// changed and written: an attestation of the same moment takes ours away.
+// changed and written. An attestation at the same moment removes our signature.
 func TestASignatureThatIsTakenAwayIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	for format, end := range map[string]string{"bundle": "", "legacy": ".sig"} {
@@ -619,7 +620,8 @@ func TestASignatureThatIsTakenAwayIsMadeAgain(t *testing.T) {
 			h := newHub(t, false)
 			digest := h.push("1.0.0")
 			tag := "sha256-" + strings.TrimPrefix(digest, "sha256:") + end
-			// What lies there already is somebody else's, of another tag.
+			// What is there already is a signature of somebody else, for
+			// another tag.
 			with := []string{"image_tag", "0.9.0", "signature_format", format}
 			h.tag(digest, "0.9.0")
 			h.promote("0.9.0", digest, with...).want(0, "success", "signed")
@@ -657,8 +659,7 @@ func TestSettingsOfTheProjectDoNotDivertSigning(t *testing.T) {
 	}
 }
 
-// With a key nobody is asked but the registry, so that a closed network costs no
-// time.
+// With a key only the registry is contacted, so a closed network costs no time.
 func TestAKeyNeedsNoNetwork(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
@@ -724,7 +725,7 @@ func TestTwoJobsAtOnce(t *testing.T) {
 	})
 }
 
-// The runner takes bash where there is one, and Alpine has BusyBox; an older
+// The runner takes bash if there is one, and Alpine has BusyBox; an older
 // runner starts the script in another way.
 func TestEveryShell(t *testing.T) {
 	t.Parallel()

@@ -1,9 +1,9 @@
-# What the promotion asks of the registry, and how it reads the answers. $work
+# The promotion's requests to the registry, and how it reads the answers. $work
 # is a private directory; $IMAGE, $TAG and $DIGEST say what is promoted.
 # shellcheck shell=sh disable=SC2154 # they are the caller's
 
 # flat turns the JSON on standard input into lines of a path, a tab and a value,
-# such as config/mediaType. It needs no more than awk, for jq is in few images.
+# such as config/mediaType. It needs only awk, because few images have jq.
 flat() {
 	awk '
 		{ json = json $0 " " }
@@ -39,9 +39,9 @@ flat() {
 # field FILE PATH prints the value there, of a file that flat has made.
 field() { FIELD=$2 awk -F '\t' '$1 == ENVIRON["FIELD"] { print $2; exit }' "$1"; }
 
-# again COMMAND…: runs it until it succeeds, three times at most, as long as what
-# fails may pass. What it prints is in $work/out. It returns 4 for what is not
-# there, 3 for what the registry refuses, and 6 for what fails for now.
+# again COMMAND…: runs it until it succeeds, three times at most, as long as the
+# failure may be temporary. The output is in $work/out. It returns 4 for what does
+# not exist, 3 for what the registry refuses, and 6 for a temporary failure.
 again() {
 	for seconds in 5 20 0; do
 		if "$@" > "$work/out" 2> "$work/errors"; then
@@ -49,14 +49,14 @@ again() {
 		fi
 		judge || result=$?
 		if [ "$result" -ne 6 ] || [ "$seconds" -eq 0 ]; then break; fi
-		say "that failed, but may pass: once more in $seconds seconds"
+		say "that failed, maybe temporarily: trying again in $seconds seconds"
 		sleep "$seconds"
 	done
 	[ "$result" -eq 4 ] || grep '^Error' "$work/errors" >&2 || tail -n 1 "$work/errors" >&2
 	return "$result"
 }
 
-# judge says by crane's log (crane -v) what kind of failure the last one was.
+# judge returns the kind of the last failure, by crane's log (crane -v).
 judge() {
 	case $(sed -n 's/^.* <-- //p' "$work/errors" | tail -n 1) in
 	404\ *) return 4 ;;
@@ -77,8 +77,8 @@ digest_of() {
 
 # ask REPOSITORY PATH [ACCEPT]: a GET of the registry's API that crane has no
 # command for, with the answer in $work/answer. It returns what again does. The
-# credentials in $work/header serve for several; who asks for another repository,
-# or later, removes them first.
+# credentials in $work/header are used for several requests. Remove them before a
+# request for another repository, or after some time.
 ask() {
 	for seconds in 5 20 0; do
 		status=0
@@ -96,7 +96,7 @@ ask() {
 		400 | 405 | 406) case $2 in referrers/*) return 4 ;; esac ;;
 		esac
 		if [ "$result" -ne 6 ] || [ "$seconds" -eq 0 ]; then break; fi
-		say "that failed, but may pass: once more in $seconds seconds"
+		say "that failed, maybe temporarily: trying again in $seconds seconds"
 		sleep "$seconds"
 		rm -f "$work/header"
 	done
@@ -113,11 +113,11 @@ credentials() {
 	printf 'Authorization: Basic %s' "$(printf '%s:%s' "$DOCKERHUB_USERNAME" "$DOCKERHUB_TOKEN" | base64 | tr -d '\n')"
 }
 
-# is_image DIGEST [DEPTH]: whether that is what a container can be made of. What
-# else registries hold (charts, build caches, Compose files, signatures, SBOMs)
-# says so by its types; $kind is what it said. An index with attestations, or
-# with platforms that nobody knows, is an image if there is one in it. It
-# returns 1 if not, and else what again does.
+# is_image DIGEST [DEPTH]: whether a container can be created from it. Other
+# things in registries (charts, build caches, Compose files, signatures, SBOMs)
+# have other types; $kind is the type. An index with attestations, or with unknown
+# platforms, is an image if it contains one. It returns 1 if not, and otherwise
+# what again returns.
 is_image() {
 	again crane -v manifest "$IMAGE@$1" || return
 	[ "${2-0}" -gt 0 ] || SIZE=$(($(wc -c < "$work/out")))
@@ -170,8 +170,8 @@ is_image() {
 	esac
 }
 
-# whole DIGEST: whether every manifest, config and layer of it is there, and is
-# what its digest says. (crane validate refuses attestations and zstd,
+# whole DIGEST: whether every manifest, config and layer of it exists, and has its
+# digest. (crane validate refuses attestations and zstd,
 # google/go-containerregistry#2409.)
 whole() {
 	again crane -v manifest "$IMAGE@$1" || return
@@ -203,6 +203,6 @@ whole() {
 	done < "$work/list.$1"
 }
 
-# pull REFERENCE reads a blob whole, and keeps nothing of it.
+# pull REFERENCE reads a complete blob, and keeps nothing of it.
 # shellcheck disable=SC2317 # again calls it
 pull() { crane -v blob "$1" > /dev/null; }

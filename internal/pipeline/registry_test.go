@@ -14,7 +14,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
-// flat reads JSON as Go does, in every awk that images have.
+// flat reads JSON like Go, in every awk that images have.
 func TestJSONIsReadByAwk(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))

@@ -1,4 +1,4 @@
-# Tells Notify how the promotion goes. HUBRELAY_REPORT says who
+# Reports the promotion to Notify. HUBRELAY_REPORT says which job
 # reports: the job that runs first (running), last after success (done) or
 # failure (failed), or the end of the promotion itself (canceled).
 # shellcheck shell=sh
@@ -25,7 +25,7 @@ report() {
 		failed:success | failed:skipped | failed:superseded) ;;
 		failed:*) status=failure message=${message:-"the promotion did not start, ran out of time, or lost its runner: see the pipeline"} ;;
 		*)
-			say "the promotion left no word of how it went (hubrelay.env)"
+			say "the promotion left no result (hubrelay.env)"
 			return 1
 			;;
 		esac

@@ -22,7 +22,7 @@ const (
 	someHash = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 )
 
-// notify takes reports as Notify does, and answers as it is told.
+// notify accepts reports like Notify, and gives the answers that are set.
 type notify struct {
 	t   *testing.T
 	url string
@@ -63,7 +63,8 @@ func newNotify(t *testing.T) *notify {
 	return n
 }
 
-// report runs one of the jobs that report, with what the promotion left it.
+// report runs one of the jobs that report, with the variables of the promotion
+// job.
 func (n *notify) report(name string, handed map[string]string, with ...string) coordinator.Attempt {
 	n.t.Helper()
 	with = append([]string{
@@ -83,7 +84,7 @@ func (n *notify) report(name string, handed map[string]string, with ...string) c
 	return a
 }
 
-// want holds the last report to pairs of a field and its value.
+// want compares the last report with pairs of a field and its value.
 func (n *notify) want(pairs ...string) {
 	n.t.Helper()
 	n.mu.Lock()
@@ -106,8 +107,8 @@ func TestReportsSayWhatHappened(t *testing.T) {
 		"running":                           {"hubrelay-running", "", "", "running", ""},
 		"success":                           {"hubrelay-done", "success", "signed; latest moved to it", "success", "signed; latest moved to it"},
 		"skipped":                           {"hubrelay-done", "skipped", "signed already", "skipped", "signed already"},
-		"superseded":                        {"hubrelay-done", "superseded", "1.4.0 is another image by now", "superseded", "1.4.0 is another image by now"},
-		"failure":                           {"hubrelay-failed", "failure", "whether it is signed cannot be told", "failure", "whether it is signed cannot be told"},
+		"superseded":                        {"hubrelay-done", "superseded", "1.4.0 is another image now", "superseded", "1.4.0 is another image now"},
+		"failure":                           {"hubrelay-failed", "failure", "it is not known whether it is signed", "failure", "it is not known whether it is signed"},
 		"failure of which nothing was left": {"hubrelay-failed", "", "", "failure", "the promotion did not start…"},
 		"failure of another job, after it":  {"hubrelay-failed", "success", "signed", "success", "signed"},
 	} {
@@ -124,8 +125,8 @@ func TestReportsSayWhatHappened(t *testing.T) {
 	}
 }
 
-// Where build folders stay, a job that was killed before it began leaves what
-// another one wrote.
+// If build folders stay, a job that was killed before it began leaves the file
+// of an earlier job.
 func TestWhatAnotherPipelineLeftIsNotReported(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, true)
@@ -192,7 +193,7 @@ func TestACancellationIsReportedByThePromotionItself(t *testing.T) {
 	}
 }
 
-func TestASuccessWithoutAWordIsNoSuccess(t *testing.T) {
+func TestASuccessWithoutAResultIsNotReported(t *testing.T) {
 	t.Parallel()
 	n := newNotify(t)
 	for _, handed := range []map[string]string{
@@ -213,7 +214,7 @@ func TestAReportComesBackWhenNotifyAsksForIt(t *testing.T) {
 	if a := n.report("hubrelay-done", done); a.Code != 0 || n.asked != 4 {
 		t.Errorf("exit code %d after %d requests\n%s", a.Code, n.asked, a.Log)
 	}
-	// What Notify has taken while Slack is away comes no second time.
+	// A report that Notify has recorded while Slack is down is not sent again.
 	n.answers = []int{202}
 	for _, job := range []string{"hubrelay-done", "hubrelay-running"} {
 		before := n.asked
@@ -224,7 +225,7 @@ func TestAReportComesBackWhenNotifyAsksForIt(t *testing.T) {
 }
 
 // The promotion waits for the first report.
-func TestNotifyAwayDelaysNoPromotion(t *testing.T) {
+func TestNotifyBeingDownDelaysNoPromotion(t *testing.T) {
 	t.Parallel()
 	n := newNotify(t)
 	n.answers, n.after = slices.Repeat([]int{503}, 100), "600"
@@ -271,7 +272,7 @@ func TestNamesOfVariablesAreReported(t *testing.T) {
 	n.want("status", "running", "promotion_id", somePromotion, "repository", "acme/api", "tag", "1.4.0", "digest", someHash)
 }
 
-func TestTheTokenStandsOnNoCommandLine(t *testing.T) {
+func TestTheTokenIsOnNoCommandLine(t *testing.T) {
 	t.Parallel()
 	n := newNotify(t)
 	dir := t.TempDir()

@@ -61,7 +61,7 @@ func TestTheDocumentedCommandsVerify(t *testing.T) {
 	}
 }
 
-// verify runs a documented command, with this registry in Docker Hub's place.
+// verify runs a documented command, with this registry instead of Docker Hub.
 func (h *hub) verify(command string) (string, error) {
 	h.t.Helper()
 	config := h.t.TempDir()

@@ -15,15 +15,15 @@ type Message struct {
 	ID           string
 	Data         []byte
 	Attributes   map[string]string
-	PublishedAt  time.Time // zero where it is not told
+	PublishedAt  time.Time // zero if it is not known
 	Subscription string
-	// Attempt counts the deliveries of this message, from 1. It is 0 where
-	// the subscription has no dead-letter policy.
+	// Attempt counts the deliveries of this message, from 1. It is 0 if the
+	// subscription has no dead-letter policy.
 	Attempt int
 }
 
-// ParsePush reads the body of a push request. What is no such body comes back
-// as the Data of a Message, with an error that says what is wrong.
+// ParsePush reads the body of a push request. If it is not such a body, it is
+// returned as the Data of a Message, with an error that says what is wrong.
 func ParsePush(body []byte) (Message, error) {
 	var push struct {
 		Message *struct {
@@ -61,9 +61,9 @@ const (
 	TraceparentAttribute = "traceparent" // of the request that brought the push
 	ReplayedAttribute    = "replayed_at" // when a dead letter was queued again, in RFC 3339
 
-	// Of a dead letter that Trigger published.
+	// For dead letters that Trigger publishes.
 	ReasonAttribute      = "reason"       // a code of the outcome table in docs/architecture.md
-	HintAttribute        = "hint"         // what to mend
+	HintAttribute        = "hint"         // what to fix
 	WordsAttribute       = "words"        // GitLab's own
 	PromotionIDAttribute = "promotion_id" // the promotion that died
 	QueuedAtAttribute    = "queued_at"    // when the message was queued, in RFC 3339
@@ -75,7 +75,7 @@ const (
 	SourceReconcile = "reconcile"
 )
 
-// Attributes that Pub/Sub adds to what it gives up.
+// Attributes that Pub/Sub adds to a message that it gives up.
 // https://cloud.google.com/pubsub/docs/dead-letter-topics#track_delivery_attempts
 const (
 	forwardedPrefix      = "CloudPubSubDeadLetterSource"
@@ -86,21 +86,22 @@ const (
 // maxAttribute is how long the value of an attribute may be, in bytes.
 const maxAttribute = 1024
 
-// Death says why a dead letter is dead. It is zero but for Attempts where
-// Pub/Sub gave the message up.
+// Death says why a dead letter is dead. If Pub/Sub gave the message up, only
+// Attempts is set.
 type Death struct {
 	Reason      string
 	Hint        string
 	Words       string
 	PromotionID string
-	// Attempts is how often Pub/Sub had delivered the message when it gave up,
-	// 0 where it does not say, and where Trigger gave up.
+	// Attempts is how often Pub/Sub had delivered the message when it gave up.
+	// It is 0 if Pub/Sub does not say, or if Trigger gave up.
 	Attempts int
 }
 
 // DeadLetter returns the attributes with which a message is published as a dead
-// letter: its own, why it is dead, and when it was queued. What it carries of
-// an earlier death goes. What is too long for Pub/Sub is shortened.
+// letter: its own, why it is dead, and when it was queued. Attributes of an
+// earlier death are removed. Values that are too long for Pub/Sub are
+// shortened.
 func (m Message) DeadLetter(d Death) map[string]string {
 	attributes := map[string]string{}
 	for name, value := range m.Attributes {
@@ -128,7 +129,7 @@ func (m Message) DeadLetter(d Death) map[string]string {
 	return attributes
 }
 
-// short returns a value that Pub/Sub takes for an attribute.
+// short shortens a value to what Pub/Sub accepts for an attribute.
 func short(value string) string {
 	const ellipsis = "…"
 	value = strings.ToValidUTF8(value, "\ufffd")
@@ -142,8 +143,8 @@ func short(value string) string {
 	return value[:end] + ellipsis
 }
 
-// Death reads why a dead letter is dead. What it carries of an earlier death
-// does not count where Pub/Sub gave it up.
+// Death reads why a dead letter is dead. If Pub/Sub gave it up, attributes of
+// an earlier death do not count.
 func (m Message) Death() Death {
 	if m.forwarded() {
 		attempts, _ := strconv.Atoi(m.Attributes[forwardedAttempts])
@@ -157,7 +158,7 @@ func (m Message) Death() Death {
 	}
 }
 
-// forwarded tells whether it was Pub/Sub that gave a dead letter up.
+// forwarded reports whether it was Pub/Sub that gave a dead letter up.
 func (m Message) forwarded() bool {
 	for name := range m.Attributes {
 		if strings.HasPrefix(name, forwardedPrefix) {
@@ -168,7 +169,7 @@ func (m Message) forwarded() bool {
 }
 
 // QueuedAt returns when a message was queued that is not a dead letter:
-// PublishedAt, else ReplayedAt. It is zero where the message has neither.
+// PublishedAt, else ReplayedAt. It is zero if the message has neither.
 func (m Message) QueuedAt() time.Time {
 	if !m.PublishedAt.IsZero() {
 		return m.PublishedAt
@@ -177,9 +178,10 @@ func (m Message) QueuedAt() time.Time {
 }
 
 // DeadLetterQueuedAt returns when the message was queued that became this dead
-// letter, by whom gave it up, else ReplayedAt. It is zero where the letter has
-// neither. A message that was replayed looks like the letter that it was, so
-// only the caller can tell which of the two to ask.
+// letter. Trigger or Pub/Sub, whichever gave it up, says so; otherwise it is
+// ReplayedAt. It is zero if the letter has neither. A replayed message looks
+// like the letter that it was, so the caller must know which of the two methods
+// to use.
 func (m Message) DeadLetterQueuedAt() time.Time {
 	name := QueuedAtAttribute
 	if m.forwarded() {
@@ -192,7 +194,7 @@ func (m Message) DeadLetterQueuedAt() time.Time {
 }
 
 // ReplayedAt returns when the message was last queued again as a dead letter.
-// It is zero where it never was, or does not say so in RFC 3339.
+// It is zero if it never was, or does not say so in RFC 3339.
 func (m Message) ReplayedAt() time.Time { return m.moment(ReplayedAttribute) }
 
 // moment reads an attribute that is a time in RFC 3339.

@@ -1,5 +1,5 @@
-// Package pubsub is hubrelay's side of Google Cloud Pub/Sub: it publishes,
-// and reads what a push subscription delivers.
+// Package pubsub publishes to Google Cloud Pub/Sub, and reads what a push
+// subscription delivers.
 package pubsub
 
 import (
@@ -14,12 +14,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// PublishTimeout bounds one Publish, the client's own retries included.
+// PublishTimeout bounds one Publish, including the client's own retries.
 const PublishTimeout = 10 * time.Second
 
-// batchDelay is how long a message waits for company. The client's default of
-// 10 ms would be most of a webhook's time; with less than this, requests that
-// come at once no longer share a call.
+// batchDelay is how long a message waits for others to share a call with. The
+// client's default of 10 ms would be most of a webhook's time. With less than
+// this, requests that come at the same time no longer share a call.
 const batchDelay = time.Millisecond
 
 // Topic names a topic: projects/P/topics/T.
@@ -60,8 +60,8 @@ func NewPublisher(ctx context.Context, topic Topic, emulator string) (*Publisher
 	return &Publisher{p, client}, nil
 }
 
-// EmulatorOptions are what Google's clients do where an emulator's host is
-// set; without one there are none.
+// EmulatorOptions are the options that Google's clients use for an emulator at
+// this host. There are none if it is "".
 func EmulatorOptions(host string) []option.ClientOption {
 	if host == "" {
 		return nil
@@ -74,7 +74,7 @@ func EmulatorOptions(host string) []option.ClientOption {
 }
 
 // Publish returns the message's ID once Pub/Sub has acknowledged it. After an
-// error the message may have been published all the same.
+// error the message may still have been published.
 func (p *Publisher) Publish(ctx context.Context, data []byte, attributes map[string]string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, PublishTimeout)
 	defer cancel()

@@ -92,7 +92,7 @@ func TestParsePush(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPushIsKept(t *testing.T) {
+func TestLettersThatAreNotPushesAreKept(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"", "x", "{}", `{"message":null}`, `{"message":{"data":"%"}}`, `{"message":{"data":7}}`} {
 		m, err := pubsub.ParsePush([]byte(body))
@@ -129,7 +129,7 @@ func TestADeadLetterHasWhatTheMessageHad(t *testing.T) {
 			pubsub.Death{Reason: "not_found"},
 			map[string]string{"id": "1", "reason": "not_found", "queued_at": "2026-11-22T10:00:00.123456789Z", "replayed_at": "2026-11-22T09:00:00Z"},
 		},
-		"another life, and nobody says when it was queued": {
+		"replayed, and it is unknown when it was queued": {
 			pubsub.Message{Attributes: map[string]string{"queued_at": "old"}}, pubsub.Death{Reason: "not_found"},
 			map[string]string{"reason": "not_found"},
 		},
@@ -142,7 +142,7 @@ func TestADeadLetterHasWhatTheMessageHad(t *testing.T) {
 			pubsub.Message{}, pubsub.Death{Reason: "rejected", Words: long[1:] + "ééé"},
 			map[string]string{"reason": "rejected", "words": long[1:] + "…"},
 		},
-		"what is no UTF-8": {
+		"invalid UTF-8": {
 			pubsub.Message{}, pubsub.Death{Reason: "rejected", Words: "a\xffb"},
 			map[string]string{"reason": "rejected", "words": "a\ufffdb"},
 		},
@@ -157,8 +157,8 @@ func TestADeadLetterHasWhatTheMessageHad(t *testing.T) {
 	}
 }
 
-// A letter's life: Trigger gives it up, it is replayed, Pub/Sub gives it up, it
-// is replayed again, and Trigger gives it up again.
+// The history of a letter: Trigger gives it up, it is replayed, Pub/Sub gives
+// it up, it is replayed again, and Trigger gives it up again.
 func TestWhyALetterIsDeadAndWhenItWasQueued(t *testing.T) {
 	t.Parallel()
 	at := func(hour int) time.Time { return time.Date(2026, 11, 22, hour, 0, 0, 0, time.UTC) }
@@ -188,7 +188,7 @@ func TestWhyALetterIsDeadAndWhenItWasQueued(t *testing.T) {
 		"Pub/Sub says less than it should of a replay":   {with(replayed, map[string]string{"CloudPubSubDeadLetterSourceSubscription": "s"}, at(9)), pubsub.Death{}, at(3)},
 		"an emulator gave it up, and says nothing":       {live, pubsub.Death{}, time.Time{}},
 		"an old letter, without queued_at, was replayed": {with(live, map[string]string{"reason": "x", "replayed_at": "2026-11-22T03:00:00+00:00"}, at(9)), pubsub.Death{Reason: "x"}, at(3)},
-		"a queued_at that is no time":                    {with(live, map[string]string{"reason": "x", "queued_at": "yesterday"}, at(9)), pubsub.Death{Reason: "x"}, time.Time{}},
+		"an invalid queued_at":                           {with(live, map[string]string{"reason": "x", "queued_at": "yesterday"}, at(9)), pubsub.Death{Reason: "x"}, time.Time{}},
 	} {
 		if got := c.message.Death(); got != c.death {
 			t.Errorf("%s: died of %+v, want %+v", name, got, c.death)

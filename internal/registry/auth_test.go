@@ -19,15 +19,15 @@ func TestCredentialsOpenARegistry(t *testing.T) {
 		entry map[string]string
 		err   string
 	}{
-		"an auth, for a token":                     {&hub{locked: true, account: true}, map[string]string{"auth": pair}, ""},
-		"an auth without padding":                  {&hub{locked: true, account: true}, map[string]string{"auth": strings.TrimRight(pair, "=")}, ""},
-		"user and password, for a token":           {&hub{locked: true, account: true}, map[string]string{"username": user, "password": secret}, ""},
-		"user and password, with no token at all":  {&hub{basic: true}, map[string]string{"username": user, "password": secret}, ""},
-		"a wrong password, for a token":            {&hub{locked: true, account: true}, map[string]string{"username": user, "password": "canary-wrong"}, registry.Denied},
-		"a wrong password, with no token at all":   {&hub{basic: true}, map[string]string{"username": user, "password": "canary-wrong"}, registry.Denied},
-		"nobody, where only an account gets in":    {&hub{locked: true, account: true}, nil, registry.Denied},
-		"nobody, where everybody gets in":          {&hub{locked: true}, nil, ""},
-		"nobody, where there is nothing to get in": {&hub{}, nil, ""},
+		"an auth, for a token":                    {&hub{locked: true, account: true}, map[string]string{"auth": pair}, ""},
+		"an auth without padding":                 {&hub{locked: true, account: true}, map[string]string{"auth": strings.TrimRight(pair, "=")}, ""},
+		"user and password, for a token":          {&hub{locked: true, account: true}, map[string]string{"username": user, "password": secret}, ""},
+		"user and password, with no token at all": {&hub{basic: true}, map[string]string{"username": user, "password": secret}, ""},
+		"a wrong password, for a token":           {&hub{locked: true, account: true}, map[string]string{"username": user, "password": "canary-wrong"}, registry.Denied},
+		"a wrong password, with no token at all":  {&hub{basic: true}, map[string]string{"username": user, "password": "canary-wrong"}, registry.Denied},
+		"no account, and one is required":         {&hub{locked: true, account: true}, nil, registry.Denied},
+		"no account, and a token for everybody":   {&hub{locked: true}, nil, ""},
+		"no account, and no login":                {&hub{}, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +49,7 @@ func TestCredentialsOpenARegistry(t *testing.T) {
 	}
 }
 
-func TestMistakesInAConfigAreToldWithoutRepeatingIt(t *testing.T) {
+func TestMistakesInAConfigAreReportedWithoutItsContents(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ config, want string }{
 		"no JSON":                           {`canary`, "not JSON (at byte 1)"},
@@ -62,7 +62,7 @@ func TestMistakesInAConfigAreToldWithoutRepeatingIt(t *testing.T) {
 		"a helper":                          {`{"auths":{},"credsStore":"canary"}`, "credential helper"},
 		"a helper, and what it leaves":      {`{"auths":{"https://index.docker.io/v1/":{}},"credsStore":"canary"}`, "credential helper"},
 		"a helper for one registry":         {`{"credHelpers":{"canary":"canary"}}`, "credential helper"},
-		"an auth that is no base64":         {hubEntry(`"auth":"canary!"`), "base64"},
+		"an auth that is not base64":        {hubEntry(`"auth":"canary!"`), "base64"},
 		"an auth that has no password":      {hubEntry(`"auth":"Y2FuYXJ5"`), "base64"},
 		"an auth that has an empty one":     {hubEntry(auth("canary:")), "no user, or no token"},
 		"an auth that has no user":          {hubEntry(auth(":canary")), "no user, or no token"},

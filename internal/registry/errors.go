@@ -15,18 +15,18 @@ import (
 // Reasons of an Error.
 const (
 	NotInRegistry = "not_in_registry"       // no such image, or not one that can be pulled yet
-	Denied        = "registry_denied"       // the registry wants other credentials
-	RateLimited   = "registry_rate_limited" // too many questions
-	Unavailable   = "registry_unavailable"  // anything else: no answer, or none that makes sense
+	Denied        = "registry_denied"       // the registry refuses the credentials
+	RateLimited   = "registry_rate_limited" // too many requests
+	Unavailable   = "registry_unavailable"  // anything else: no answer, or an invalid one
 )
 
-// Error says why the registry could not tell. It holds no credentials, no URL
-// and nothing of an answer's body.
+// Error says why the registry did not give the digest. It contains no
+// credentials, no URL, and no part of an answer's body.
 type Error struct {
-	Status     int           // of the registry's answer, 0 where there is none
+	Status     int           // of the registry's answer, 0 if there is none
 	Reason     string        // one of the above
-	Hint       string        // what to mend, "" where waiting is all there is to do
-	RetryAfter time.Duration // 0 where the registry did not say
+	Hint       string        // what to fix, "" if only waiting helps
+	RetryAfter time.Duration // 0 if the registry did not say
 	Cause      error
 }
 
@@ -43,10 +43,10 @@ func (e *Error) Unwrap() error { return e.Cause }
 // opened to an account.
 func (e *Error) Temporary() bool { return true }
 
-// What to mend where the registry denies a repository, by what is known: it
-// says neither whether the repository exists nor whether it is private.
+// What to fix if the registry denies a repository. The registry says neither
+// whether the repository exists nor whether it is private.
 const (
-	closedHint = "The registry lets nobody in without an account. " +
+	closedHint = "The registry requires an account. " +
 		"Set REGISTRY_AUTH to the Docker config.json of one that may pull the repository."
 	anonymousHint = "hubrelay asked without an account, which is enough for a public repository. " +
 		"If this one is private, set REGISTRY_AUTH to the Docker config.json of an account that may pull it; " +
@@ -57,7 +57,7 @@ const (
 		"Let the account pull it, or check the repository's name: a registry denies one that does not exist in the same way."
 )
 
-// refused makes an Error of an answer about a tag that is not the answer.
+// refused makes an Error of a refusal to a request about a tag.
 func refused(res *http.Response, account bool) *Error {
 	e := &Error{
 		Status:     res.StatusCode,
@@ -85,13 +85,13 @@ func refused(res *http.Response, account bool) *Error {
 	return e
 }
 
-// loginRefused makes an Error of an answer to a login that is none.
+// loginRefused makes an Error of a refused login.
 func loginRefused(res *http.Response, account bool) *Error {
 	e := refused(res, account)
 	e.Cause = fmt.Errorf("log in: %w", e.Cause)
 	switch {
 	case e.Reason == NotInRegistry:
-		e.Reason = Unavailable // what has no login is no registry
+		e.Reason = Unavailable // a server without a login is not a registry
 	case e.Reason == Denied && account:
 		e.Hint = loginHint
 	case e.Reason == Denied:
@@ -100,13 +100,13 @@ func loginRefused(res *http.Response, account bool) *Error {
 	return e
 }
 
-// unreachable makes an Error of a request that got no answer, or none that can
-// be read.
+// unreachable makes an Error of a request that got no answer, or an unreadable
+// one.
 func unreachable(err error) *Error {
 	return &Error{Reason: Unavailable, Cause: httpclient.Unanswered(err)}
 }
 
-// explain makes an *Error of what went wrong, and says what was being done.
+// explain makes an *Error of any error, and says what was being done.
 func explain(ref name.Tag, err error) *Error {
 	var e *Error
 	if !errors.As(err, &e) {

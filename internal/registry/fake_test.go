@@ -25,8 +25,8 @@ const (
 	secret = "canary-secret"
 )
 
-// hub is a registry that counts what it is asked, and wants a login where it
-// has an account.
+// hub is a registry that counts requests, and requires a login if it has an
+// account.
 type hub struct {
 	*httptest.Server
 	registry http.Handler
@@ -119,7 +119,7 @@ func (h *hub) token(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires_in": 300})
 }
 
-// expire makes every token so far one that is no longer taken.
+// expire invalidates all tokens so far.
 func (h *hub) expire() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -132,7 +132,7 @@ func (h *hub) breakWith(broken http.Handler) {
 	h.broken = broken
 }
 
-// takeAsked returns what was asked since it was called last.
+// takeAsked returns the requests since the last call.
 func (h *hub) takeAsked() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -159,7 +159,7 @@ func (h *hub) config(entry map[string]string) string {
 	return string(raw)
 }
 
-// pushImage pushes a random image behind the hub's back, and returns its digest.
+// pushImage pushes a random image without counting it, and returns its digest.
 func (h *hub) pushImage(t *testing.T, image string) string {
 	t.Helper()
 	img, err := random.Image(64, 1)

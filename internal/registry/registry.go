@@ -22,23 +22,22 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// Timeout bounds one call of a Client, with all the requests that it takes.
+// Timeout bounds one call of a Client, with all the requests that it sends.
 const Timeout = 10 * time.Second
 
-// maxLogins bounds the repositories whose login is remembered.
+// maxLogins bounds the repositories whose login is kept.
 const maxLogins = 256
 
 // Client asks one registry. It is safe for concurrent use. It logs in once per
-// repository, and again when the registry no longer takes that login.
+// repository, and again when the registry no longer accepts that login.
 //
-// A question is asked once, and a second time only where a remembered login
-// failed: who asks again, and when, is the caller's to say. Redirects are not
-// followed, and nothing is sent in the clear to a registry whose URL is https.
-// Every error is an *Error.
+// It asks once, and a second time only if a stored login failed. All other
+// retries are the caller's. Redirects are not followed, and nothing is sent in
+// plain text to a registry whose URL is https. Every error is an *Error.
 type Client struct {
 	registry name.Registry
 	options  []remote.Option
-	heads    atomic.Bool // the registry is known to answer HEAD
+	heads    atomic.Bool // the registry has answered a HEAD request
 
 	mu     sync.Mutex
 	logins map[string]*remote.Puller // by repository: Docker Hub's tokens are for one
@@ -46,8 +45,8 @@ type Client struct {
 
 // New returns a Client of the registry at baseURL, such as
 // https://registry-1.docker.io; http means plain HTTP. auth is the content of
-// a Docker config.json, or zero to ask as nobody. There is no request before
-// the first question. The error repeats neither of the two.
+// a Docker config.json, or zero to ask anonymously. No request is sent before
+// the first call. The error contains neither of the two.
 func New(baseURL string, auth env.Secret) (*Client, error) {
 	base, err := parseBase(baseURL)
 	if err != nil {
@@ -115,23 +114,22 @@ func (c *Client) OfDockerHub() bool {
 
 // Digest returns the digest, sha256:…, of the manifest or index that the tag
 // points to now. It asks with HEAD, which Docker Hub does not count as a pull,
-// and with GET where that says nothing.
+// and with GET if the answer to HEAD has no digest.
 func (c *Client) Digest(ctx context.Context, repository, tag string) (string, error) {
 	digest, _, err := c.Look(ctx, repository, tag)
 	return digest, err
 }
 
-// Pulls is what a registry says of its limit of pulls. Docker Hub counts a
-// manifest that is asked for with GET, by account, or by address where there is
-// none.
+// Pulls is what a registry says about its limit of pulls. Docker Hub counts
+// each GET of a manifest, by account, or by address if there is no account.
 type Pulls struct {
 	Limit     int
 	Remaining int
-	Window    time.Duration // zero where the registry does not say
+	Window    time.Duration // zero if the registry does not say
 }
 
-// Look is Digest, and says what is left of a limit of pulls: nil where the
-// registry names none.
+// Look is like Digest, and also returns what is left of the limit of pulls: nil
+// if the registry names none.
 func (c *Client) Look(ctx context.Context, repository, tag string) (string, *Pulls, error) {
 	var noted atomic.Pointer[Pulls]
 	digest, err := c.digest(context.WithValue(ctx, pullsKey{}, &noted), repository, tag)
@@ -159,7 +157,7 @@ func (c *Client) digest(ctx context.Context, repository, tag string) (string, er
 		if refusal.Reason == Denied {
 			c.forget(repository, login)
 		}
-		// A remembered login may have expired, or its caller may have gone away
+		// A stored login may have expired, or its caller may have disconnected
 		// while it was made.
 		theirs := refusal.Status == http.StatusUnauthorized || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 		if again || !remembered || !theirs || ctx.Err() != nil {
@@ -168,9 +166,9 @@ func (c *Client) digest(ctx context.Context, repository, tag string) (string, er
 	}
 }
 
-// login returns what asks about a repository, and whether it was there. It
-// logs in with its first question, once for all who ask. When there are too
-// many, all are forgotten: that costs a login, nothing else.
+// login returns the client for a repository, and whether it was stored. The
+// client logs in at its first request, once for all callers. When there are too
+// many, all are dropped, which costs another login and nothing else.
 func (c *Client) login(repository string) (p *remote.Puller, remembered bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,7 +185,7 @@ func (c *Client) login(repository string) (p *remote.Puller, remembered bool, er
 	return p, false, err
 }
 
-// forget drops a login, unless the repository has another one by now.
+// forget drops a login, unless it was replaced in the meantime.
 func (c *Client) forget(repository string, p *remote.Puller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,9 +216,9 @@ func (c *Client) ask(ctx context.Context, login *remote.Puller, ref name.Tag) (s
 	return got.Digest.String(), nil
 }
 
-// mayKnowMore tells whether a registry that answered HEAD with this error may
-// answer GET. Some know no HEAD, and some leave out headers that the
-// specification does not ask for.
+// mayKnowMore reports whether a registry that answered HEAD with this error may
+// answer GET. Some do not support HEAD, and some leave out headers that the
+// specification does not require.
 func (c *Client) mayKnowMore(err error) bool {
 	var refusal *Error
 	if !errors.As(err, &refusal) {
@@ -235,21 +233,21 @@ func (c *Client) mayKnowMore(err error) bool {
 	return false
 }
 
-// guard is beneath everything that a Client sends, logins included. It keeps
-// to the scheme of the registry, and turns whatever is not the answer into an
-// *Error before a layer above it can follow it, try again, or put a URL or a
-// body into an error of its own.
+// guard is the transport of everything that a Client sends, including logins.
+// It enforces the scheme of the registry. It turns every answer that is not a
+// success into an *Error, before a layer above can follow a redirect, retry, or
+// put a URL or a body into an error of its own.
 type guard struct {
 	next    http.RoundTripper
 	base    *url.URL
-	account bool // there is one
+	account bool // there is an account
 }
 
 var errScheme = errors.New("a request left the scheme of the registry's URL")
 
 func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
-	// A login tries https before http for hosts that look local, and the other
-	// way round where it takes long.
+	// A login tries https before http for hosts that look local, and in the
+	// other order if it takes long.
 	inTheClear := r.URL.Scheme == "http" && g.base.Scheme == "https"
 	encrypted := r.URL.Scheme == "https" && g.base.Scheme == "http" && r.URL.Host == g.base.Host
 	if inTheClear || encrypted {

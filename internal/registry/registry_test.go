@@ -45,7 +45,7 @@ func TestNewTakesABaseURLOnly(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotTheRegistryOfDockerHubIsToldFromIt(t *testing.T) {
+func TestOtherAddressesOfDockerHubAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{
 		"https://docker.io", "https://index.docker.io", "https://hub.docker.com", "https://registry.hub.docker.com", "https://www.docker.com",
@@ -87,7 +87,7 @@ func manifest(size int) string {
 
 func digestOf(text string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))) }
 
-func TestWhereHeadSaysNothingTheManifestDoes(t *testing.T) {
+func TestGETIsUsedIfHEADHasNoDigest(t *testing.T) {
 	t.Parallel()
 	const size = 2 << 20
 	other := "sha512:" + strings.Repeat("a", 128)
@@ -132,9 +132,9 @@ func TestWhereHeadSaysNothingTheManifestDoes(t *testing.T) {
 	}
 }
 
-// A GET may count as a pull, so a registry that answers HEAD is taken at its
-// word once it is known to.
-func TestWhatIsNotThereCostsNoPull(t *testing.T) {
+// A GET may count as a pull. So HEAD answers are believed once a registry has
+// answered HEAD.
+func TestAMissingImageCostsNoPull(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{})
 	h.pushImage(t, "acme/api:1.0")
@@ -157,7 +157,7 @@ func TestWhatIsNotThereCostsNoPull(t *testing.T) {
 	ask("gone", "HEAD manifests")
 }
 
-func TestADenialIsToldByWhatIsKnown(t *testing.T) {
+func TestADenialHasAHintForItsCause(t *testing.T) {
 	t.Parallel()
 	account := map[string]string{"username": user, "password": secret}
 	denies := func(code int) http.Handler {
@@ -168,8 +168,8 @@ func TestADenialIsToldByWhatIsKnown(t *testing.T) {
 		entry map[string]string
 		hint  string
 	}{
-		"nobody, and the repository is private or not there":           {&hub{locked: true, fail: denies(401)}, nil, "If this one is private, set REGISTRY_AUTH"},
-		"nobody, and the registry is closed":                           {&hub{locked: true, account: true}, nil, "lets nobody in without an account"},
+		"no account, and the repository is private or not there":       {&hub{locked: true, fail: denies(401)}, nil, "If this one is private, set REGISTRY_AUTH"},
+		"no account, and the registry requires one":                    {&hub{locked: true, account: true}, nil, "requires an account"},
 		"an account that is not taken":                                 {&hub{locked: true, account: true}, map[string]string{"username": user, "password": "canary-x"}, "does not take the account"},
 		"an account that is not taken, without tokens":                 {&hub{basic: true}, map[string]string{"username": user, "password": "canary-x"}, "does not take the account"},
 		"an account that may not pull this, or the name has a mistake": {&hub{locked: true, account: true, fail: denies(401)}, account, "takes the account of REGISTRY_AUTH, but not for this repository"},
@@ -214,8 +214,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// Who logs in for all may go away before it is done.
-func TestACallerThatGoesAwayTakesNobodyAlong(t *testing.T) {
+// The caller that logs in for all others may be canceled before it is done.
+func TestACanceledLoginDoesNotFailOtherCallers(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{locked: true})
 	want := h.pushImage(t, "acme/api:1.0")
@@ -297,7 +297,7 @@ func TestWhatTheRegistrySaysBecomesAReason(t *testing.T) {
 		"other credentials":                  {status(403), registry.Error{Status: 403, Reason: registry.Denied}},
 		"too many questions":                 {status(429, "Retry-After", "7"), registry.Error{Status: 429, Reason: registry.RateLimited, RetryAfter: 7 * time.Second}},
 		"a registry that fails":              {status(500), registry.Error{Status: 500, Reason: registry.Unavailable}},
-		"a registry that is being mended":    {status(503, "Retry-After", "30"), registry.Error{Status: 503, Reason: registry.Unavailable, RetryAfter: 30 * time.Second}},
+		"a registry in maintenance":          {status(503, "Retry-After", "30"), registry.Error{Status: 503, Reason: registry.Unavailable, RetryAfter: 30 * time.Second}},
 		"a registry that sends elsewhere":    {status(307, "Location", "/v2/elsewhere?canary=1"), registry.Error{Status: 307, Reason: registry.Unavailable}},
 		"a registry that hangs":              {hang, registry.Error{Reason: registry.Unavailable}},
 		"a connection that is reset":         {reset, registry.Error{Reason: registry.Unavailable}},
@@ -356,7 +356,7 @@ func wantReason(t *testing.T, err error, reason string) {
 	}
 }
 
-func TestATimeOutIsToldFromOtherFailures(t *testing.T) {
+func TestATimeOutDiffersFromOtherFailures(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, &hub{fail: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -19,7 +19,7 @@ const (
 )
 
 // Decide returns the route of a push, as Find does, and why the push is not
-// promoted, "" where it is.
+// promoted, "" if it is.
 func (t Table) Decide(repository, tag string) (r Route, reason string) {
 	r, ok := t.Find(repository)
 	if !ok {
@@ -28,15 +28,15 @@ func (t Table) Decide(repository, tag string) (r Route, reason string) {
 	return r, r.Unwanted(tag)
 }
 
-// Explanation is what Decide says of a push, with all that led to it. What the
-// registry and the ledger know of the image is not in it.
+// Explanation is what Decide says about a push, with the reasons. It does not
+// consider what the registry and the ledger know of the image.
 type Explanation struct {
 	Repository string `json:"repository"`
 	Tag        string `json:"tag"`
 	Promoted   bool   `json:"promoted"`
 	Reason     string `json:"reason,omitempty"` // why it is not promoted: NoRoute, MovingTag, ArtifactTag or TagRules
 
-	// Of the route, placeholders filled. All are "" where there is none.
+	// Of the route, placeholders filled. All are "" if there is none.
 	Route   string `json:"route,omitempty"` // its key
 	Project string `json:"project,omitempty"`
 	Ref     string `json:"ref,omitempty"`
@@ -46,11 +46,11 @@ type Explanation struct {
 	Include    []string `json:"include,omitempty"`     // the route's patterns; none means every tag
 	IncludedBy string   `json:"included_by,omitempty"` // the first of them that matches the tag
 	ExcludedBy string   `json:"excluded_by,omitempty"` // the first pattern of the route's exclude that matches the tag
-	Others     []string `json:"others,omitempty"`      // keys of routes that match, too, and lose
+	Others     []string `json:"others,omitempty"`      // keys of other routes that match, too
 }
 
-// Explain says whether a push of the tag is promoted, by which route, and if not,
-// by which rule not. It decides by Decide, as Trigger does.
+// Explain reports whether a push of the tag is promoted, by which route, and if
+// not, which rule excludes it. Like Trigger, it uses Decide.
 func (t Table) Explain(repository, tag string) Explanation {
 	r, reason := t.Decide(repository, tag)
 	e := Explanation{Repository: canonical(repository), Tag: tag, Promoted: reason == "", Reason: reason}
@@ -68,10 +68,10 @@ func (t Table) Explain(repository, tag string) Explanation {
 	return e
 }
 
-// String says it in plain sentences, one a line. The first line is the answer.
+// String explains it in sentences, one per line. The first line is the answer.
 func (e Explanation) String() string {
 	var b strings.Builder
-	// A channel or a ref may hold what a terminal would obey.
+	// A channel or a ref may contain control sequences of a terminal.
 	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
 	verdict := "is promoted"
 	if !e.Promoted {
@@ -115,7 +115,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// rules says which patterns let the tag not be promoted.
+// rules says which patterns exclude the tag.
 func (e Explanation) rules(line func(string, ...any)) {
 	if e.ExcludedBy != "" {
 		line("tags.exclude has %q, which matches the tag.", e.ExcludedBy)
@@ -129,16 +129,16 @@ func (e Explanation) rules(line func(string, ...any)) {
 	}
 }
 
-// mismatch says why a pattern that does not match a tag does not.
+// mismatch says why a pattern does not match a tag.
 func mismatch(pattern, tag string) string {
 	if !strings.HasPrefix(pattern, semverPrefix) {
-		return "a glob stands for the whole tag"
+		return "a glob must match the whole tag"
 	}
 	v, err := version(tag)
 	if err != nil {
 		return "the tag is not a full version, such as 1.4.0 or v1.4.0"
 	}
-	// 1.2.0 would do, and 1.2.0-rc.1 does not.
+	// 1.2.0 would match, and 1.2.0-rc.1 does not.
 	release, _ := v.SetPrerelease("")
 	if ok, _ := matchTag(pattern, release.String()); ok && v.Prerelease() != "" {
 		return "the tag is a pre-release, which a constraint lets in only where it names one itself, such as >=1.2.0-0"
@@ -146,16 +146,16 @@ func mismatch(pattern, tag string) string {
 	return "the version does not satisfy the constraint"
 }
 
-// semverPrefix begins a tag pattern that is a version constraint.
+// semverPrefix marks a tag pattern that is a version constraint.
 const semverPrefix = "semver:"
 
-// version reads a tag that is a full version, with or without a "v": in "1.4" or
-// "20240101" a constraint would see versions that nobody meant.
+// version reads a tag that is a full version, with or without a "v". Otherwise
+// a constraint would also match "1.4" or "20240101".
 func version(tag string) (*semver.Version, error) {
 	return semver.StrictNewVersion(strings.TrimPrefix(tag, "v"))
 }
 
-// Unwanted says why a push of the tag is not promoted by the route, "" where it
+// Unwanted says why a push of the tag is not promoted by the route, "" if it
 // is.
 func (r Route) Unwanted(tag string) (reason string) {
 	switch {
@@ -169,14 +169,14 @@ func (r Route) Unwanted(tag string) (reason string) {
 	return ""
 }
 
-// Allows tells whether the route's tag rules let a tag be promoted.
+// Allows reports whether the route's tag rules let a tag be promoted.
 func (r Route) Allows(tag string) bool {
 	included, excluded := r.Tags.match(tag)
 	return (len(r.Tags.Include) == 0 || included != "") && excluded == ""
 }
 
-// match returns the first pattern of each list that matches the tag, "" where
-// none does. No pattern is empty.
+// match returns the first pattern of each list that matches the tag, "" if none
+// does. No pattern is empty.
 func (t Tags) match(tag string) (include, exclude string) {
 	return firstMatch(t.Include, tag), firstMatch(t.Exclude, tag)
 }

@@ -53,7 +53,7 @@ func TestWhyATagIsPromotedOrNot(t *testing.T) {
 			api(route.Explanation{Tag: "1.2.0-rc1", Reason: route.TagRules, ExcludedBy: "*-rc*"}),
 			[]string{
 				`tags.exclude has "*-rc*", which matches the tag.`, "No pattern of tags.include matches the tag.",
-				`tags.include has "v*", which does not match: a glob stands for the whole tag.`,
+				`tags.include has "v*", which does not match: a glob must match the whole tag.`,
 				`tags.include has "semver:>=1.2", which does not match: the tag is a pre-release, which a constraint lets in only where it names one itself, such as >=1.2.0-0.`,
 			}},
 		{"a version below the constraint", "acme/api", "1.1.9",
@@ -62,7 +62,7 @@ func TestWhyATagIsPromotedOrNot(t *testing.T) {
 		{"a pre-release below the constraint", "acme/api", "1.1.0-beta.1",
 			api(route.Explanation{Tag: "1.1.0-beta.1", Reason: route.TagRules}),
 			[]string{`tags.include has "semver:>=1.2", which does not match: the version does not satisfy the constraint.`}},
-		{"a tag that is no full version", "acme/api", "1.4",
+		{"a tag that is not a full version", "acme/api", "1.4",
 			api(route.Explanation{Tag: "1.4", Reason: route.TagRules}),
 			[]string{`tags.include has "semver:>=1.2", which does not match: the tag is not a full version, such as 1.4.0 or v1.4.0.`}},
 		{"the route's own moving tag", "acme/api", "current",

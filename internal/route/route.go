@@ -1,5 +1,5 @@
-// Package route knows who gets which pipeline and which Slack channel: the
-// table that is written by the people who run hubrelay.
+// Package route is the table that says which repository gets which pipeline and
+// which Slack channel. The operators of hubrelay write it.
 package route
 
 import (
@@ -32,15 +32,16 @@ const (
 	TellFailures = "failures"
 )
 
-// Everything is the key of the route, or the token, for what no other matches.
+// Everything is the key of the route, or of the token, for everything that no
+// other key matches.
 const Everything = "*"
 
-// Table finds the route of a repository. Its zero value has none.
+// Table finds the route of a repository. The zero value has no routes.
 type Table struct {
 	routes []Route // exact keys first, then the longest glob
 }
 
-// Route says what becomes of the pushes to a repository.
+// Route says what happens to the pushes of a repository.
 type Route struct {
 	Key     string `json:"-"` // a repository, or a glob over repositories
 	GitLab  GitLab `json:"gitlab"`
@@ -48,7 +49,7 @@ type Route struct {
 	Latest  string `json:"latest"` // the moving tag
 	OncePer string `json:"once_per"`
 	Slack   Slack  `json:"slack"`
-	// Inputs go to the pipeline with those that hubrelay makes.
+	// Inputs are passed to the pipeline in addition to hubrelay's own.
 	Inputs map[string]string `json:"inputs"`
 }
 
@@ -59,13 +60,13 @@ type GitLab struct {
 	Pass    string `json:"pass"`
 }
 
-// Slack names the channel, and says what it hears.
+// Slack names the channel, and says what is shown there.
 type Slack struct {
 	Channel string `json:"channel"`
-	// Mention is who bad news pings: the ID of a user or a user group, @here or
-	// @channel. "" is nobody.
+	// Mention is pinged for failures: the ID of a user or a user group, @here
+	// or @channel. "" pings nobody.
 	Mention string `json:"mention"`
-	// Tell is all, or failures, which keeps good news out of the channel.
+	// Tell is all, or failures, which keeps successes out of the channel.
 	Tell string `json:"tell"`
 }
 
@@ -75,7 +76,7 @@ type Tags struct {
 	Exclude []string `json:"exclude"`
 }
 
-// Parse reads a table from JSON. Its error holds every mistake, one a line.
+// Parse reads a table from JSON. Its error has every mistake, one per line.
 func Parse(text string) (Table, error) {
 	raw, err := decodeStrictly(text)
 	if err != nil {
@@ -91,7 +92,7 @@ func Parse(text string) (Table, error) {
 			mistakes = append(mistakes, err)
 		}
 		if i := slices.IndexFunc(t.routes, func(other Route) bool { return other.Key == r.Key }); i >= 0 {
-			mistakes = append(mistakes, fmt.Errorf("%q stands twice: as %[1]q and without library/", r.Key))
+			mistakes = append(mistakes, fmt.Errorf("%q is there twice: as %[1]q and without library/", r.Key))
 		}
 		t.routes = append(t.routes, r)
 	}
@@ -107,8 +108,8 @@ func Parse(text string) (Table, error) {
 	return t, errors.Join(mistakes...)
 }
 
-// decodeStrictly splits the table into its routes. A key that stands twice is
-// a mistake that encoding/json would let pass.
+// decodeStrictly splits the table into its routes. It refuses a duplicate key,
+// which encoding/json accepts.
 func decodeStrictly(text string) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	start, err := d.Token()
@@ -125,9 +126,9 @@ func decodeStrictly(text string) (map[string]json.RawMessage, error) {
 		if err := d.Decode(&route); err != nil {
 			return nil, fmt.Errorf("is not JSON: %w", err)
 		}
-		name := key.(string) // what stands before a colon is a string, or Decode fails
+		name := key.(string) // a name is a string, or Decode fails
 		if _, twice := routes[name]; twice {
-			return nil, fmt.Errorf("%q stands twice", name)
+			return nil, fmt.Errorf("%q is there twice", name)
 		}
 		routes[name] = route
 	}
@@ -140,8 +141,8 @@ func decodeStrictly(text string) (map[string]json.RawMessage, error) {
 	return routes, nil
 }
 
-// checkNames reads a value, and says which of its names encoding/json lets pass
-// although it is not exactly that of a field, or stands twice.
+// checkNames reads a value, and reports names that encoding/json accepts
+// although they are not exactly those of fields, or are there twice.
 func checkNames(d *json.Decoder, fields bool) error {
 	start, err := d.Token()
 	if err != nil {
@@ -159,12 +160,12 @@ func checkNames(d *json.Decoder, fields bool) error {
 			if err != nil {
 				return err
 			}
-			name := token.(string) // what stands before a colon is a string
+			name := token.(string) // a name is a string
 			switch {
 			case fields && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "":
 				return fmt.Errorf("unknown field %.100q: names of fields are in lower case", name)
 			case seen[name]:
-				return fmt.Errorf("%.100q stands twice", name)
+				return fmt.Errorf("%.100q is there twice", name)
 			}
 			seen[name] = true
 			fields = fields && name != "inputs"
@@ -219,15 +220,15 @@ var (
 
 // Limits of GitLab and Slack.
 const (
-	maxInputs     = 15   // of a route; GitLab takes 20, and hubrelay adds five
+	maxInputs     = 15   // of a route; GitLab accepts 20, and hubrelay adds five
 	maxInputValue = 1023 // bytes; GitLab refuses an input of 1 KB
 	maxChannel    = 80   // bytes
 )
 
-// reserved are the inputs that hubrelay makes itself.
+// reserved are the inputs that hubrelay sets itself.
 var reserved = []string{"image_repository", "image_tag", "image_digest", "image_pushed_at", "promotion_id"}
 
-// mention is an ID of Slack's: of a user, or of a user group.
+// mention matches an ID of Slack, of a user or a user group.
 var mention = regexp.MustCompile(`^(?:@here|@channel|[UWS][A-Z0-9]{2,20})$`)
 
 func (r Route) check() []error {
@@ -243,7 +244,7 @@ func (r Route) check() []error {
 	case r.GitLab.Project == "":
 		wrong("gitlab.project is required")
 	case placeholder.MatchString(filled):
-		wrong("gitlab.project has %s; only {namespace} and {name} may stand there", placeholder.FindString(filled))
+		wrong("gitlab.project has %s; only {namespace} and {name} are allowed", placeholder.FindString(filled))
 	case !project.MatchString(filled) && !projectID.MatchString(r.GitLab.Project):
 		wrong("gitlab.project %q is neither a path, such as acme/images/api, nor an ID", r.GitLab.Project)
 	}
@@ -306,7 +307,7 @@ func (r Route) checkInputs() []error {
 		case slices.Contains(reserved, lower):
 			mistakes = append(mistakes, fmt.Errorf("inputs: %q is what hubrelay itself sends", name))
 		case seen[lower]:
-			mistakes = append(mistakes, fmt.Errorf("inputs: %q stands twice but for its case", name))
+			mistakes = append(mistakes, fmt.Errorf("inputs: %q is there twice, in different cases", name))
 		case len(r.Inputs[name]) > maxInputValue:
 			mistakes = append(mistakes, fmt.Errorf("inputs: the value of %q is over %d bytes", name, maxInputValue))
 		}
@@ -331,8 +332,8 @@ func checkKey(key string) error {
 	return nil
 }
 
-// canonical returns the full name of a repository: what has no namespace is one
-// of Docker's official images.
+// canonical returns the full name of a repository. A name without a namespace
+// is one of Docker's official images.
 func canonical(name string) string {
 	if name == Everything || strings.ContainsAny(name, `/*?[\`) || dockerhub.CheckRepository(name) != nil {
 		return name
@@ -365,7 +366,7 @@ func (t Table) Find(repository string) (Route, bool) {
 	return Route{}, false
 }
 
-// ByKey returns the route of a key, placeholders not filled.
+// ByKey returns the route of a key, with its placeholders.
 func (t Table) ByKey(key string) (Route, bool) {
 	i := slices.IndexFunc(t.routes, func(r Route) bool { return r.Key == key })
 	if i < 0 {
@@ -392,8 +393,8 @@ func (t Table) Repositories(namespace string) []string {
 	return names
 }
 
-// HasGlobs tells whether a glob may match repositories of the namespace that no
-// key names.
+// HasGlobs reports whether a glob may match repositories of the namespace that
+// no key names.
 func (t Table) HasGlobs(namespace string) bool {
 	return slices.ContainsFunc(t.routes, func(r Route) bool {
 		glob, _, _ := strings.Cut(r.Key, "/")
@@ -431,7 +432,7 @@ func Namespaces(keys []string) (names, globs []string) {
 	return slices.Compact(names), globs
 }
 
-// Rules is a text that differs where other tags are promoted.
+// Rules is a text that differs if other tags are promoted.
 func (r Route) Rules() string {
 	text, _ := json.Marshal([]any{r.Tags.Include, r.Tags.Exclude, r.Latest, r.OncePer}) // strings do not fail
 	return string(text)
@@ -446,8 +447,8 @@ func (r Route) fill(repository string) Route {
 	return r
 }
 
-// OfProject returns the routes whose pipelines run in the GitLab project,
-// placeholders not filled.
+// OfProject returns the routes whose pipelines run in the GitLab project, with
+// their placeholders.
 func (t Table) OfProject(p Project) []Route {
 	var found []Route
 	for _, r := range t.routes {
@@ -467,8 +468,8 @@ func (r Route) projectPattern() *regexp.Regexp {
 // Project is a GitLab project as an id token names it.
 type Project struct{ ID, Path string }
 
-// RunsIn tells whether the pipelines of a route that Find returned run in the
-// project. GitLab takes a path whatever its case.
+// RunsIn reports whether the pipelines of a route that Find returned run in the
+// project. GitLab ignores the case of a path.
 func (r Route) RunsIn(p Project) bool {
 	return strings.EqualFold(r.GitLab.Project, p.Path) || r.GitLab.Project == p.ID
 }
@@ -503,7 +504,7 @@ func matchTag(pattern, tag string) (bool, error) {
 	return err == nil && c.Check(v), nil
 }
 
-// Image is what the pipeline of a promotion is told.
+// Image is what the pipeline of a promotion gets.
 type Image struct {
 	Repository, Tag, Digest string
 	PromotionID             string
@@ -511,12 +512,12 @@ type Image struct {
 	PushedAt time.Time
 }
 
-// pushedAt is RFC 3339 with a width that does not vary, so that two times
-// compare as text.
+// pushedAt is RFC 3339 with a fixed width, so that two times can be compared as
+// text.
 const pushedAt = "2006-01-02T15:04:05.000000Z07:00"
 
-// Values returns what the pipeline of a promotion is told, as inputs or as
-// variables, whichever the route says.
+// Values returns what the pipeline of a promotion gets, as inputs or as
+// variables, as the route says.
 func (r Route) Values(i Image) map[string]string {
 	values := map[string]string{
 		"image_repository": i.Repository,

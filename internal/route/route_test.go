@@ -143,7 +143,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		`"acme/a": gitlab.project has {nmae}`, `"acme/a": gitlab.ref`, `"acme/a": gitlab.pass`, `"acme/a": once_per`, `"acme/a": latest`, `"acme/a": slack.channel`,
 		`"acme/b": gitlab.project is required`, `"acme/b": slack.channel is required`,
 		`"acme/c": gitlab.project "api"`, `"acme/c": tags.include ""`, `"acme/c": tags.include "["`, `"acme/c": tags.include "semver:>=nope"`, `"acme/c": tags.exclude "semver:"`,
-		`"acme/d": inputs: "image_tag"`, `"acme/d": inputs: "a b"`, `"acme/d": inputs: the value of "big"`, `"acme/d": inputs: "a" stands twice`,
+		`"acme/d": inputs: "image_tag"`, `"acme/d": inputs: "a b"`, `"acme/d": inputs: the value of "big"`, `"acme/d": inputs: "a" is there twice`,
 		`"acme/e": inputs: "a-b"`, `"acme/f": json: unknown field "projekt"`, `"acme/g": json: cannot unmarshal number`,
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -152,11 +152,11 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTable(t *testing.T) {
+func TestInvalidTables(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		``: "not a JSON object", `[]`: "not a JSON object", `{"a":`: "not JSON", `{"a" 1}`: "not JSON", `{1:2}`: "not JSON",
-		`{} {}`: "after its end", `{"acme/a":{},"acme/a":{}}`: "stands twice",
+		`{} {}`: "after its end", `{"acme/a":{},"acme/a":{}}`: "is there twice",
 	} {
 		_, err := route.Parse(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -197,7 +197,7 @@ func TestRoutesOfAProject(t *testing.T) {
 	}
 }
 
-func TestWhatAPipelineIsTold(t *testing.T) {
+func TestThePipelinesInputs(t *testing.T) {
 	t.Parallel()
 	image := route.Image{
 		Repository: "acme/api", Tag: "1.4.0", Digest: "sha256:1", PromotionID: "p1",
@@ -232,7 +232,7 @@ func TestAnOfficialImageHasTwoNames(t *testing.T) {
 		}
 	}
 	_, err := route.Parse(`{"busybox":{"gitlab":{"project":"1"},"slack":{"channel":"C1"}},"library/busybox":{"gitlab":{"project":"1"},"slack":{"channel":"C1"}}}`)
-	if err == nil || !strings.Contains(err.Error(), "stands twice") {
+	if err == nil || !strings.Contains(err.Error(), "is there twice") {
 		t.Errorf("two routes of one repository: %v", err)
 	}
 }

@@ -1,7 +1,7 @@
 package route_test
 
-// docs/routes.schema.json is for editors: it tells of a mistake while one types.
-// The functions know nothing of it, so these tests hold it to what they take.
+// docs/routes.schema.json is for editors: it shows mistakes while you type. The
+// functions do not use it, so these tests compare it with what they accept.
 
 import (
 	"encoding/json"
@@ -47,7 +47,7 @@ func schema(t testing.TB) *jsonschema.Schema {
 	return s
 }
 
-// judge says what the schema thinks of a text.
+// judge validates a text with the schema.
 func judge(s *jsonschema.Schema, text string) error {
 	document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
@@ -56,9 +56,9 @@ func judge(s *jsonschema.Schema, text string) error {
 	return s.Validate(document)
 }
 
-// onlyParseSees are the mistakes that a schema cannot know of: it sees each name
+// onlyParseSees are the mistakes that a schema cannot find: it sees each name
 // once, and counts characters.
-var onlyParseSees = regexp.MustCompile(`stands twice|is not a version constraint|is over 1023 bytes|slack\.channel "[^"]*[^ -~]`)
+var onlyParseSees = regexp.MustCompile(`is there twice|is not a version constraint|is over 1023 bytes|slack\.channel "[^"]*[^ -~]`)
 
 func onlyForParse(err error) bool {
 	for line := range strings.Lines(err.Error()) {
@@ -135,7 +135,7 @@ func quote(text string) string {
 	return string(quoted)
 }
 
-// Tables of one route, with what is given and what is required beside it.
+// Tables of one route, with the given fields and the required ones.
 func of(fields string) string {
 	return `{"acme/api": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}` + fields + `}}`
 }
@@ -185,10 +185,10 @@ func TestTheSchemaJudgesAsParseDoes(t *testing.T) {
 		{"a field within gitlab that is not known", gitlab(`"project": "a/b", "branch": "main"`), no},
 		{"a field within gitlab in capitals", gitlab(`"Project": "a/b"`), no},
 		{"an editor's link to the schema", `{"$schema": "https://json-schema.org/"}`, no},
-		{"a route that stands twice", `{"acme/api": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}, "acme/api": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}}`, parse},
-		{"a field that stands twice", of(`, "latest": "a", "latest": "b"`), parse},
-		{"a part that stands twice", of(`, "tags": {"include": ["a"]}, "tags": {"exclude": ["b"]}`), parse},
-		{"an input that stands twice", of(`, "inputs": {"a": "1", "a": "2"}`), parse},
+		{"a duplicate route", `{"acme/api": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}, "acme/api": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}}`, parse},
+		{"a duplicate field", of(`, "latest": "a", "latest": "b"`), parse},
+		{"a duplicate part", of(`, "tags": {"include": ["a"]}, "tags": {"exclude": ["b"]}`), parse},
+		{"a duplicate input", of(`, "inputs": {"a": "1", "a": "2"}`), parse},
 		{"what is left out by null", of(`, "tags": null, "latest": null, "once_per": null, "inputs": null`), yes},
 		{"what is left out by an empty string", of(`, "latest": "", "once_per": ""`), yes},
 		{"gitlab left out by null", `{"acme/api": {"gitlab": null, "slack": {"channel": "C1"}}}`, no},
@@ -204,7 +204,7 @@ func TestTheSchemaJudgesAsParseDoes(t *testing.T) {
 		{"a name of 248 characters in library", keyed(strings.Repeat("a", 248)), no},
 		{"a name of 255 characters", keyed("a/" + strings.Repeat("a", 253)), yes},
 		{"a name of 256 characters", keyed("a/" + strings.Repeat("a", 254)), no},
-		{"an official image that stands twice", `{"nginx": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}, "library/nginx": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}}`, parse},
+		{"a duplicate official image", `{"nginx": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}, "library/nginx": {"gitlab": {"project": "a/b"}, "slack": {"channel": "C1"}}}`, parse},
 		{"no key", keyed(""), no},
 		{"a key in capitals", keyed("Acme/api"), no},
 		{"a key with a tag", keyed("acme/api:1"), no},
@@ -332,9 +332,9 @@ func TestTheSchemaJudgesTerraformsTables(t *testing.T) {
 	}
 }
 
-// What hubrelay takes an editor never marks, and what an editor lets pass is
-// refused for nothing but what only Parse can see. The parts make a table of one
-// route.
+// An editor never marks what hubrelay accepts. What an editor accepts is
+// refused only for mistakes that only Parse can find. The parts make a table of
+// one route.
 func FuzzTheSchemaJudgesAsParseDoes(f *testing.F) {
 	s := schema(f)
 	for _, table := range refusedByTerraform(f) {

@@ -26,14 +26,14 @@ import (
 // maxAsked bounds the body of a call, in bytes.
 const maxAsked = 1 << 20
 
-// done is what a call came to.
+// done is the result of a call.
 type done struct {
-	status   int    // 200 where it is 0
+	status   int    // 200 if it is 0
 	value    any    // as JSON
 	sentence string // for people
 }
 
-// mistake is a refusal of a call. Its text says what to mend.
+// mistake is a refusal of a call. Its text says what to fix.
 type mistake struct {
 	status int
 	text   string
@@ -85,7 +85,7 @@ func (s *Sandbox) routeAPI() {
 	}
 	s.mux.HandleFunc("GET /api/events", s.apiEvents)
 	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, r, http.StatusNotFound, "there is no such call; "+s.URL+"/api/ lists those that there are")
+		refuse(w, r, http.StatusNotFound, "there is no such call; "+s.URL+"/api/ lists all calls")
 	})
 }
 
@@ -113,7 +113,7 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 	answerCall(w, r, done{status, map[string]string{"error": text}, text})
 }
 
-// fields reads what a call asks for: names without a value are not there.
+// fields reads the fields of a call. A field without a value counts as missing.
 func fields(r *http.Request, names ...string) (map[string]string, error) {
 	body, err := bodyOf(r)
 	if err != nil {
@@ -153,8 +153,8 @@ func bodyOf(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// textOf returns the body, or the field of that name where it is a form. curl -d
-// calls everything a form: what is JSON is none, whatever stands in it.
+// textOf returns the body, or the field of that name if the body is a form.
+// curl -d declares every body a form, so JSON never counts as one.
 func textOf(r *http.Request, field string) (string, error) {
 	body, err := bodyOf(r)
 	if err != nil {
@@ -175,14 +175,14 @@ func textOf(r *http.Request, field string) (string, error) {
 }
 
 // decode reads a JSON object of texts, numbers and booleans, or a form. A name
-// that is not among names is a mistake, and so is one that stands there twice.
+// that is not among names is a mistake, and so is a duplicate name.
 func decode(contentType string, body []byte, names ...string) (map[string]string, error) {
 	found := map[string]string{}
 	media, _, _ := mime.ParseMediaType(contentType)
 	var mistakes []error
 	add := func(name, value string) {
 		if !slices.Contains(names, name) {
-			mistakes = append(mistakes, fmt.Errorf("there is no field %.50q; there are %s", name, cmp.Or(strings.Join(names, ", "), "none")))
+			mistakes = append(mistakes, fmt.Errorf("there is no field %.50q; the fields are %s", name, cmp.Or(strings.Join(names, ", "), "none")))
 			return
 		}
 		found[name] = value
@@ -228,7 +228,7 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 		}
 		for _, name := range sorted(form) {
 			if len(form[name]) > 1 {
-				mistakes = append(mistakes, fmt.Errorf("%.50q stands there more than once", name))
+				mistakes = append(mistakes, fmt.Errorf("%.50q is there more than once", name))
 			}
 			add(name, form[name][0])
 		}
@@ -267,7 +267,7 @@ func duration(f map[string]string, name string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(f[name])
 	if err != nil {
-		return 0, wrong(http.StatusBadRequest, fmt.Errorf("%s is %.50q, and must be a time such as 2s, 10m or 1h30m", name, f[name]))
+		return 0, wrong(http.StatusBadRequest, fmt.Errorf("%s is %.50q, and must be a duration such as 2s, 10m or 1h30m", name, f[name]))
 	}
 	return d, nil
 }
@@ -363,7 +363,7 @@ func (s *Sandbox) apiRows(r *http.Request) (done, error) {
 		}
 		q.States = append(q.States, ledger.State(state))
 	}
-	revision := s.Revision() // what changes meanwhile is asked for again
+	revision := s.Revision() // what changes in the meantime is returned again
 	rows, total, err := s.Rows(q)
 	if err != nil {
 		return done{}, err
@@ -380,7 +380,7 @@ func (s *Sandbox) apiStory(r *http.Request) (done, error) {
 	case err != nil:
 		return done{}, err
 	case !ok:
-		return done{}, wrong(http.StatusNotFound, errors.New("there is no such promotion, or it was forgotten"))
+		return done{}, wrong(http.StatusNotFound, errors.New("there is no such promotion, or it was dropped"))
 	}
 	return done{value: story, sentence: fmt.Sprintf("%s is %s.", story.Image, story.State)}, nil
 }
@@ -402,7 +402,7 @@ func (s *Sandbox) apiSetFault(r *http.Request) (done, error) {
 	fault := Fault{Stage: Stage(f["stage"]), Answer: f["answer"], Probability: 1}
 	if f["probability"] != "" {
 		if fault.Probability, err = strconv.ParseFloat(f["probability"], 64); err != nil || fault.Probability == 0 {
-			return done{}, wrong(http.StatusBadRequest, errors.New("probability is over 0, and at most 1"))
+			return done{}, wrong(http.StatusBadRequest, errors.New("probability must be over 0, and at most 1"))
 		}
 	}
 	if fault.Latency, err = duration(f, "latency"); err != nil {
@@ -421,9 +421,9 @@ func (s *Sandbox) apiSetFault(r *http.Request) (done, error) {
 func (s *Sandbox) apiRemoveFault(r *http.Request) (done, error) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil || !s.RemoveFault(id) {
-		return done{}, wrong(http.StatusNotFound, errors.New("there is no such fault; it may have met all that it was to meet"))
+		return done{}, wrong(http.StatusNotFound, errors.New("there is no such fault; it may have been used up"))
 	}
-	return done{value: map[string]int64{"removed": id}, sentence: "The fault is taken back."}, nil
+	return done{value: map[string]int64{"removed": id}, sentence: "The fault is removed."}, nil
 }
 
 func (s *Sandbox) apiWell(r *http.Request) (done, error) {
@@ -432,11 +432,11 @@ func (s *Sandbox) apiWell(r *http.Request) (done, error) {
 	}
 	n := len(s.Faults())
 	s.Well()
-	return done{value: map[string]int{"removed": n}, sentence: "All is well again."}, nil
+	return done{value: map[string]int{"removed": n}, sentence: "All faults are removed."}, nil
 }
 
-// Replay queues the dead letters of images again that match REPOSITORY[:TAG],
-// where both may be globs, and returns how many those are.
+// Replay queues the dead letters again whose images match REPOSITORY[:TAG],
+// where both may be globs. It returns their number.
 func (s *Sandbox) Replay(ctx context.Context, match string) (int, error) {
 	pattern, err := dockerhub.ParsePattern(match)
 	if err != nil {
@@ -460,9 +460,9 @@ func (s *Sandbox) apiReplay(r *http.Request) (done, error) {
 	return done{value: map[string]int{"replayed": n}, sentence: fmt.Sprintf("%d dead letters are queued again.", n)}, nil
 }
 
-// Retry runs the job of a pipeline of the fake GitLab again, as the button there
-// does. One that has not ended is canceled first. It tells whether there was
-// anything to run.
+// Retry runs the job of a pipeline of the fake GitLab again, as the button
+// there does. One that has not ended is canceled first. It reports whether
+// there was anything to run.
 func (s *Sandbox) Retry(pipeline int) bool {
 	for _, p := range s.GitLab.Pipelines() {
 		if p.ID == pipeline {
@@ -483,7 +483,7 @@ func (s *Sandbox) apiRetry(r *http.Request) (done, error) {
 	case err != nil:
 		return done{}, err
 	case !s.Retry(id):
-		return done{}, wrong(http.StatusConflict, errors.New("there is no such pipeline, or it has come to a good end"))
+		return done{}, wrong(http.StatusConflict, errors.New("there is no such pipeline, or it has succeeded"))
 	}
 	return done{value: map[string]int{"pipeline": id}, sentence: fmt.Sprintf("The job of pipeline %d runs again.", id)}, nil
 }
@@ -517,7 +517,7 @@ func (s *Sandbox) apiForward(r *http.Request) (done, error) {
 		return done{}, err
 	}
 	if d <= 0 || d > maxForward {
-		return done{}, wrong(http.StatusBadRequest, fmt.Errorf("forward is a time such as 10m, and at most %s", maxForward))
+		return done{}, wrong(http.StatusBadRequest, fmt.Errorf("forward must be a duration such as 10m, and at most %s", maxForward))
 	}
 	if err := s.Forward(r.Context(), d); err != nil {
 		return done{}, wrong(http.StatusBadGateway, err)
@@ -525,15 +525,15 @@ func (s *Sandbox) apiForward(r *http.Request) (done, error) {
 	return s.apiNow(r)
 }
 
-// Routes is the table of now, as JSON.
+// Routes is the current table, as JSON.
 func (s *Sandbox) Routes() string {
 	s.starting.Lock()
 	defer s.starting.Unlock()
 	return s.settings["ROUTES"]
 }
 
-// SetRoutes starts the functions anew with another table. Where that has a
-// mistake nothing changes, and the error says what it is.
+// SetRoutes restarts the functions with another table. If the table has a
+// mistake, nothing changes, and the error names it.
 func (s *Sandbox) SetRoutes(table string) error {
 	if _, err := route.Parse(table); err != nil {
 		return wrong(http.StatusBadRequest, errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
@@ -541,7 +541,7 @@ func (s *Sandbox) SetRoutes(table string) error {
 	if err := s.restart(map[string]string{"ROUTES": table}); err != nil {
 		return wrong(http.StatusBadRequest, errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
-	s.events.add(Event{Who: "sandbox", What: "has other routes, and starts the functions anew"})
+	s.events.add(Event{Who: "sandbox", What: "restarts the functions with new routes"})
 	return nil
 }
 
@@ -558,7 +558,7 @@ func (s *Sandbox) apiSetRoutes(r *http.Request) (done, error) {
 	if err := s.SetRoutes(body); err != nil {
 		return done{}, err
 	}
-	return done{value: json.RawMessage(s.Routes()), sentence: "The routes are in use from now on."}, nil
+	return done{value: json.RawMessage(s.Routes()), sentence: "The routes are in use now."}, nil
 }
 
 func (s *Sandbox) apiExplain(r *http.Request) (done, error) {
@@ -578,7 +578,7 @@ func (s *Sandbox) apiExplain(r *http.Request) (done, error) {
 	return done{
 		value: struct {
 			route.Explanation
-			Text string `json:"text"` // in sentences, one a line
+			Text string `json:"text"` // in sentences, one per line
 		}{e, e.String()},
 		sentence: strings.ReplaceAll(strings.TrimSpace(e.String()), "\n", " "),
 	}, nil

@@ -65,7 +65,7 @@ func (b *box) good(method, path string, form ...string) map[string]any {
 	return answer
 }
 
-// bad calls what must be refused, with words that say what to mend.
+// bad calls what must be refused, with words that say what to fix.
 func (b *box) bad(want int, words, method, path string, form ...string) {
 	b.t.Helper()
 	status, answer := b.call(method, path, form...)
@@ -232,7 +232,7 @@ func TestAStory(t *testing.T) {
 	}
 	for _, now := range b.Stages() {
 		switch now.Stage {
-		case sandbox.Reconcile: // it may have been called by now
+		case sandbox.Reconcile: // it may have been called now
 		case sandbox.DeadLetters:
 			if now.Done != 0 || now.Last != "" {
 				t.Errorf("%s did %+v", now.Stage, now)
@@ -270,7 +270,7 @@ func TestRowsArePagedFilteredAndFollowed(t *testing.T) {
 	if got := b.good("GET", "/api/promotions", "state", "failed,dead"); got["total"] != 0.0 {
 		t.Errorf("by state: %v", got)
 	}
-	time.Sleep(2 * time.Second) // until Slack has heard of all
+	time.Sleep(2 * time.Second) // until Slack shows everything
 	since := b.good("GET", "/api/promotions")["revision"].(float64)
 	b.good("POST", "/api/push", "image", "acme/r9:1", "kind", "single")
 	b.comes("acme/r9:1", ledger.Promoted)
@@ -351,7 +351,7 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 	if again, _ := b.read(fmt.Sprintf("/api/events?after=%d", last), "", success); again[0].ID != last+1 {
 		t.Errorf("after %d comes %d", last, again[0].ID)
 	}
-	// Another life of the sandbox had as many events, and this one has gone on.
+	// An earlier run of the sandbox had as many events, and this one has more.
 	if of, gaps := b.read("/api/events", "1-another", func(sandbox.Event) bool { return true }); of[0].ID != 1 || gaps != 1 {
 		t.Errorf("of another life it begins with %d, and %d gaps", of[0].ID, gaps)
 	}
@@ -377,7 +377,7 @@ func TestAStreamOfEventsResumes(t *testing.T) {
 	}
 }
 
-func TestFaultsAreSetAndTakenBack(t *testing.T) {
+func TestFaultsAreSetAndRemoved(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	set := b.good("POST", "/api/faults", "", `{"stage":"gitlab","answer":"away","probability":0.5,"latency":"2s","times":3}`)
@@ -408,14 +408,14 @@ func TestFaultsAreSetAndTakenBack(t *testing.T) {
 	}
 	for form, words := range map[string]string{
 		`{"stage":"moon","answer":"x"}`:                         "none of hub, webhook",
-		`{"stage":"reconcile","answer":"x"}`:                    "no faults of its own",
+		`{"stage":"reconcile","answer":"x"}`:                    "has no faults",
 		`{"stage":"slack","answer":"x"}`:                        "none of rate_limited",
 		`{"stage":"slack","answer":"away","probability":2}`:     "at most 1",
 		`{"stage":"slack","answer":"away","probability":"NaN"}`: "at most 1",
 		`{"stage":"slack","answer":"away","probability":0}`:     "at most 1",
 		`{"stage":"slack","answer":"away","latency":"soon"}`:    "2s, 10m",
-		`{"stage":"slack","answer":"away","latency":"-2s"}`:     "latency is between",
-		`{"stage":"slack","answer":"away","times":-1}`:          "times is between",
+		`{"stage":"slack","answer":"away","latency":"-2s"}`:     "latency must be between",
+		`{"stage":"slack","answer":"away","times":-1}`:          "times must be between",
 		`{"stage":"slack","answer":"away","probability":[1]}`:   "neither a text nor a number",
 		`{"stage":"slack","answer":"away"} {"stage":"x"}`:       "not a JSON object",
 		`{"stage":"slack","answer":"away","answer":"lost"}`:     `"answer" stands there more than once`,
@@ -431,8 +431,8 @@ func TestFaultsAreSetAndTakenBack(t *testing.T) {
 	}
 }
 
-// What a call would not look at is a mistake, wherever it stands: else a replay
-// of one image would be one of all.
+// A field that a call does not read is a mistake, wherever it is: otherwise the
+// replay of one image would be a replay of all.
 func TestFieldsInAnotherPlaceAreMistakes(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -465,7 +465,7 @@ func TestFieldsInAnotherPlaceAreMistakes(t *testing.T) {
 	}
 }
 
-// htmx shows what a call came to as it stands.
+// htmx shows the answer of a call as it is.
 func TestHTMXGetsASentence(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -589,8 +589,8 @@ func TestReplayReconcileAndTick(t *testing.T) {
 	}
 }
 
-// curl -d says of everything that it is a form.
-func TestJSONIsTakenForNoForm(t *testing.T) {
+// curl -d declares every body a form.
+func TestJSONDoesNotCountAsAForm(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	send := func(method, path, body string) map[string]any {
@@ -624,7 +624,7 @@ func TestJSONIsTakenForNoForm(t *testing.T) {
 	}
 }
 
-// Nothing is amiss at a start with the usual table, and nothing is said.
+// A start with the default table logs nothing.
 func TestTheStartIsQuiet(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})

@@ -21,11 +21,11 @@ import (
 )
 
 const (
-	// maxKept is how much of a body is kept, in bytes.
+	// maxKept is how much of a body is stored, in bytes.
 	maxKept = 16 << 10
-	// maxRead is how much of one is looked at. What is over is passed on, unseen.
+	// maxRead is how much of a body is read. The rest is passed on unread.
 	maxRead = 1 << 20
-	// maxDepth bounds how deep JSON is looked into.
+	// maxDepth bounds how deep JSON is searched.
 	maxDepth = 8
 )
 
@@ -36,7 +36,7 @@ const (
 )
 
 // exchange is one request and its answer, with what is found out about them
-// while they last.
+// while it is in progress.
 type exchange struct {
 	stage Stage
 	clock bool // Cloud Scheduler calls
@@ -47,7 +47,7 @@ type exchange struct {
 	message   string
 	wrote     []ledger.Promotion
 	read      []string // IDs of promotions
-	news      bool     // something happened that somebody may want to know
+	news      bool     // something happened that is worth showing
 	fault     string
 	attempt   int
 	outcome   outcome
@@ -68,7 +68,7 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
-// names notes what is said of the exchange. What is known stays.
+// names records what the exchange is about. What is already known stays.
 func (x *exchange) names(image, promotion, message string) {
 	if x == nil {
 		return
@@ -103,9 +103,9 @@ func (x *exchange) happened() {
 	x.news = true
 }
 
-// about returns the promotion that the exchange is about, as far as is known: the
-// one that is named, else the newest that was written, else the one that was
-// read last.
+// about returns the promotion that the exchange is about, if that is known: the
+// one that is named, or else the newest that was written, or else the one that
+// was read last.
 func (x *exchange) about() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -126,8 +126,8 @@ func (x *exchange) about() string {
 	return ""
 }
 
-// recorded has every request of a stage be an event, with its answer. Which
-// stage it is of may depend on the request: "" is not recorded at all.
+// recorded makes an event of every request of a stage, with its answer. The
+// stage may depend on the request. A request with the stage "" is not recorded.
 func (s *Sandbox) recorded(stageOf func(*http.Request) Stage, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		stage := stageOf(r)
@@ -174,7 +174,7 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 func (s *Sandbox) took(x *exchange, r *http.Request, body []byte, seen *seenWriter, took time.Duration) {
 	answer := seen.kept.String()
 	if x.stage == Trigger {
-		_ = json.Unmarshal(seen.kept.Bytes(), &x.outcome) // what is no outcome has none
+		_ = json.Unmarshal(seen.kept.Bytes(), &x.outcome) // without an outcome it stays empty
 	}
 	promotion := x.about()
 	bad := seen.status == 0 || seen.status >= http.StatusBadRequest
@@ -183,7 +183,7 @@ func (s *Sandbox) took(x *exchange, r *http.Request, body []byte, seen *seenWrit
 	}
 	s.stages.end(x.stage, bad)
 	if x.clock || x.stage == Hub {
-		if !bad && !x.news && x.fault == "" { // it is called all the time
+		if !bad && !x.news && x.fault == "" { // it is called every few seconds
 			return
 		}
 		if len(x.wrote) != 1 {
@@ -211,7 +211,7 @@ func (s *Sandbox) took(x *exchange, r *http.Request, body []byte, seen *seenWrit
 	s.events.add(ev)
 }
 
-// came says what came of an exchange, as far as the answer and the log tell.
+// came describes the result of an exchange, as far as the answer and the log tell.
 func (x *exchange) came(r *http.Request, seen *seenWriter) string {
 	if x.outcome.Outcome != "" {
 		return strings.TrimSuffix(x.outcome.Outcome+", "+x.outcome.Reason, ", ")
@@ -274,7 +274,7 @@ func cutWords(text string) string {
 	return text
 }
 
-// readable has the data of a message that Pub/Sub delivers stand there as it was
+// readable shows the data of a message that Pub/Sub delivers as it was
 // published, not in base64. Any other body stays as it is.
 func readable(body []byte) string {
 	var push, message map[string]json.RawMessage
@@ -283,7 +283,7 @@ func readable(body []byte) string {
 		return string(body)
 	}
 	if !json.Valid(data) {
-		data, _ = json.Marshal(string(data)) // a text always can be
+		data, _ = json.Marshal(string(data)) // a text can always be encoded
 	}
 	message["data"] = data
 	inner, err := json.Marshal(message)
@@ -298,8 +298,8 @@ func readable(body []byte) string {
 	return string(whole)
 }
 
-// keep makes of a body what is kept of it: without secrets, and not too long.
-// A body of which only a part was seen, limit bytes, may end within a secret.
+// keep returns what is stored of a body: without secrets, and not too long. If
+// only the first limit bytes of a body were read, it may end within a secret.
 func (s *Sandbox) keep(body string, limit int) string {
 	if body == "" {
 		return ""
@@ -320,11 +320,11 @@ func (s *Sandbox) keep(body string, limit int) string {
 const (
 	// maxSecret is longer than any secret.
 	maxSecret = 4 << 10
-	// maxAnswer is how much of an answer is looked at.
+	// maxAnswer is how much of an answer is read.
 	maxAnswer = maxKept + 2*maxSecret
 )
 
-// seenWriter remembers what goes through it.
+// seenWriter records what is written to it.
 type seenWriter struct {
 	http.ResponseWriter
 	status int
@@ -351,12 +351,12 @@ func (w *seenWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 var (
 	wholeID = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	// What Slack shows of an ID.
+	// The part of an ID that Slack shows.
 	shortID = regexp.MustCompile(`\b[0-9a-f]{8}\b`)
 	inNames = regexp.MustCompile(`^(?:inputs|variables)\[(.+)\]$`)
 )
 
-// identify finds out what a request is about, by what it says itself.
+// identify finds out what a request is about, from the request itself.
 func (s *Sandbox) identify(x *exchange, r *http.Request, body []byte) {
 	if x.stage == Registry {
 		if m := tagPath.FindStringSubmatch(r.URL.Path); m != nil {
@@ -373,7 +373,8 @@ func (s *Sandbox) identify(x *exchange, r *http.Request, body []byte) {
 		case "tag", "image_tag":
 			tag = value
 		case "promotion_id":
-			// In a message it is of a dead letter: of what died before the replay.
+			// In a message the ID belongs to a dead letter: to the promotion
+			// that died before the replay.
 			if wholeID.MatchString(value) && x.stage != Trigger {
 				x.promotion = value
 			}
@@ -410,7 +411,8 @@ func (s *Sandbox) identify(x *exchange, r *http.Request, body []byte) {
 	}
 }
 
-// named calls f for every name in JSON whose value is no list and no object.
+// named calls f for every name in JSON whose value is neither a list nor an
+// object.
 func named(v any, f func(name, value string), depth int) {
 	if depth > maxDepth {
 		return

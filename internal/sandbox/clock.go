@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// clock is the time of the sandbox: that of this machine, put forward. What
-// waits by it is done by workers; all others are too quick to be waited for.
+// clock is the time of the sandbox: this machine's time, moved forward.
+// Everything that waits by it runs in workers; all other work is too short to
+// wait for.
 type clock struct {
 	mu       sync.Mutex
 	ahead    time.Duration
 	sleepers map[*sleeper]bool
-	awake    int // workers that are at something
+	awake    int // workers that are not asleep
 }
 
 type sleeper struct {
@@ -30,7 +31,7 @@ func (c *clock) now() time.Time {
 	return time.Now().Add(c.ahead)
 }
 
-// work has f done by a worker.
+// work runs f in a worker.
 func (c *clock) work(f func()) {
 	c.count(1)
 	defer c.count(-1)
@@ -43,7 +44,7 @@ func (c *clock) count(n int) {
 	c.awake += n
 }
 
-// sleep has a worker wait, and returns early where ctx ends.
+// sleep makes a worker wait, and returns early if ctx ends.
 func (c *clock) sleep(ctx context.Context, d time.Duration) {
 	c.mu.Lock()
 	s := &sleeper{due: time.Now().Add(c.ahead + d), timer: time.NewTimer(d)}
@@ -63,7 +64,7 @@ func (c *clock) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// next is when somebody wakes up next, false where nobody does.
+// next is when the next worker wakes up, false if none does.
 func (c *clock) next() (due time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +76,7 @@ func (c *clock) next() (due time.Time, ok bool) {
 	return due, ok
 }
 
-// forward puts the clock forward, and wakes up whose time has come.
+// forward moves the clock forward, and wakes up the workers that are due.
 func (c *clock) forward(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,22 +103,23 @@ func (c *clock) busy() bool {
 }
 
 const (
-	// maxForward bounds how far the clock is put forward at once.
+	// maxForward bounds how far the clock is moved forward at once.
 	maxForward = 90 * 24 * time.Hour
-	// forwardTime bounds how long the things that fall into that time may take.
-	// What is left of it then passes at once.
+	// forwardTime bounds how long the work that is due in that time may take.
+	// After it, the rest of the time passes at once.
 	forwardTime = 15 * time.Second
-	// settleTime bounds how long one of them is waited for.
+	// settleTime bounds how long to wait for one piece of that work.
 	settleTime = time.Second
-	// renewEvery is how much time passes until the functions are started anew,
-	// which would not live for hours, either. What they leave alone for a while
-	// they do by this machine's clock, and forget with that.
+	// renewEvery is how much time passes until the functions are restarted:
+	// deployed instances do not live for hours, either. Their pauses for
+	// GitLab, Docker Hub and Slack follow this machine's clock, and end with a
+	// restart.
 	renewEvery = time.Minute
 )
 
-// Forward lets time pass: everything that waits for a time within d is done in
-// its order, as if it had come, and in the end both clocks of Cloud Scheduler
-// call once more. Where that takes over fifteen seconds, the rest of the time
+// Forward lets time pass. Everything that is due within d is done in its order,
+// as if the time had come, and at the end both clocks of Cloud Scheduler call
+// once more. If that takes more than fifteen seconds, the rest of the time
 // passes at once.
 func (s *Sandbox) Forward(ctx context.Context, d time.Duration) error {
 	if d <= 0 || d > maxForward {
@@ -161,8 +163,8 @@ func (s *Sandbox) pass(d time.Duration) {
 	s.clock.forward(d)
 }
 
-// settle waits until nobody is at anything, and a second at most: somebody may
-// wait for this machine's clock.
+// settle waits until no worker is busy, and a second at most, because a worker
+// may be waiting for this machine's clock.
 func (s *Sandbox) settle() {
 	for end := time.Now().Add(settleTime); time.Now().Before(end) && (s.clock.busy() || s.queue.untaken() > 0); {
 		time.Sleep(time.Millisecond)

@@ -15,10 +15,10 @@ import (
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 )
 
-// Stage is one part of the way of a push.
+// Stage is one part of the path of a push.
 type Stage string
 
-// The stages, in the order of the way.
+// The stages, in the order of the path.
 const (
 	Hub         Stage = "hub"
 	Webhook     Stage = "webhook"
@@ -37,19 +37,19 @@ const (
 // AllStages are all of them, in their order.
 var AllStages = []Stage{Hub, Webhook, Topic, Trigger, Registry, GitLab, Pipeline, Notify, Slack, DeadLetters, Reconcile, Ledger}
 
-// Event is one thing that happened. No secret is in it, and everything else in
-// it may be anything: it comes from outside.
+// Event is one thing that happened. It contains no secret. Everything else in
+// it comes from outside, and can be anything.
 type Event struct {
-	ID          int64           `json:"id"` // rises by one, from 1
+	ID          int64           `json:"id"` // increases by one, from 1
 	At          time.Time       `json:"at"` // by the sandbox's clock; of a Call, when it ended
 	Stage       Stage           `json:"stage,omitempty"`
 	Who         string          `json:"who"`                    // webhook, trigger, notify, docker hub, pub/sub, dead letter, pipeline 1, slack, clock …
 	Image       string          `json:"image,omitempty"`        // REPOSITORY:TAG
-	PromotionID string          `json:"promotion_id,omitempty"` // where it is known
+	PromotionID string          `json:"promotion_id,omitempty"` // if it is known
 	MessageID   string          `json:"message_id,omitempty"`   // of Pub/Sub
 	What        string          `json:"what"`
 	Detail      string          `json:"detail,omitempty"` // a reason, a hint, a link
-	Bad         bool            `json:"bad,omitempty"`    // somebody ought to look
+	Bad         bool            `json:"bad,omitempty"`    // people should look
 	Talk        bool            `json:"talk,omitempty"`   // it is what Slack shows
 	Log         json.RawMessage `json:"log,omitempty"`    // the log line of a function
 	Call        *Call           `json:"call,omitempty"`   // a request and its answer
@@ -61,17 +61,17 @@ type Event struct {
 // say so; secrets in them are replaced.
 type Call struct {
 	Took    time.Duration `json:"took_ns"`
-	Attempt int           `json:"attempt,omitempty"` // of Pub/Sub's deliveries of a message
-	Wait    time.Duration `json:"wait_ns,omitempty"` // until the next delivery, where there will be one
+	Attempt int           `json:"attempt,omitempty"` // the number of Pub/Sub's delivery of the message
+	Wait    time.Duration `json:"wait_ns,omitempty"` // until the next delivery, if there will be one
 	Method  string        `json:"method"`
 	URL     string        `json:"url"` // path and query
 	Request string        `json:"request,omitempty"`
 	Answer  string        `json:"answer,omitempty"`
 	Status  int           `json:"status,omitempty"` // 0: there was no answer
-	Fault   string        `json:"fault,omitempty"`  // that was put in
+	Fault   string        `json:"fault,omitempty"`  // the fault that was applied
 }
 
-// Bounds of what is remembered: events, and the bytes of their bodies and log
+// Bounds of what is stored: events, and the bytes of their bodies and log
 // lines.
 const (
 	maxEvents     = 10_000
@@ -120,8 +120,8 @@ func (ev Event) size() int {
 	return n
 }
 
-// after returns the events that are remembered of those after an ID, oldest
-// first, and the IDs of the oldest and newest that are remembered.
+// after returns the stored events after an ID, oldest first, and the IDs of the
+// oldest and newest stored event.
 func (e *events) after(id int64) (list []Event, oldest, newest int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -144,9 +144,9 @@ func (e *events) changed(id int64) <-chan struct{} {
 	return e.wake
 }
 
-// Events returns the events after an ID that are remembered, oldest first, and
-// the IDs of the oldest and of the newest one that are. 10,000 are remembered:
-// where oldest is over after+1, those between are gone.
+// Events returns the stored events after an ID, oldest first, and the IDs of
+// the oldest and the newest stored event. 10,000 are stored: if oldest is
+// greater than after+1, those in between are gone.
 func (s *Sandbox) Events(after int64) (list []Event, oldest, newest int64) {
 	return s.events.after(after)
 }
@@ -155,13 +155,13 @@ func (s *Sandbox) Events(after int64) (list []Event, oldest, newest int64) {
 // higher.
 func (s *Sandbox) Changed(after int64) <-chan struct{} { return s.events.changed(after) }
 
-// eventHandler makes events of a function's log lines, and hands the lines on.
+// eventHandler makes events of a function's log lines, and passes the lines on.
 type eventHandler struct {
 	function Stage
 	events   *events
 	hide     *secrets
 	logs     *slog.Logger // may be nil
-	starts   *atomic.Bool // what is said is no news
+	starts   *atomic.Bool // what is logged now is not shown
 	attrs    []slog.Attr
 }
 
@@ -230,7 +230,7 @@ func (h eventHandler) tell(ctx context.Context, r slog.Record) {
 		}
 		ev.MessageID = cmp.Or(ev.MessageID, x.message)
 	}
-	// A clock that had nothing to do is no news.
+	// A call of a clock that had nothing to do is not shown.
 	if !ev.Bad && (values["shown"] == "0" || values["queued"] == "0") {
 		return
 	}

@@ -40,8 +40,8 @@ func (b *box) forward(d time.Duration) {
 	}
 }
 
-// Each row of the table of GitLab's answers: what passes waits with its reason,
-// what does not is dead, and either is promoted once all is well.
+// Each row of the table of GitLab's answers: a temporary failure waits with its
+// reason, any other is dead, and both are promoted after the fault is removed.
 func TestEveryAnswerOfGitLab(t *testing.T) {
 	t.Parallel()
 	tried := map[string]bool{}
@@ -135,7 +135,7 @@ func TestTheRegistryGoesWrong(t *testing.T) {
 	}
 }
 
-// What Slack refuses stays to be shown, and is shown once all is well.
+// What Slack refuses is shown after the fault is removed.
 func TestSlackGoesWrong(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{"rate_limited", "away", "archived", "not_in_channel", "invalid_auth", "lost"} {
@@ -149,7 +149,7 @@ func TestSlackGoesWrong(t *testing.T) {
 			}
 			b.wait(1, "notify", "acme/api:2.0.0", "slack not told", "")
 			b.good("POST", "/api/well")
-			for range 20 { // its refusals in a row put the next try off
+			for range 20 { // refusals in a row postpone the next attempt
 				if rows, _, _ := b.Rows(sandbox.Query{Text: "acme/api:2.0.0"}); rows[0].Shown {
 					break
 				}
@@ -189,7 +189,7 @@ func TestWebhookGoesWrong(t *testing.T) {
 	}
 }
 
-// A function that is killed starts anew, and nothing is done twice or lost.
+// A function that is killed restarts, and nothing is lost or done twice.
 func TestFunctionsAreKilled(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -261,7 +261,7 @@ func TestPipelinesGoWrong(t *testing.T) {
 				b.good("POST", "/api/retry", "pipeline", "1")
 				b.comes("acme/api:2.0.0", ledger.Promoted)
 				eventually(t, "the end", func() bool { return b.GitLab.Pipelines()[0].Status == "success" })
-				b.bad(409, "good end", "POST", "/api/retry", "pipeline", "1")
+				b.bad(409, "it has succeeded", "POST", "/api/retry", "pipeline", "1")
 			case "stuck":
 				if m, _ := b.shows("acme/api:2.0.0", runs); !strings.Contains(string(m.Blocks), "No runner") {
 					t.Errorf("Slack shows %s", m.Blocks)
@@ -339,7 +339,7 @@ func TestTheTopicGoesWrong(t *testing.T) {
 	})
 }
 
-func TestDockerHubsAPIIsAway(t *testing.T) {
+func TestDockerHubsAPIIsDown(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	b.goWrong(sandbox.Hub, "away", 0)
@@ -429,7 +429,7 @@ func TestTheClockGoesForward(t *testing.T) {
 	})
 }
 
-// No secret is in anything that the calls and the events give out.
+// The answers of the calls and the events contain no secret.
 func TestNoSecretComesOut(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -483,7 +483,7 @@ func TestNoSecretComesOut(t *testing.T) {
 	}
 }
 
-func TestWhoeverIsNotOfThisMachineIsRefused(t *testing.T) {
+func TestRequestsFromElsewhereAreRefused(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
 	b.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
@@ -514,7 +514,7 @@ func TestWhoeverIsNotOfThisMachineIsRefused(t *testing.T) {
 		{"another site posts to the console", "POST", "/", host, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
 		{"Webhook asks for a token", "POST", "/webhook/x", "evil.example", nil, 401},
 		{"Notify asks for a token", "POST", "/notify/", "evil.example", nil, 401},
-		{"the registry is for whoever reaches it", "GET", "/v2/", "registry.example", nil, 200},
+		{"the registry is open to everyone who reaches it", "GET", "/v2/", "registry.example", nil, 200},
 		{"a page whose name leads here pushes", "POST", "/v2/acme/api/blobs/uploads/", "evil.example", map[string]string{"Origin": "http://evil.example"}, 403},
 		{"a page whose name leads here reads the registry", "GET", "/v2/", "evil.example", map[string]string{"Sec-Fetch-Site": "same-origin"}, 403},
 		{"another site pushes", "POST", "/v2/acme/api/blobs/uploads/", host, map[string]string{"Origin": "https://evil.example"}, 403},
@@ -540,7 +540,7 @@ func TestWhoeverIsNotOfThisMachineIsRefused(t *testing.T) {
 	}
 }
 
-// What has a public URL has no page, and no calls, for those who come by it.
+// By a public URL neither the page nor the calls can be reached.
 func TestThePublicURLHasNoConsole(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{PublicURL: "https://public.example"})
@@ -571,7 +571,7 @@ func TestThePublicURLHasNoConsole(t *testing.T) {
 
 const page = "../../docs/sandbox.md"
 
-// The page has a row for each, in their words; -update writes them.
+// The page has a row for each answer, with its text; -update writes them.
 func TestThePageHasEveryAnswer(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(page)
@@ -608,7 +608,7 @@ func TestThePageHasEveryAnswer(t *testing.T) {
 
 var update = flag.Bool("update", false, "write what is made of the code")
 
-// Every command of the page works as it stands, but for the port.
+// Every command of the page works as it is, except for the port.
 func TestThePagesCommandsWork(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(page)

@@ -16,7 +16,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/gcplog"
 )
 
-// builders make the functions of their settings.
+// builders build the functions from their settings.
 var builders = map[Stage]func(context.Context, func(string) string) (http.Handler, error){
 	Webhook: webhook.FromEnv, Trigger: trigger.FromEnv, Notify: notify.FromEnv,
 }
@@ -31,9 +31,9 @@ type function struct {
 type instance struct {
 	handler  http.Handler
 	inHand   sync.WaitGroup
-	requests context.Context // ends where those in hand shall hurry
+	requests context.Context // ends when running requests must finish
 	hurry    context.CancelFunc
-	close    context.CancelFunc // closes what it has opened
+	close    context.CancelFunc // closes its connections
 	killed   atomic.Bool
 }
 
@@ -42,7 +42,7 @@ func (s *Sandbox) start(ctx context.Context, stage Stage, settings map[string]st
 	i := &instance{}
 	i.requests, i.hurry = context.WithCancel(ctx)
 	ctx, i.close = context.WithCancel(ctx)
-	starts := &atomic.Bool{} // what it says then it has said before
+	starts := &atomic.Bool{} // what it logs then was logged before
 	starts.Store(quiet)
 	log := slog.New(eventHandler{function: stage, events: s.events, hide: s.secrets, logs: s.logs, starts: starts})
 	h, err := builders[stage](gcplog.NewContext(ctx, log), func(name string) string { return settings[name] })
@@ -55,8 +55,8 @@ func (s *Sandbox) start(ctx context.Context, stage Stage, settings map[string]st
 	return i, nil
 }
 
-// restart starts all functions anew with other settings, or none of them where
-// one refuses.
+// restart restarts all functions with other settings, or none of them if one
+// refuses its settings.
 func (s *Sandbox) restart(change map[string]string) error {
 	s.starting.Lock()
 	defer s.starting.Unlock()
@@ -65,7 +65,8 @@ func (s *Sandbox) restart(change map[string]string) error {
 	maps.Copy(settings, change)
 	instances := map[Stage]*instance{}
 	for stage := range s.functions {
-		// The usual table is nobody's choice, and what is said of it no news.
+		// Nobody chose the default table, so what the functions log about it is
+		// not shown.
 		quiet := len(s.settings) > 0 && len(change) == 0 || settings["ROUTES"] == Routes
 		i, err := s.start(s.ctx, stage, settings, quiet)
 		if err != nil {
@@ -83,14 +84,14 @@ func (s *Sandbox) restart(change map[string]string) error {
 	return nil
 }
 
-// renew starts all functions anew.
+// renew restarts all functions.
 func (s *Sandbox) renew() {
 	if err := s.restart(nil); err != nil {
-		s.events.add(Event{Who: "sandbox", What: "cannot start the functions anew: " + err.Error(), Bad: true})
+		s.events.add(Event{Who: "sandbox", What: "cannot restart the functions: " + err.Error(), Bad: true})
 	}
 }
 
-// kill ends the instance of a function with all that it has in hand, if it is
+// kill ends the instance of a function with all its running requests, if it is
 // still the newest, and starts another.
 func (s *Sandbox) kill(stage Stage, i *instance) {
 	s.starting.Lock()
@@ -101,11 +102,11 @@ func (s *Sandbox) kill(stage Stage, i *instance) {
 	}
 	next, err := s.start(s.ctx, stage, s.settings, true)
 	if err != nil {
-		return // the settings were taken before
+		return // the settings were accepted before
 	}
 	i.killed.Store(true)
 	f.replace(next)
-	s.events.add(Event{Stage: stage, Who: string(stage), What: "was killed, and starts anew", Bad: true})
+	s.events.add(Event{Stage: stage, Who: string(stage), What: "was killed, and restarts", Bad: true})
 }
 
 func (f *function) newest() *instance {
@@ -114,8 +115,8 @@ func (f *function) newest() *instance {
 	return f.now
 }
 
-// replace makes i the newest instance. The one before closes once nothing is in
-// its hand.
+// replace makes i the newest instance. The previous one closes once it has no
+// running request.
 func (f *function) replace(i *instance) {
 	f.mu.Lock()
 	old := f.now
@@ -131,8 +132,8 @@ func (f *function) replace(i *instance) {
 	}()
 }
 
-// ServeHTTP serves a request by the newest instance. Of one that was killed
-// meanwhile no answer comes.
+// ServeHTTP serves a request with the newest instance. If that is killed in the
+// meantime, there is no answer.
 func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.RLock()
 	i := f.now
@@ -150,7 +151,8 @@ func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer.send(w)
 }
 
-// memoryWriter keeps an answer until it is sent. Its zero value is fit for use.
+// memoryWriter keeps an answer until it is sent. Its zero value is ready for
+// use.
 type memoryWriter struct {
 	header http.Header
 	status int

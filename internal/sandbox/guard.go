@@ -8,13 +8,14 @@ import (
 	"strings"
 )
 
-// guard keeps others from what asks for no token. Webhook and Notify ask for
-// one themselves, and the registry is open to whoever reaches it, as pipelines
-// and docker push do. All else, as the API, the console and Trigger, is for
-// people and programs on this machine: not for the outside where there is a
-// public URL, not for a page of another site that has its name lead here, and
-// not for one that has a browser send something here. What is open is so to
-// programs: Docker, GitLab and Docker Hub name no Origin, and browsers do.
+// guard protects everything that requires no token. Webhook and Notify require
+// one themselves, and the registry is open to everyone who can reach it, such as
+// pipelines and docker push. Everything else, such as the API, the console and
+// Trigger, is only for people and programs on this machine: not for requests by
+// the public URL, not for a page of another site that points its name here, and
+// not for a request that such a page makes a browser send. The open paths refuse
+// the browsers of other sites, too: Docker, GitLab and Docker Hub send no
+// Origin, and browsers do.
 func (s *Sandbox) guard(c Config, h http.Handler) http.Handler {
 	public := strings.TrimPrefix(strings.TrimPrefix(c.PublicURL, "https://"), "http://")
 	open := []string{"webhook", "notify"}
@@ -43,7 +44,7 @@ func (s *Sandbox) guard(c Config, h http.Handler) http.Handler {
 	})
 }
 
-// isLocal tells whether a Host header names this machine, whatever the port.
+// isLocal reports whether a Host header names this machine, whatever the port.
 func isLocal(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {

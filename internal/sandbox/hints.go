@@ -11,7 +11,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/pubsub"
 )
 
-// maxHints is how many messages are remembered.
+// maxHints is how many messages are stored.
 const maxHints = 20_000
 
 // hints are the messages of Pub/Sub, by their IDs.
@@ -28,7 +28,7 @@ func newHints() *hints {
 	return &hints{all: map[string]*Hint{}, open: map[string][]string{}, dead: map[string]string{}}
 }
 
-// taken notes a message that was queued.
+// taken records a message that was queued.
 func (h *hints) taken(m *pubsubapi.Message, image, data string, attributes map[string]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,7 +70,7 @@ func (h *hints) of(letter pubsub.Message) (message, promotion string) {
 	return message, promotion
 }
 
-// begin notes that a delivery begins.
+// begin records that a delivery begins.
 func (h *hints) begin(id, image string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -87,7 +87,7 @@ func (h *hints) inHand(image string) string {
 	return ""
 }
 
-// attempt notes what came of a delivery.
+// attempt records the result of a delivery.
 func (h *hints) attempt(id, image, promotion string, n int, o outcome, next time.Time, again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

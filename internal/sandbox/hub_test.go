@@ -17,8 +17,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// Docker Hub calls nobody, and tells of it when it is asked: in a fast sandbox
-// what is lost is ten minutes old.
+// Docker Hub calls no webhook, and lists the push in its API. In a fast sandbox
+// a lost push counts as ten minutes old.
 func TestAPushWhoseWebhooksAreLostIsFound(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -42,7 +42,7 @@ func TestAPushWhoseWebhooksAreLostIsFound(t *testing.T) {
 	}
 }
 
-// The real Docker Hub, played by another fake, reaches no webhook here.
+// The real Docker Hub, simulated by another fake, cannot reach the webhook.
 func TestPushesToAHubElsewhereArrive(t *testing.T) {
 	t.Parallel()
 	images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))

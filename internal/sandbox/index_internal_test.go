@@ -144,7 +144,7 @@ func TestTenThousandRowsAreBoundedAndCheap(t *testing.T) {
 	if id, image := s.index.mentioned("`" + promotion(6000).ID[:8] + "`"); id != promotion(6000).ID || image != "acme/r6000:1" {
 		t.Errorf("Slack speaks of %s %s", id, image)
 	}
-	// What a page asks for each time that something changes.
+	// What a page requests each time that something changes.
 	took := testing.Benchmark(func(b *testing.B) {
 		for b.Loop() {
 			_, _, _ = s.Rows(Query{Since: since})
@@ -319,7 +319,7 @@ func TestSleepersWakeUpInTheirOrder(t *testing.T) {
 	})
 }
 
-func TestLettersAreTakenByWhatTheyAre(t *testing.T) {
+func TestMatchingLettersAreTaken(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	b := newLetterBox("s", func() time.Time { return now })
@@ -372,7 +372,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// Whatever comes as a body, the recorder reads it.
+// The recorder can read any body.
 func FuzzIdentify(f *testing.F) {
 	f.Add([]byte(`{"message":{"attributes":{"repository":"acme/api","tag":"1"},"messageId":"m1"},"deliveryAttempt":3}`))
 	f.Add([]byte(`{"repository":{"repo_name":"acme/api"},"push_data":{"tag":"1"}}`))

@@ -12,8 +12,8 @@ import (
 )
 
 // letterBox keeps the dead letters of the embedded Pub/Sub until they are
-// replayed, for that one forgets after ten minutes what nobody takes. It answers
-// calls of one subscription in its place.
+// replayed, because the embedded Pub/Sub drops messages after ten minutes. It
+// answers the calls of one subscription instead.
 type letterBox struct {
 	subscription string
 	now          func() time.Time
@@ -25,18 +25,18 @@ type letterBox struct {
 
 type keptLetter struct {
 	message *pubsubpb.PubsubMessage
-	receipt string // of whoever took it last
+	receipt string // of the last pull
 	until   time.Time
 }
 
-// lease is how long a letter is kept from others after it was pulled.
+// lease is how long nobody else receives a letter after it was pulled.
 const lease = time.Minute
 
 func newLetterBox(subscription string, now func() time.Time) *letterBox {
 	return &letterBox{subscription: subscription, now: now}
 }
 
-// reactors have the embedded Pub/Sub ask the box first.
+// reactors make the embedded Pub/Sub ask the box first.
 func (b *letterBox) reactors() []pstest.ServerReactorOption {
 	return []pstest.ServerReactorOption{
 		{FuncName: "Pull", Reactor: b}, {FuncName: "Acknowledge", Reactor: b}, {FuncName: "ModifyAckDeadline", Reactor: b},
@@ -51,7 +51,7 @@ func (b *letterBox) put(m *pubsubapi.Message) {
 	}})
 }
 
-// React answers a call, if it is one for the box.
+// React answers a call, if it is for the box.
 func (b *letterBox) React(request any) (handled bool, answer any, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,7 +91,7 @@ func (b *letterBox) take(match func(*pubsubpb.PubsubMessage) bool) []*pubsubpb.R
 	return b.pull(len(b.letters), match)
 }
 
-// drop forgets a letter.
+// drop deletes a letter.
 func (b *letterBox) drop(receipt string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -116,7 +116,7 @@ func (b *letterBox) pull(most int, match func(*pubsubpb.PubsubMessage) bool) (pu
 }
 
 // change calls f for the letters with these receipts, and drops those that it
-// does not keep. A receipt that is no longer the last one counts for nothing.
+// does not keep. A receipt that is no longer the last one is ignored.
 func (b *letterBox) change(receipts []string, f func(*keptLetter) (keep bool)) {
 	named := map[string]bool{}
 	for _, receipt := range receipts {

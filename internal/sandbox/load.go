@@ -23,16 +23,16 @@ const (
 	loadTag      = "1.0.0"
 )
 
-// Load is a burst of pushes, and how far it has come. The series have a value a
+// Load is a burst of pushes, and its progress. The series have one value per
 // second.
 type Load struct {
 	Pushes    int       `json:"pushes"`
 	PerSecond int       `json:"per_second"`
-	Running   bool      `json:"running"` // not every image is promoted, or ended otherwise
+	Running   bool      `json:"running"` // not every image has ended yet
 	BeganAt   time.Time `json:"began_at,omitzero"`
 	Sent      int       `json:"sent"`
 	Promoted  int       `json:"promoted"`
-	Ended     int       `json:"ended"`  // otherwise: failed, dead, skipped, superseded; or not pushed
+	Ended     int       `json:"ended"`  // in another way: failed, dead, skipped, superseded; or not pushed
 	P50       float64   `json:"p50_ms"` // from the push to the promotion, of all
 	P95       float64   `json:"p95_ms"`
 
@@ -55,11 +55,11 @@ type load struct {
 	took     [][]time.Duration    // likewise
 }
 
-// errSending says that there is a load already.
+// errSending means that another load is in progress.
 var errSending = errors.New("another load still pushes its images")
 
-// StartLoad pushes that many images of as many repositories, REPOSITORY-1 and
-// on, so many in a second. There is one load at a time.
+// StartLoad pushes images to REPOSITORY-1, REPOSITORY-2 and so on, perSecond of
+// them each second. There is one load at a time.
 func (s *Sandbox) StartLoad(repository string, pushes, perSecond int) error {
 	repository = cmp.Or(repository, "load/image")
 	image := fmt.Sprintf("%s-%d", repository, pushes)
@@ -124,7 +124,8 @@ func (s *Sandbox) send(repository string, pushes, perSecond int) {
 	s.load.sending = false
 }
 
-// second is the one that it is, since the load began. The caller holds the lock.
+// second is the number of seconds since the load began. The caller holds the
+// lock.
 func (l *load) second() int { return min(int(time.Since(l.now.BeganAt)/time.Second), maxSeconds-1) }
 
 func (l *load) sends(image string) {
@@ -135,7 +136,7 @@ func (l *load) sends(image string) {
 	count(&l.sent, l.second())
 }
 
-// wrote hears of every promotion that is written.
+// wrote is called with every promotion that is written.
 func (l *load) wrote(p ledger.Promotion) {
 	if !p.Note && p.State.Ended() {
 		l.ends(p.Repository+":"+p.Tag, p.State == ledger.Promoted)
@@ -169,7 +170,7 @@ func count(list *[]int, at int) {
 	(*list)[at]++
 }
 
-// Load is how far the newest load has come.
+// Load returns the progress of the newest load.
 func (s *Sandbox) Load() Load {
 	l := &s.load
 	l.mu.Lock()
@@ -204,8 +205,8 @@ func (s *Sandbox) Load() Load {
 	return now
 }
 
-// quantile returns the time within which a part of them was done, in
-// milliseconds; 0 of none.
+// quantile returns a percentile of durations, in milliseconds; 0 if there are
+// none.
 func quantile(sorted []time.Duration, percent int) float64 {
 	if len(sorted) == 0 {
 		return 0

@@ -25,8 +25,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// dockerHub calls the webhook for every push to the registry, and tells of it
-// when it is asked.
+// dockerHub calls the webhook for every push to the registry, and lists the
+// pushes in its API.
 type dockerHub struct {
 	webhookURL string
 	events     *events
@@ -34,14 +34,14 @@ type dockerHub struct {
 	faults     *faults
 	clock      *clock
 	api        *hubtest.Server
-	fast       bool // what is lost is old enough to be missed
+	fast       bool // a push whose webhook is lost counts as old enough to be missed
 
 	mu   sync.Mutex
 	last time.Time // of the last push
 }
 
-// tick returns the moment of a push. Docker Hub tells it in seconds, and no two
-// are the same, as they are not where pushes take their time.
+// tick returns the time of a push. Docker Hub gives it in seconds. No two are
+// the same here, because real pushes take more than a second.
 func (d *dockerHub) tick() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,8 +53,8 @@ func (d *dockerHub) tick() time.Time {
 	return now
 }
 
-// pushed calls the webhook, several times for a multi-arch image, each time with
-// another moment. As Docker Hub it never calls again.
+// pushed calls the webhook, several times for a multi-arch image, each with a
+// different time. Like Docker Hub, it never repeats a call.
 func (d *dockerHub) pushed(m pushedManifest) {
 	ev := Event{Stage: Hub, Who: "docker hub", Image: m.repository + ":" + m.tag, digest: m.digest}
 	push := hubtest.Push{Repository: m.repository, Tag: m.tag, Digest: m.digest, At: d.clock.now()}
@@ -90,8 +90,8 @@ func (d *dockerHub) pushed(m pushedManifest) {
 	}
 }
 
-// webhookBody is what Docker Hub tells of a push. Of what is no image it tells
-// the media type.
+// webhookBody is the body of Docker Hub's webhook. It has the media type if the
+// push is not an image.
 func webhookBody(m pushedManifest, at time.Time) ([]byte, error) {
 	body, err := dockerhub.Webhook(m.repository, m.tag, at)
 	if err != nil || m.artifact == "" {
@@ -125,8 +125,9 @@ func (d *dockerHub) call(image string, body []byte) {
 	}
 }
 
-// pipelines plays the runner of the fake GitLab. Without a Runner nothing is
-// signed: it does what the real pipeline does to the registry and to Notify.
+// pipelines is the runner of the fake GitLab. Without a Runner it simulates the
+// real pipeline: it makes the same changes in the registry and the same
+// reports, and signs nothing.
 type pipelines struct {
 	*Sandbox
 	ctx      context.Context
@@ -148,7 +149,7 @@ func (p *pipelines) run(created gitlabtest.Pipeline) {
 	})
 }
 
-// play does what a pipeline does, and tells whether it came to a good end.
+// play simulates a pipeline, and reports whether it succeeded.
 func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 	job := job{
 		Sandbox:    p.Sandbox,
@@ -163,22 +164,22 @@ func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 	switch fault.Answer {
 	case silent:
 		p.mute.Store(created.ID, true)
-		job.event("says nothing, as it was told to", "", true)
+		job.event("reports nothing, because a fault is set", "", true)
 		return false
 	case stuck:
 		p.GitLab.SetStatus(created.Project, created.ID, "pending")
-		job.event("is taken by no runner", "", true)
+		job.event("waits, because no runner takes its job", "", true)
 		return false
 	}
 	turn, _ := p.turns.LoadOrStore(job.repository, &sync.Mutex{})
-	p.clock.count(-1) // it is another's turn
+	p.clock.count(-1) // it waits for another's turn
 	turn.(*sync.Mutex).Lock()
 	p.clock.count(1)
 	defer turn.(*sync.Mutex).Unlock()
 	p.GitLab.SetStatus(created.Project, created.ID, "running")
 	switch fault.Answer {
 	case slow:
-		job.event("takes longer, as it was told to", "", false)
+		job.event("takes longer, because a fault is set", "", false)
 		p.clock.sleep(p.ctx, fault.Latency)
 	case canceled:
 		p.GitLab.Cancel(created.Project, created.ID)
@@ -207,7 +208,7 @@ func (p *pipelines) play(created gitlabtest.Pipeline) (good bool) {
 	return true
 }
 
-// run is the time that a pipeline took, the last one where its job was retried.
+// run is the time that a pipeline took: the last run, if its job was retried.
 type run struct {
 	began, ended time.Time // ended is zero while it runs
 	bad          bool
@@ -266,7 +267,7 @@ func (j job) event(what, detail string, bad bool) {
 	})
 }
 
-// run returns what is to be reported in the end.
+// run returns what must be reported at the end.
 func (j job) run(stepTime time.Duration) (status, message string) {
 	if err := j.report("running", ""); err != nil {
 		j.event("could not report that it runs", err.Error(), true)
@@ -278,17 +279,17 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	now, err := j.registry.digest(j.repository, j.tag)
 	switch {
 	case j.fails:
-		j.event("fails, as it was told to", "", true)
-		return "failure", "It was told to fail."
+		j.event("fails, because a fault is set", "", true)
+		return "failure", "A fault is set."
 	case isNotFound(err):
 		j.event("finds that the tag is gone", "", false)
 		return "superseded", "The tag is gone."
 	case err != nil:
 		j.event("failed", err.Error(), true)
-		return "failure", "The registry did not tell what the tag is."
+		return "failure", "The registry did not say what the tag is."
 	case now != j.digest:
-		j.event("finds another image under the tag", "", false)
-		return "superseded", "The tag is " + now + " by now."
+		j.event("finds that the tag is another image", "", false)
+		return "superseded", "The tag is now " + now + "."
 	case j.registry.signed(j.repository, now):
 		j.event("finds the image signed already, and moves latest", "", false)
 		if err := j.moveLatest(now); err != nil {
@@ -301,7 +302,7 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 		what string
 		do   func() error
 	}{
-		{"signs the image (pretended)", func() error { return j.registry.pretendSignature(j.repository, now) }},
+		{"signs the image (simulated)", func() error { return j.registry.pretendSignature(j.repository, now) }},
 		{"pushes the tag again", func() error { return j.registry.retag(j.repository, now, j.tag) }},
 		{"moves latest", func() error { return j.moveLatest(now) }},
 	}
@@ -316,17 +317,17 @@ func (j job) run(stepTime time.Duration) (status, message string) {
 	return "success", ""
 }
 
-// pretend does nothing to an image that is in a registry elsewhere.
+// pretend changes nothing, because the image is in another registry.
 func (j job) pretend(stepTime time.Duration) (status, message string) {
 	if j.fails {
-		j.event("fails, as it was told to", "", true)
-		return "failure", "It was told to fail."
+		j.event("fails, because a fault is set", "", true)
+		return "failure", "A fault is set."
 	}
 	for _, what := range []string{"would sign the image", "would move latest"} {
 		j.event(what, "", false)
 		j.clock.sleep(j.ctx, stepTime)
 	}
-	return "success", "Nothing was signed: this pipeline is pretended."
+	return "success", "Nothing was signed: this pipeline is simulated."
 }
 
 // moveLatest pushes latest, if it is another image.
@@ -398,8 +399,8 @@ func (j job) report(status, message string) error {
 	}
 }
 
-// send reports once. It returns how long to wait before the next attempt, 0
-// where there shall be none.
+// send reports once. It returns how long to wait before the next attempt, 0 if
+// there must be none.
 func (j job) send(form string) (wait time.Duration, err error) {
 	token, err := j.idToken()
 	if err != nil {
@@ -428,31 +429,31 @@ func (j job) send(form string) (wait time.Duration, err error) {
 	return wait, errors.New(res.Status + ": " + string(body))
 }
 
-// heardInSlack tells of a message that was posted, updated or replied.
+// heardInSlack adds an event for a message that was posted, updated or replied.
 func (s *Sandbox) heardInSlack(m slacktest.Message) {
-	what := "hears"
+	what := "shows a message"
 	switch {
 	case m.ThreadTS != "":
-		what = "hears, in the thread"
+		what = "shows a reply"
 	case m.Edits > 0:
-		what = "sees the message change"
+		what = "updates the message"
 	}
 	promotion, _ := s.index.mentioned(string(m.Blocks))
 	s.events.add(Event{Stage: Slack, Who: "slack", PromotionID: promotion, What: what, Detail: emoji.Replace(m.Text), Talk: true})
 }
 
-// emoji are those that hubrelay uses, as Slack shows them.
+// emoji are hubrelay's emoji, as Slack shows them.
 var emoji = strings.NewReplacer(
 	":hourglass_flowing_sand:", "⏳", ":white_check_mark:", "✅", ":x:", "❌", ":fast_forward:", "⏩", ":rotating_light:", "🚨", ":grey_question:", "❔",
 	"&lt;", "<", "&gt;", ">", "&amp;", "&",
 )
 
-// willDeliverAgain tells that Pub/Sub waits.
+// willDeliverAgain adds an event when Pub/Sub waits for the next delivery.
 func (s *Sandbox) willDeliverAgain(m *pubsubapi.Message, wait time.Duration) {
 	s.events.add(Event{Stage: Topic, Who: "pub/sub", Image: imageOf(m), MessageID: m.ID, What: fmt.Sprintf("delivers again in %s", wait)})
 }
 
-// sawDeadLetter tells of a message that was given up.
+// sawDeadLetter adds an event for a message that was given up.
 func (s *Sandbox) sawDeadLetter(m *pubsubapi.Message) {
 	letter := pubsub.Message{Attributes: m.Attributes}
 	death := letter.Death()
@@ -477,7 +478,7 @@ func imageOf(m *pubsubapi.Message) string {
 	return m.Attributes["repository"] + ":" + m.Attributes["tag"]
 }
 
-// sawMessage notes a message that Pub/Sub is about to deliver.
+// sawMessage records a message that Pub/Sub is about to deliver.
 func (s *Sandbox) sawMessage(m *pubsubapi.Message) {
 	s.stages.begin(Topic)
 	attributes := map[string]string{}
@@ -494,14 +495,14 @@ func (s *Sandbox) googleToken() (string, error) {
 	})
 }
 
-// schedule is one job of Cloud Scheduler: it calls a path now and again.
+// schedule is one job of Cloud Scheduler: it calls a path at regular intervals.
 func (s *Sandbox) schedule(ctx context.Context, every time.Duration, path string) {
 	s.clock.work(func() {
 		for {
 			if s.clock.sleep(ctx, every); ctx.Err() != nil {
 				return
 			}
-			_, _ = s.ring(ctx, path) // the functions say what is wrong
+			_, _ = s.ring(ctx, path) // the functions log what is wrong
 		}
 	})
 }
@@ -524,8 +525,7 @@ func (s *Sandbox) ring(ctx context.Context, path string) (json.RawMessage, error
 	return answer, err
 }
 
-// ask sends a request of the sandbox's own, and returns the answer, which is
-// JSON.
+// ask sends a request of the sandbox itself, and returns the answer as JSON.
 func (s *Sandbox) ask(req *http.Request) (status int, answer json.RawMessage, err error) {
 	res, err := s.queue.http.Do(req)
 	if err != nil {

@@ -12,15 +12,16 @@ import (
 )
 
 const (
-	// pollEvery is how often a repository of the real Docker Hub is asked for. It
-	// was seen to take 180 questions a minute.
+	// pollEvery is how often the real Docker Hub is asked about a repository.
+	// It was seen to accept 180 requests a minute.
 	pollEvery = 15 * time.Second
-	// pollPages bounds what is read of one repository: the newest tags stand first.
+	// pollPages bounds how many pages are read of one repository. The newest
+	// tags come first.
 	pollPages = 10
 )
 
-// poller stands in for the webhooks of the real Docker Hub, which does not reach
-// this machine: it asks for the newest tags, and calls the webhook itself.
+// poller replaces the webhooks of the real Docker Hub, which cannot reach this
+// machine. It asks for the newest tags, and calls the webhook itself.
 type poller struct {
 	hub          *dockerHub
 	client       *hub.Client
@@ -28,7 +29,7 @@ type poller struct {
 	every        time.Duration
 	began        time.Time
 
-	seen map[string]map[string]time.Time // by repository, once it was asked for, and by tag
+	seen map[string]map[string]time.Time // by repository, after the first answer, and by tag
 	said map[string]string               // the last mistake, by repository
 }
 
@@ -59,7 +60,7 @@ func (p *poller) run(ctx context.Context) {
 	}
 }
 
-// say tells of a mistake, once.
+// say adds an event for an error, once.
 func (p *poller) say(repository string, err error) {
 	text := ""
 	if err != nil {
@@ -78,7 +79,7 @@ func (p *poller) say(repository string, err error) {
 	p.said[repository] = text
 }
 
-// poll asks for the tags of a repository. The first answer says what was there
+// poll asks for the tags of a repository. The first answer shows what was there
 // before.
 func (p *poller) poll(ctx context.Context, repository string) error {
 	const skew = 5 * time.Minute // of the clocks

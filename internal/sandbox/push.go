@@ -18,10 +18,10 @@ import (
 const (
 	MultiArch = "multi-arch" // a new image of two architectures: Docker Hub calls six times
 	Single    = "single"     // a new image of one
-	Same      = "same"       // what the tag is already, once more
-	Back      = "back"       // what the tag was before
-	Chart     = "chart"      // a Helm chart, which is no image
-	Artifact  = "artifact"   // an attestation beside the image of the tag, as cosign pushes one
+	Same      = "same"       // the image that the tag points to already
+	Back      = "back"       // the image that the tag pointed to before
+	Chart     = "chart"      // a Helm chart, which is not an image
+	Artifact  = "artifact"   // an attestation of the tag's image, as cosign pushes it
 )
 
 // Kinds are all of them.
@@ -32,8 +32,8 @@ const chartType = "application/vnd.cncf.helm.config.v1+json"
 // errElsewhere says that there is nothing to push to.
 var errElsewhere = errors.New("the images are in a registry that is not the sandbox's: push there")
 
-// Push pushes to a tag, and returns what was pushed and to which image: of an
-// Artifact that is another one.
+// Push pushes to a tag, and returns the image and the digest that were pushed.
+// For an Artifact the image has another tag.
 func (s *Sandbox) Push(image, kind string) (pushed, digest string, err error) {
 	repository, tag, err := dockerhub.SplitImage(image)
 	switch {
@@ -74,7 +74,7 @@ func (s *Sandbox) Push(image, kind string) (pushed, digest string, err error) {
 	return repository + ":" + tag, digest, err
 }
 
-// chart makes something that says to be a Helm chart.
+// chart makes a manifest with the media type of a Helm chart.
 func chart(size, layers int64, options ...random.Option) (v1.Image, error) {
 	image, err := random.Image(size, layers, options...)
 	if err != nil {

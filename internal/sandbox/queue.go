@@ -21,8 +21,8 @@ import (
 )
 
 // MaxDeliveryAttempts is how often Trigger gets a message before it becomes a
-// dead letter: with the waits of Deployed some seven hours. terraform/ sets the
-// same numbers.
+// dead letter. With the waits of Deployed that takes about seven hours.
+// terraform/ sets the same numbers.
 const MaxDeliveryAttempts = 50
 
 // Backoff is the wait between two deliveries of a message. It doubles from
@@ -32,7 +32,7 @@ type Backoff struct{ Min, Max time.Duration }
 // Deployed is the back-off that terraform/ sets.
 var Deployed = Backoff{Min: 10 * time.Second, Max: 600 * time.Second}
 
-// after returns the wait after so many deliveries.
+// after returns the wait after a number of deliveries.
 func (b Backoff) after(attempt int) time.Duration {
 	wait := b.Min
 	for range attempt - 1 {
@@ -45,36 +45,37 @@ func (b Backoff) after(attempt int) time.Duration {
 
 // QueueConfig is what Terraform would set up.
 type QueueConfig struct {
-	// Host is the address of a Pub/Sub emulator; an embedded one is started
-	// where it is "".
+	// Host is the address of a Pub/Sub emulator; an embedded one is started if
+	// it is "".
 	Host                   string
 	Topic, DeadLetterTopic string
 	Endpoint               string  // where messages are pushed to
 	DeadLetterEndpoint     string  // where dead letters are pushed to; "" for nowhere
-	Backoff                Backoff // as deployed where it is zero
-	MaxDeliveryAttempts    int     // as deployed where it is 0
+	Backoff                Backoff // as deployed if it is zero
+	MaxDeliveryAttempts    int     // as deployed if it is 0
 
 	// Token makes the token that a dead letter is pushed with.
 	Token func() (string, error)
 
-	Again func(m *pubsubapi.Message, wait time.Duration) // hears that a message will be delivered again; may be nil
-	Dead  func(m *pubsubapi.Message)                     // hears of every dead letter; may be nil
+	Again func(m *pubsubapi.Message, wait time.Duration) // called when a message will be delivered again; may be nil
+	Dead  func(m *pubsubapi.Message)                     // called with every dead letter; may be nil
 
-	// Of a sandbox:
-	clock   *clock                                   // this machine's where it is nil
-	taken   func(m *pubsubapi.Message)               // hears of every message before it is delivered; may be nil
-	settled func()                                   // hears that a message was acknowledged, or became a dead letter; may be nil
-	faults  func(among ...string) (f Fault, ok bool) // that meet a message; may be nil
+	// For a sandbox:
+	clock   *clock                                   // this machine's if it is nil
+	taken   func(m *pubsubapi.Message)               // called with every message before it is delivered; may be nil
+	settled func()                                   // called when a message was acknowledged, or became a dead letter; may be nil
+	faults  func(among ...string) (f Fault, ok bool) // that apply to a message; may be nil
 }
 
 // pushesAtOnce bounds the pushes that wait for an answer.
 const pushesAtOnce = 200
 
-// Queue is a Pub/Sub on this machine with what it lacks. The embedded one does
-// not push, has no back-off, and makes dead letters without end; Google's
-// emulator pushes until some hundred pushes have failed, and then no more. So
-// Queue takes every message from it, and does the rest itself: each message is
-// pushed until it is acknowledged or has become one dead letter.
+// Queue is a Pub/Sub on this machine, with the parts that the embedded one and
+// Google's emulator lack. The embedded Pub/Sub does not push, has no back-off,
+// and never stops making dead letters. Google's emulator stops pushing after
+// about a hundred pushes have failed. So Queue takes every message from either,
+// and does the rest itself: it pushes each message until it is acknowledged or
+// has become one dead letter.
 type Queue struct {
 	Addr string // for PUBSUB_EMULATOR_HOST
 	// DeadLetterSubscription is where dead letters wait to be replayed.
@@ -88,14 +89,14 @@ type Queue struct {
 	http    *http.Client
 	kept    *letterBox    // of the embedded Pub/Sub
 	pushing chan struct{} // has room for pushesAtOnce
-	known   sync.Map      // IDs of the messages that were taken, for Pub/Sub may deliver one again
+	known   sync.Map      // IDs of the messages that were taken, because Pub/Sub may deliver one again
 
 	published atomic.Int64 // messages to the embedded Pub/Sub
-	received  atomic.Int64 // of them, those that were taken
-	latest    atomic.Int64 // when the last one was queued of those that were delivered, in nanoseconds since 1970
+	received  atomic.Int64 // of these, those that were taken
+	latest    atomic.Int64 // when the newest of the delivered messages was queued, in nanoseconds since 1970
 }
 
-// StartQueue makes the topics and their subscriptions. Nothing is delivered
+// StartQueue creates the topics and their subscriptions. Nothing is delivered
 // before Deliver.
 func StartQueue(ctx context.Context, c QueueConfig) (_ *Queue, err error) {
 	if c.Backoff == (Backoff{}) {
@@ -161,8 +162,8 @@ func (q *Queue) Close() {
 	}
 }
 
-// Deliver pushes messages to the endpoints until ctx ends. What was taken and
-// not settled by then is lost.
+// Deliver pushes messages to the endpoints until ctx ends. Messages that were
+// taken and not settled by then are lost.
 func (q *Queue) Deliver(ctx context.Context) {
 	var running sync.WaitGroup
 	for subscription, deliver := range map[string]func(context.Context, *pubsubapi.Message){q.trigger: q.deliver, q.notify: q.bury} {
@@ -187,8 +188,8 @@ func (q *Queue) Deliver(ctx context.Context) {
 	running.Wait()
 }
 
-// deliver pushes a message until the answer acknowledges it, with waits between,
-// and makes a dead letter of it after the last attempt.
+// deliver pushes a message until the answer acknowledges it, with waits in
+// between, and turns it into a dead letter after the last attempt.
 func (q *Queue) deliver(ctx context.Context, m *pubsubapi.Message) {
 	if q.taken != nil {
 		q.taken(m)
@@ -224,7 +225,7 @@ func (q *Queue) push(ctx context.Context, m *pubsubapi.Message, attempt int) (ac
 	}
 }
 
-// hold keeps a message back, if it is to be late or out of order.
+// hold delays a message, if a fault makes it late or out of order.
 func (q *Queue) hold(ctx context.Context, m *pubsubapi.Message) {
 	const step = 50 * time.Millisecond
 	fault, held := q.meets(late, unordered)
@@ -246,7 +247,7 @@ func (q *Queue) meets(among ...string) (Fault, bool) {
 	return q.faults(among...)
 }
 
-// waitAfter is how long a message waits for its next delivery, 0 where there is
+// waitAfter is how long a message waits for its next delivery, 0 if there is
 // none.
 func (q *Queue) waitAfter(attempt int, acknowledged bool) time.Duration {
 	if acknowledged || attempt >= q.MaxDeliveryAttempts {
@@ -258,9 +259,9 @@ func (q *Queue) waitAfter(attempt int, acknowledged bool) time.Duration {
 // letters is how many dead letters wait to be replayed.
 func (q *Queue) letters() int { return q.kept.count() }
 
-// replay queues the dead letters that match again, as the command does, and
-// returns how many those are. What others have taken is left to them. A letter
-// that was published just now is waited for.
+// replay queues matching dead letters again, like the command, and returns
+// their number. It leaves out letters that others have taken, and waits for
+// letters that were published just now.
 func (q *Queue) replay(ctx context.Context, match func(*pubsubpb.PubsubMessage) bool) (n int, err error) {
 	for end := time.Now().Add(settleTime); q.untaken() > 0 && time.Now().Before(end); {
 		pause(ctx, time.Millisecond)
@@ -272,7 +273,7 @@ func (q *Queue) replay(ctx context.Context, match func(*pubsubpb.PubsubMessage) 
 			Topic: q.Topic, Messages: []*pubsubpb.PubsubMessage{{Data: letter.Message.Data, Attributes: attributes}},
 		})
 		if err != nil {
-			return n, fmt.Errorf("queue a dead letter again: %w", err) // those that are left come back after their lease
+			return n, fmt.Errorf("queue a dead letter again: %w", err) // the rest come back after their lease
 		}
 		q.kept.drop(letter.AckId)
 		n++
@@ -280,7 +281,7 @@ func (q *Queue) replay(ctx context.Context, match func(*pubsubpb.PubsubMessage) 
 	return n, nil
 }
 
-// untaken is how many messages are on their way to be taken.
+// untaken is how many published messages were not taken yet.
 func (q *Queue) untaken() int64 { return q.published.Load() - q.received.Load() }
 
 // counter counts the messages that are published.
@@ -318,14 +319,14 @@ func (q *Queue) giveUp(ctx context.Context, m *pubsubapi.Message) {
 	}
 }
 
-// publishTime is when a message was published as Google tells it: in
+// publishTime is when a message was published in Google's form, with
 // milliseconds.
 func publishTime(m *pubsubapi.Message) time.Time {
 	return m.PublishTime.UTC().Truncate(time.Millisecond)
 }
 
-// bury pushes a dead letter until the answer acknowledges it: no policy counts
-// these attempts.
+// bury pushes a dead letter until the answer acknowledges it. The number of
+// attempts is not limited.
 func (q *Queue) bury(ctx context.Context, m *pubsubapi.Message) {
 	if q.Dead != nil {
 		q.Dead(m)
@@ -339,7 +340,7 @@ func (q *Queue) bury(ctx context.Context, m *pubsubapi.Message) {
 	}
 }
 
-// post pushes a message, wrapped in JSON, and tells whether the answer
+// post pushes a message, wrapped in JSON, and reports whether the answer
 // acknowledges it.
 func (q *Queue) post(ctx context.Context, endpoint, token, subscription string, m *pubsubapi.Message, attempt int) bool {
 	wrapped := map[string]any{

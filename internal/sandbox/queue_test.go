@@ -21,7 +21,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// endpoint is where a queue pushes to, and remembers what came.
+// endpoint receives the pushes of a queue, and records them.
 type endpoint struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -29,7 +29,7 @@ type endpoint struct {
 	tokens []string
 }
 
-// newEndpoint answers each push with what status says of it.
+// newEndpoint answers each push with the status that status returns.
 func newEndpoint(t *testing.T, status func(pubsub.Message) int) *endpoint {
 	t.Helper()
 	e := &endpoint{pushes: map[string][]pubsub.Message{}}
@@ -103,7 +103,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-func TestAMessageThatIsNeverTakenBecomesOneDeadLetter(t *testing.T) {
+func TestAMessageThatIsNeverAcknowledgedBecomesOneDeadLetter(t *testing.T) {
 	t.Parallel()
 	const attempts = 5
 	trigger := newEndpoint(t, func(pubsub.Message) int { return http.StatusServiceUnavailable })
@@ -174,7 +174,7 @@ func TestAMessageThatIsNeverTakenBecomesOneDeadLetter(t *testing.T) {
 	}
 }
 
-func TestAMessageThatIsTakenAtLastIsNoDeadLetter(t *testing.T) {
+func TestAMessageThatIsAcknowledgedInTheEndIsNoDeadLetter(t *testing.T) {
 	t.Parallel()
 	trigger := newEndpoint(t, func(m pubsub.Message) int {
 		if m.Attempt < 5 {
@@ -193,7 +193,7 @@ func TestAMessageThatIsTakenAtLastIsNoDeadLetter(t *testing.T) {
 }
 
 // As deployed: Notify's subscription has no limit of attempts.
-func TestADeadLetterIsPushedUntilItIsTaken(t *testing.T) {
+func TestADeadLetterIsPushedUntilItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	trigger := newEndpoint(t, func(pubsub.Message) int { return http.StatusOK })
 	var (
@@ -218,7 +218,7 @@ func TestADeadLetterIsPushedUntilItIsTaken(t *testing.T) {
 }
 
 // More messages wait than a client of Pub/Sub takes by default.
-func TestMessagesThatWaitDoNotStandInTheWayOfOthers(t *testing.T) {
+func TestMessagesThatWaitDoNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	trigger := newEndpoint(t, func(m pubsub.Message) int {
 		if string(m.Data) == "new" {

@@ -13,8 +13,8 @@ import (
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
 
-// record is the store of the ledger: one in memory, whose time is the sandbox's,
-// that can be away, and that tells the index what is written.
+// record is the store of the ledger: in memory, with the time of the sandbox.
+// It can be down, and passes what is written to the index.
 type record struct {
 	ledger.Store
 	clock  *clock
@@ -22,16 +22,16 @@ type record struct {
 	stages *stages
 	index  *index
 
-	mu sync.Mutex // so that the index hears in the order of the writes
+	mu sync.Mutex // so that the index gets the writes in their order
 }
 
-// Why the ledger gives no answer.
+// Why the ledger does not answer.
 var (
-	errAway = errors.New("the ledger is away, as it was told to be")
-	errLost = errors.New("the ledger's answer is lost, as it was told to be")
+	errAway = errors.New("the ledger is down, because a fault is set")
+	errLost = errors.New("the ledger's answer is lost, because a fault is set")
 )
 
-// do does one thing, if no fault keeps it from being done.
+// do calls f, unless a fault prevents it.
 func (r *record) do(ctx context.Context, f func() error) (err error) {
 	r.stages.begin(Ledger)
 	defer func() { r.stages.end(Ledger, err != nil && !errors.Is(err, ledger.ErrConflict)) }()
@@ -93,7 +93,7 @@ func (r *record) Commit(ctx context.Context, b ledger.Batch) error {
 	return r.do(ctx, func() error { return r.commit(ctx, b) })
 }
 
-// commit writes, whatever the faults.
+// commit writes without applying faults.
 func (r *record) commit(ctx context.Context, b ledger.Batch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,17 +157,17 @@ func (r *record) All(ctx context.Context) iter.Seq2[*ledger.Promotion, error] {
 }
 
 const (
-	// maxRows is how many promotions are remembered, as many as by the ledger.
+	// maxRows is how many promotions are stored, as many as in the ledger.
 	maxRows = 10_000
-	// maxOfOne bounds the messages that are remembered to be of one promotion.
+	// maxOfOne bounds the messages that are stored for one promotion.
 	maxOfOne = 200
 
 	defaultRows = 50
 	mostRows    = 500
 )
 
-// index is what is known of promotions, in the order in which they began, and
-// in that in which they changed.
+// index has the promotions, in the order in which they began and in the order
+// in which they changed.
 type index struct {
 	mu       sync.Mutex
 	rows     map[string]*entry
@@ -182,7 +182,7 @@ type index struct {
 
 type entry struct {
 	ledger.Promotion
-	messages   []string // of Pub/Sub, that were about it
+	messages   []string // of Pub/Sub, about this promotion
 	deliveries int
 	revision   int64
 	at         *list.Element
@@ -192,7 +192,7 @@ func newIndex() *index {
 	return &index{rows: map[string]*entry{}, changed: list.New(), states: map[ledger.State]int{}, short: map[string]string{}}
 }
 
-// put takes what was written. Notes are no promotions.
+// put adds a promotion that was written, or updates it. Notes are left out.
 func (x *index) put(p ledger.Promotion) {
 	x.mu.Lock()
 	if !p.Note {
@@ -251,7 +251,7 @@ func (x *index) forget(e *entry) {
 	}
 }
 
-// link notes that a message was delivered that is about a promotion.
+// link records that a message about a promotion was delivered.
 func (x *index) link(promotion, message string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -266,7 +266,7 @@ func (x *index) link(promotion, message string) {
 	x.touch(e)
 }
 
-// mentioned returns the promotion that a text of Slack's is about, and its image.
+// mentioned returns the promotion that a text in Slack is about, and its image.
 func (x *index) mentioned(text string) (id, image string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -278,7 +278,7 @@ func (x *index) mentioned(text string) (id, image string) {
 	return "", ""
 }
 
-// listen has f called with every promotion that is written.
+// listen makes the index call f with every promotion that is written.
 func (x *index) listen(f func(ledger.Promotion)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -308,9 +308,9 @@ func (q Query) fits(e *entry) bool {
 	return false
 }
 
-// Rows returns promotions, the newest first, and how many there are of the kind
-// that is asked for. Those since a revision come in the order in which they
-// changed, the last change first.
+// Rows returns promotions, the newest first, and how many match. With a
+// revision in Since, they come in the order in which they changed, the last
+// change first.
 func (s *Sandbox) Rows(q Query) (rows []Row, total int, err error) {
 	q.Text = strings.ToLower(q.Text)
 	q.Limit = min(max(q.Limit, 0), mostRows)
@@ -341,7 +341,7 @@ func (s *Sandbox) Rows(q Query) (rows []Row, total int, err error) {
 	return rows, total, nil
 }
 
-// Revision is the highest one of any row.
+// Revision is the highest revision of any row.
 func (s *Sandbox) Revision() int64 {
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()

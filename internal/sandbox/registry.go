@@ -25,19 +25,19 @@ import (
 	"github.com/getto-systems/hubrelay/internal/dockerhub"
 )
 
-// localRegistry is a registry in memory that tells of every tag that is
-// pushed to it, as Docker Hub does.
+// localRegistry is a registry in memory that reports every tag that is pushed
+// to it, like Docker Hub.
 type localRegistry struct {
 	host    string
 	handler http.Handler
 	pushed  func(pushedManifest)
-	quiet   atomic.Value // the image that nobody is told of, a string
+	quiet   atomic.Value // the image whose push is not reported, a string
 
 	mu      sync.Mutex
 	history map[string][]string // by image: the digests that it had, the newest last
 }
 
-// pushedManifest is what a tag points to by now.
+// pushedManifest is a manifest that was pushed to a tag.
 type pushedManifest struct {
 	repository, tag, digest string
 	webhooks                int    // that Docker Hub calls
@@ -60,7 +60,7 @@ var tagPath = regexp.MustCompile(`^/v2/(.+)/manifests/([A-Za-z0-9_][A-Za-z0-9._-
 // multiArchWebhooks is how often Docker Hub calls for one push of an index.
 const multiArchWebhooks = 6
 
-// maxManifest bounds what is looked at of a manifest, in bytes.
+// maxManifest bounds how much of a manifest is read, in bytes.
 const maxManifest = 1 << 20
 
 func (l *localRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -90,7 +90,7 @@ func (l *localRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// artifact returns the media type of a manifest that is of no image, else "".
+// artifact returns the media type of a manifest that is not an image, else "".
 func artifact(manifest []byte) string {
 	var m struct {
 		Config struct {
@@ -103,13 +103,13 @@ func artifact(manifest []byte) string {
 	return m.Config.MediaType
 }
 
-// Bounds of what is remembered: images, and digests of each.
+// Bounds of what is stored: images, and digests of each.
 const (
 	maxImages  = 20_000
 	maxDigests = 20
 )
 
-// remember notes what a tag is by now.
+// remember records what a tag is now.
 func (l *localRegistry) remember(m pushedManifest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +127,7 @@ func (l *localRegistry) remember(m pushedManifest) {
 	l.history[image] = digests
 }
 
-// before returns what a tag was before it became what it is.
+// before returns the previous digest of a tag.
 func (l *localRegistry) before(image string) (digest string, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,7 +183,7 @@ func (l *localRegistry) build(image string) (string, error) {
 	return digest.String(), err
 }
 
-// seed builds an image without telling anybody.
+// seed builds an image without a webhook.
 func (l *localRegistry) seed(image string) error {
 	l.quiet.Store(image)
 	defer l.quiet.Store("")
@@ -204,13 +204,13 @@ func (l *localRegistry) digest(repository, tag string) (string, error) {
 	return d.Digest.String(), nil
 }
 
-// isNotFound tells whether the registry said that there is no such tag.
+// isNotFound reports whether the registry said that there is no such tag.
 func isNotFound(err error) bool {
 	var refusal *transport.Error
 	return errors.As(err, &refusal) && refusal.StatusCode == http.StatusNotFound
 }
 
-// retag pushes what a digest is as a tag, whether it is there or not.
+// retag pushes a digest as a tag, even if the tag has that digest already.
 func (l *localRegistry) retag(repository, digest, tag string) error {
 	d, err := name.NewDigest(l.host+"/"+repository+"@"+digest, name.Insecure)
 	if err != nil {
@@ -227,7 +227,7 @@ func (l *localRegistry) retag(repository, digest, tag string) error {
 	return remote.Tag(t, image)
 }
 
-// pretendSignature pushes something to where cosign 2 puts a signature. It
+// pretendSignature pushes a manifest to the tag of cosign 2's signatures. It
 // signs nothing.
 func (l *localRegistry) pretendSignature(repository, digest string) error {
 	t, err := l.tag(repository, signatureTag(digest))

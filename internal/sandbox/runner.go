@@ -13,9 +13,9 @@ import (
 	"github.com/getto-systems/hubrelay/internal/coordinator"
 )
 
-// Runner runs the real template of the pipeline on this machine; our
-// coordinator stands in for GitLab and its runners. The images are really
-// signed, with a key that goes with the Runner.
+// Runner runs the real template of the pipeline on this machine, with the
+// coordinator instead of GitLab and its runners. The images are really signed,
+// with a key that is deleted with the Runner.
 type Runner struct {
 	template, tools string
 	dir             string // of the key, and of the build folder
@@ -75,7 +75,7 @@ func (r *Runner) PublicKey() string { return filepath.Join(r.dir, "cosign.pub") 
 type Run struct {
 	Registry    string            // host and port
 	NotifyURL   string            // where it reports to
-	Token       string            // the id token with which it does
+	Token       string            // the id token of its reports
 	PipelineURL string            // ends in the pipeline's id
 	Inputs      map[string]string // of the template: image_repository and so on
 	WithoutKey  bool              // so that it fails
@@ -107,8 +107,8 @@ include:
       promotion_id: "$[[ inputs.promotion_id ]]"
 `
 
-// Run runs a pipeline, and tells heard what its jobs print. It returns an error
-// for a pipeline that failed.
+// Run runs a pipeline, and calls heard with each line that its jobs print. It
+// returns an error for a pipeline that failed.
 func (r *Runner) Run(ctx context.Context, run Run, heard func(line string)) error {
 	project := coordinator.Project{
 		Path:  "acme/images",

@@ -23,7 +23,7 @@ import (
 const tools = "../../.tools"
 
 // runner runs the real template. Where its tools are missing the test is
-// skipped, and fails where CI is set.
+// skipped, and fails if CI is set.
 func runner(t *testing.T) *sandbox.Runner {
 	t.Helper()
 	r, err := sandbox.NewRunner("../../templates/promote.yml", tools)
@@ -34,7 +34,7 @@ func runner(t *testing.T) *sandbox.Runner {
 	return r
 }
 
-// What one pipeline does, and what it reports to.
+// One pipeline, and its reports.
 func TestARunSignsAndReports(t *testing.T) {
 	t.Parallel()
 	r := runner(t)
@@ -84,8 +84,8 @@ func TestARunSignsAndReports(t *testing.T) {
 	}
 }
 
-// One push ends in a signed latest, signed for real by the real template; every
-// webhook of the loop starts nothing more.
+// One push leads to a signed latest, really signed by the real template. The
+// webhooks of the pipeline's own pushes start nothing more.
 func TestThePipelineIsTheRealOne(t *testing.T) {
 	t.Parallel()
 	r := runner(t)

@@ -1,7 +1,6 @@
-// Package sandbox runs the whole of hubrelay on one machine, with no account
-// anywhere: the three functions on their real wiring, an embedded Pub/Sub
-// that delivers as Google's does, a registry, and fakes of Docker Hub, GitLab
-// and Slack.
+// Package sandbox runs all of hubrelay on one machine, without any account: the
+// three functions with their real wiring, an embedded Pub/Sub that delivers
+// like Google's, a registry, and fakes of Docker Hub, GitLab and Slack.
 package sandbox
 
 import (
@@ -32,15 +31,14 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// Routes is the table of a sandbox that is given none: every repository has a
-// pipeline.
+// Routes is the default table of a sandbox: every repository has a pipeline.
 const Routes = `{
   "acme/api": {"gitlab": {"project": "acme/images/api"}, "slack": {"channel": "C0IMAGES"}},
   "*": {"gitlab": {"project": "{namespace}/images/{name}"}, "slack": {"channel": "C0IMAGES"}}
 }`
 
-// routesOf is the table for repositories of the real Docker Hub, on which all
-// others are somebody else's.
+// routesOf is the table for repositories of the real Docker Hub. All other
+// repositories there belong to somebody else.
 func routesOf(repositories []string) string {
 	var routes []string
 	for _, name := range repositories {
@@ -50,8 +48,7 @@ func routesOf(repositories []string) string {
 	return "{" + strings.Join(slices.Compact(routes), ",\n ") + "}" // a name may be there twice
 }
 
-// Channel is where Slack shows what the table of a sandbox, or its lack of a
-// route, leaves to the default.
+// Channel is the channel of the default table, and the default channel.
 const Channel = "C0IMAGES"
 
 // Seed is the image that is in the registry from the start.
@@ -63,59 +60,58 @@ const (
 	deadLetters = "projects/sandbox/topics/hubrelay-dead-letters"
 )
 
-// NotifyAudience is whom the id tokens of pipelines are for.
+// NotifyAudience is the audience of the pipelines' id tokens.
 const NotifyAudience = "hubrelay-sandbox"
 
-// What the id tokens of GitLab and of Google say.
+// Claims of the id tokens of GitLab and of Google.
 const (
 	audience     = NotifyAudience
 	pushAudience = "hubrelay-sandbox/google"
 	pushAccount  = "hubrelay-push@sandbox.iam.gserviceaccount.com"
 )
 
-// Config says how a sandbox differs from the usual one. Its zero value is fit
-// for use.
+// Config changes the defaults of a sandbox. Its zero value is ready for use.
 type Config struct {
-	Addr     string // to listen on; a free port of the loopback where it is ""
-	Routes   string // the table, as JSON; where it is "", Routes, or those of Hub
+	Addr     string // to listen on; a free port of the loopback if it is ""
+	Routes   string // the table, as JSON; if it is "", Routes, or a table for Hub
 	Language string // of the Slack messages
-	// Backoff is between two deliveries of a message; as deployed where it is
-	// zero. With another the clocks are as fast as they are of use, too: they tick
-	// every second, and a pipeline is silent after a minute.
+	// Backoff is the wait between two deliveries of a message; as deployed if
+	// it is zero. With any other, the clocks are faster, too: they tick every
+	// second, and a pipeline is silent after a minute.
 	Backoff  Backoff
-	StepTime time.Duration // how long each step of a pretended pipeline takes
-	Runner   *Runner       // runs real pipelines; nil pretends them
-	Events   func(Event)   // hears what happens; called from one goroutine at a time
-	Logs     *slog.Logger  // takes the functions' logs, beside Events; may be nil
+	StepTime time.Duration // how long each step of a simulated pipeline takes
+	Runner   *Runner       // runs real pipelines; nil simulates them
+	Events   func(Event)   // called with each event, from one goroutine at a time
+	Logs     *slog.Logger  // gets the functions' logs, in addition to Events; may be nil
 
-	// A real Slack, a real GitLab and a real registry, in the place of the fakes.
+	// A real Slack, a real GitLab and a real registry, instead of the fakes.
 	SlackBotToken       env.Secret
 	GitLabURL           string
 	GitLabTriggerTokens env.Secret // JSON, as in the setting of that name
 	GitLabAPITokens     env.Secret // likewise; may be zero
 	Registry            string     // its base URL; with GitLabURL or Hub only
 	RegistryAuth        env.Secret // as the setting of that name
-	PublicURL           string     // at which GitLab and Docker Hub reach the sandbox; its own where it is ""
-	// Hub are repositories of the real Docker Hub, whose pushes arrive without a
-	// webhook: it is asked, now and again, whether there are any. The images are
-	// in Registry. HubURL is that of its API.
+	PublicURL           string     // at which GitLab and Docker Hub reach the sandbox; its own if it is ""
+	// Hub are repositories of the real Docker Hub, whose pushes arrive without
+	// a webhook: it is asked for new pushes at regular intervals. The images
+	// are in Registry. HubURL is the URL of its API.
 	Hub    []string
 	HubURL string
 }
 
-// Sandbox is a running system. Its stages may be told to go wrong.
+// Sandbox is a running system. Faults can be set for its stages.
 type Sandbox struct {
 	URL        string // of the one port, without a trailing slash
 	WebhookURL string // what would be pasted into Docker Hub
-	NotifyURL  string // what a real pipeline reports to, with id tokens for NotifyAudience
+	NotifyURL  string // where a real pipeline reports, with id tokens for NotifyAudience
 	GitLab     *gitlabtest.Server
 	Slack      *slacktest.Server
 
-	// ReplayCommand shows the dead letters that wait.
+	// ReplayCommand is the command that lists the dead letters.
 	ReplayCommand string
 
-	elsewhere bool               // the images are in a registry that is no fake
-	google    *gitlabtest.Server // of which only the issuer of tokens is used: the protocol is the same
+	elsewhere bool               // the images are in a real registry
+	google    *gitlabtest.Server // only its issuer of tokens is used: the protocol is the same
 	registry  *localRegistry
 	hub       *dockerHub
 	queue     *Queue
@@ -126,7 +122,7 @@ type Sandbox struct {
 	stop      context.CancelFunc
 	running   sync.WaitGroup
 
-	// What is known, and what is told to go wrong.
+	// What is known, and the faults.
 	clock   *clock
 	events  *events
 	secrets *secrets
@@ -138,14 +134,14 @@ type Sandbox struct {
 	mute    sync.Map // IDs of pipelines that GitLab cannot be asked about
 	load    load
 	streams atomic.Int64
-	life    string // differs from run to run: the IDs of events begin anew with each
+	life    string // differs for each run, because the IDs of events start again
 
 	starting  sync.Mutex // held while functions start
 	settings  map[string]string
 	functions map[Stage]*function
 
 	forwarding sync.Mutex    // held while the clock goes forward
-	passed     time.Duration // since the functions started anew
+	passed     time.Duration // since the functions were restarted
 }
 
 // Start runs a sandbox until Close.
@@ -257,8 +253,8 @@ func Start(ctx context.Context, c Config) (_ *Sandbox, err error) {
 	return s, nil
 }
 
-// onceWhole has requests wait until the sandbox is, but for those to the
-// registry, of which it is built.
+// onceWhole makes requests wait until the sandbox has started completely.
+// Requests to the registry need not wait, because the start uses them.
 func onceWhole(whole <-chan struct{}, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/v2/") {
@@ -272,15 +268,15 @@ func onceWhole(whole <-chan struct{}, h http.Handler) http.Handler {
 	})
 }
 
-// memory names the ledger of the sandbox at a URL.
+// memory is the name of the ledger of the sandbox at a URL.
 func memory(url string) string { return "memory:" + url }
 
-// known has the routes been known for a day: what is lost in a fast sandbox is
-// ten minutes old, which would be before its start.
+// known records that the routes have been known for a day. In a fast sandbox a
+// lost push counts as ten minutes old, which would be before its start.
 func (r *record) known(ctx context.Context, routes string) error {
 	table, err := route.Parse(routes)
 	if err != nil {
-		return nil // the functions say what is wrong
+		return nil // the functions log what is wrong
 	}
 	p := ledger.Progress{Rules: map[string]ledger.Rules{}}
 	for key, text := range reconcile.Rules(table) {
@@ -289,7 +285,7 @@ func (r *record) known(ctx context.Context, routes string) error {
 	return r.commit(ctx, ledger.Batch{Progress: &p})
 }
 
-// settingsOf are those of all functions.
+// settingsOf returns the settings of all functions.
 func (s *Sandbox) settingsOf(c Config, webhookToken string) (slackToken string, settings map[string]string, err error) {
 	slackToken = cmp.Or(c.SlackBotToken.Reveal(), secret("xoxb"))
 	settings = map[string]string{
@@ -350,7 +346,7 @@ func (s *Sandbox) muted(pipeline int) bool {
 	return is
 }
 
-// handler puts everything behind one port.
+// handler serves everything on one port.
 func (s *Sandbox) handler(c Config) http.Handler {
 	s.mux = http.NewServeMux()
 	mount := func(path string, stageOf func(*http.Request) Stage, h http.Handler) {
@@ -398,10 +394,10 @@ func (s *Sandbox) handler(c Config) http.Handler {
 }
 
 // Handle serves a pattern of http.ServeMux as well, such as "/". The sandbox's
-// own paths come first, and what keeps others from them keeps others from h.
+// own paths come first. h is protected in the same way.
 func (s *Sandbox) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
-// root answers where nobody has taken the root.
+// root answers if there is no handler for the root.
 func (s *Sandbox) root(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern == "" && r.URL.Path == "/" {
 		fmt.Fprintf(w, "hubrelay runs here, and has no page. %s/api/ says what there is to ask and to do.\n", s.URL)
@@ -423,7 +419,7 @@ func (s *Sandbox) Close() {
 	ledger.Share(memory(s.URL), nil)
 }
 
-// secret makes a secret that tells what it is for.
+// secret makes a secret with a prefix that says what it is for.
 func secret(prefix string) string {
 	random := make([]byte, 16)
 	_, _ = rand.Read(random) // never fails

@@ -26,7 +26,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-// box is a sandbox, and what was heard of it.
+// box is a sandbox, and its events.
 type box struct {
 	*sandbox.Sandbox
 	t        *testing.T
@@ -152,7 +152,7 @@ func (b *box) shows(image, emoji string) (m slacktest.Message, replies []slackte
 	return m, replies
 }
 
-// What the messages begin with.
+// The beginnings of the messages.
 const (
 	runs     = ":hourglass_flowing_sand:"
 	isDone   = ":white_check_mark:"
@@ -228,7 +228,7 @@ func (b *box) messages() (top, replies []slacktest.Message) {
 	return top, replies
 }
 
-// The webhook that Docker Hub documents, and all that follows from it.
+// The webhook that Docker Hub documents, and everything that follows from it.
 func TestTheLoop(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -267,7 +267,7 @@ func TestTheLoop(t *testing.T) {
 	}
 }
 
-// Docker Hub tells of each with another moment.
+// Each webhook has a different time.
 func TestSixWebhooksArePromotedOnce(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -316,7 +316,7 @@ func TestATagThatMovesAndMovesBack(t *testing.T) {
 	b.shows("acme/api:2.0.0", isOver)
 }
 
-// The image between has no pipeline any more, and the first one has another.
+// The image in between has no pipeline any more, and the first one has another.
 func TestATagThatMovesBackWhileItsWebhookWaits(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{})
@@ -342,7 +342,7 @@ func TestATagThatMovesBackWhileItsWebhookWaits(t *testing.T) {
 	}
 }
 
-// Nobody tells hubrelay of the image that has taken the tag.
+// There is no webhook for the new image of the tag.
 func TestASupersededTagIsLookedAtAgain(t *testing.T) {
 	t.Parallel()
 	b := startAs(t, sandbox.Config{StepTime: 500 * time.Millisecond}) // in a fast one Docker Hub's API tells of it at once
@@ -385,7 +385,7 @@ func TestATagThatIsDeletedIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAFailedPromotionIsMendedByRetryingItsJob(t *testing.T) {
+func TestAFailedPromotionIsFixedByRetryingItsJob(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{Language: "ja"})
 	b.goWrong(sandbox.Pipeline, "fails", 1)
@@ -486,7 +486,7 @@ func TestGitLabFailsInEveryWay(t *testing.T) {
 			t.Errorf("%s: %d dead letters", c.reason, n)
 		}
 	}
-	// What nobody knows is tried three times more.
+	// An unknown refusal is retried three times.
 	unknown := gitlabtest.Failure{Status: 400, Body: `{"error":"something else"}`}
 	b.GitLab.Fail(unknown, unknown, unknown, unknown)
 	b.buildOneArch("acme/api:5.0.0")
@@ -574,8 +574,8 @@ func TestSlackLimits(t *testing.T) {
 	}
 }
 
-// The pipeline ends while Slack is away; the clock tells of it later.
-func TestSlackIsAwayAndComesBack(t *testing.T) {
+// The pipeline ends while Slack is down; the clock shows it later.
+func TestSlackIsDownAndComesBack(t *testing.T) {
 	t.Parallel()
 	b := start(t, sandbox.Config{StepTime: 500 * time.Millisecond})
 	b.buildOneArch("acme/api:2.0.0")
@@ -615,7 +615,7 @@ func TestAnImageThatNeverComes(t *testing.T) {
 	}
 }
 
-func TestBadSettingsAreTold(t *testing.T) {
+func TestBadSettingsAreReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []sandbox.Config{
 		{Routes: `{"a/b":{}}`}, {Language: "fr"}, {Addr: "nowhere:x"}, {GitLabURL: "gitlab"},

@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// hidden stands in the place of a secret.
+// hidden replaces a secret.
 const hidden = "•••"
 
-// secrets takes all that must not be shown out of a text: what it knows, and
-// what looks like a token of its own making.
+// secrets removes from a text everything that must not be shown: the known
+// secrets, and everything that looks like a token.
 type secrets struct{ known *strings.Replacer }
 
-// leastSecret is how long a secret is at least. What is shorter would be found
+// leastSecret is the minimum length of a secret. A shorter one would be found
 // in the middle of words.
 const leastSecret = 8
 
-// newSecrets knows these values, those in JSON among them, and what they are in
-// a URL.
+// newSecrets knows these values, also the values in JSON, and their form in a
+// URL.
 func newSecrets(values ...string) *secrets {
 	var pairs []string
 	add := func(v string) {
@@ -31,7 +31,7 @@ func newSecrets(values ...string) *secrets {
 			pairs = append(pairs, form, hidden)
 		}
 	}
-	addAccount := func(v string) { // of a Docker config.json: user and password
+	addAccount := func(v string) { // from a Docker config.json: user and password
 		add(v)
 		if raw, err := base64.StdEncoding.DecodeString(v); err == nil {
 			if _, password, ok := strings.Cut(string(raw), ":"); ok {
@@ -65,7 +65,8 @@ func leaves(v any, f func(string)) {
 	}
 }
 
-// Of id tokens and of Docker Hub's, both JWTs; and of whatever follows Bearer.
+// Id tokens and Docker Hub's tokens, which are JWTs; and everything after
+// Bearer.
 var tokens = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?|(?i:\b(bearer|basic) )[A-Za-z0-9._~+/=-]{8,}`)
 
 func (s *secrets) hide(text string) string {

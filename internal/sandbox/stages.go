@@ -9,17 +9,17 @@ import (
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
 
-// StageNow is how a stage is now.
+// StageNow is the present state of a stage.
 type StageNow struct {
 	Stage   Stage     `json:"stage"`
-	InHand  int       `json:"in_hand"` // that it deals with at the moment
+	InHand  int       `json:"in_hand"` // in progress
 	Waiting int       `json:"waiting"`
 	Done    int64     `json:"done"`
-	Bad     int64     `json:"bad"` // of those done: that went wrong, or had no answer
+	Bad     int64     `json:"bad"` // of those done: that failed, or had no answer
 	Faults  []Fault   `json:"faults,omitempty"`
-	Last    string    `json:"last,omitempty"` // what it said last
+	Last    string    `json:"last,omitempty"` // its last statement
 	LastAt  time.Time `json:"last_at,omitzero"`
-	Real    bool      `json:"real,omitempty"` // it is no fake, and takes no faults
+	Real    bool      `json:"real,omitempty"` // it is a real service, and takes no faults
 }
 
 // stages counts what the stages do.
@@ -53,11 +53,12 @@ func (s *stages) end(stage Stage, bad bool) {
 	}
 }
 
-// said notes the last word of a stage.
+// said records the last statement of a stage.
 func (s *stages) said(ev Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Most say in words what an exchange was about; the others are only called.
+	// Most stages make a statement themselves. The registry and GitLab are only
+	// called.
 	if now, ok := s.all[ev.Stage]; ok && (ev.Call == nil || ev.Stage == Registry || ev.Stage == GitLab) {
 		now.Last, now.LastAt = ev.What, ev.At
 		if ev.Call != nil {

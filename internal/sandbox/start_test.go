@@ -11,9 +11,9 @@ import (
 	"github.com/getto-systems/hubrelay/internal/sandbox"
 )
 
-// Whoever pushes as soon as somebody answers, as a script does and a browser that
-// comes back, is heard.
-func TestAPushDuringTheStartIsHeard(t *testing.T) {
+// A push is noticed as soon as the sandbox answers, for instance from a script
+// or a browser that reconnects.
+func TestAPushDuringTheStartIsNoticed(t *testing.T) {
 	t.Parallel()
 	for range 3 {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,7 +32,7 @@ func TestAPushDuringTheStartIsHeard(t *testing.T) {
 				image := fmt.Sprintf("acme/early:1.%d.0", len(images))
 				res, err := http.PostForm("http://"+addr+"/api/push", url.Values{"image": {image}, "kind": {"single"}})
 				if err != nil {
-					time.Sleep(time.Millisecond) // nobody listens yet
+					time.Sleep(time.Millisecond) // the sandbox does not listen yet
 					continue
 				}
 				_ = res.Body.Close()

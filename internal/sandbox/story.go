@@ -25,18 +25,18 @@ type Row struct {
 	CreatedAt   time.Time    `json:"created_at"`
 	UpdatedAt   time.Time    `json:"updated_at"` // of the state
 	Deliveries  int          `json:"deliveries"` // of messages that were about it
-	Shown       bool         `json:"shown"`      // Slack shows what it is to show
+	Shown       bool         `json:"shown"`      // Slack shows the newest revision
 	Silent      bool         `json:"silent,omitempty"`
-	Revision    int64        `json:"revision"` // rises with each change of any row
+	Revision    int64        `json:"revision"` // increases with each change of any row
 }
 
-// Query says which rows are asked for.
+// Query says which rows are requested.
 type Query struct {
 	Text   string         // a part of the image, the id, the route or the reason
 	States []ledger.State // none: all
 	Since  int64          // only those that changed after this revision
 	Offset int
-	Limit  int // 50 where it is 0, 500 at most
+	Limit  int // 50 if it is 0, 500 at most
 }
 
 // Story is all that is known of one promotion.
@@ -45,13 +45,13 @@ type Story struct {
 	Promotion ledger.Promotion    `json:"promotion"`
 	Hints     []Hint              `json:"hints"`    // every message that was about it, oldest first
 	Bars      []Bar               `json:"bars"`     // in the order of their beginnings
-	Events    []Event             `json:"events"`   // those that are remembered
+	Events    []Event             `json:"events"`   // those that are stored
 	Inputs    map[string]string   `json:"inputs"`   // of the pipeline
 	Messages  []slacktest.Message `json:"messages"` // in Slack: the message and its thread
-	Curl      []string            `json:"curl"`     // commands that do the like again
+	Curl      []string            `json:"curl"`     // commands that do the same again
 }
 
-// Hint is a message of Pub/Sub that had somebody look at the tag.
+// Hint is a Pub/Sub message that led to a look at the tag.
 type Hint struct {
 	MessageID  string            `json:"message_id"` // of Pub/Sub
 	ID         string            `json:"id"`         // of the push
@@ -63,24 +63,24 @@ type Hint struct {
 	Attempts   int               `json:"attempts"`
 	Outcome    string            `json:"outcome,omitempty"` // of the last attempt: triggered, ignored, retry or dead
 	Reason     string            `json:"reason,omitempty"`
-	NextAt     time.Time         `json:"next_at,omitzero"` // of the next attempt, where it waits for one
-	Nth        int               `json:"-"`                // of a story's, in the order in which they were found to be its own, from 1
+	NextAt     time.Time         `json:"next_at,omitzero"` // of the next attempt, if it waits for one
+	Nth        int               `json:"-"`                // its number in the story, from 1, in the order in which they were found
 
-	promotion string // that it was about
+	promotion string // the promotion that it was about
 }
 
-// Bar is a stretch of time in a story.
+// Bar is a period in a story.
 type Bar struct {
 	Stage   Stage     `json:"stage"`
 	Label   string    `json:"label"`
 	Start   time.Time `json:"start"`
-	End     time.Time `json:"end,omitzero"` // zero: it goes on
+	End     time.Time `json:"end,omitzero"` // zero: it has not ended
 	Bad     bool      `json:"bad,omitempty"`
 	EventID int64     `json:"event_id,omitempty"`
 }
 
-// Story returns all that is known of a promotion, false where it is not known.
-// Its events are those of the history; what is older is gone.
+// Story returns all that is known of a promotion, false if it is not known. Its
+// events are those of the stored history; older ones are gone.
 func (s *Sandbox) Story(id string) (Story, bool, error) {
 	s.index.mu.Lock()
 	e, ok := s.index.rows[id]
@@ -130,11 +130,11 @@ func (s *Sandbox) Story(id string) (Story, bool, error) {
 // maxBars bounds the bars of a story.
 const maxBars = 500
 
-// bars are the stretches of time that a story is made of.
+// bars are the periods of which a story consists.
 func (s *Sandbox) bars(story Story) []Bar {
 	var bars []Bar
 	now := s.clock.now()
-	first := map[string]time.Time{} // by message: when it was delivered first
+	first := map[string]time.Time{} // by message: when it was first delivered
 	last := map[string]int{}        // by message: the bar of its last wait
 	for _, ev := range story.Events {
 		c := ev.Call
@@ -176,7 +176,8 @@ func (s *Sandbox) bars(story Story) []Bar {
 	return bars[:min(len(bars), maxBars)]
 }
 
-// pipelineBars are those of the pipelines of a promotion that are played here.
+// pipelineBars are the bars of the promotion's pipelines that are simulated
+// here.
 func (s *Sandbox) pipelineBars(p ledger.Promotion) (bars []Bar) {
 	for _, name := range p.Pipelines {
 		_, text, _ := strings.Cut(name, "/")
@@ -191,7 +192,7 @@ func (s *Sandbox) pipelineBars(p ledger.Promotion) (bars []Bar) {
 	return bars
 }
 
-// curl are commands by which to do the like again.
+// curl returns commands that do the same again.
 func (s *Sandbox) curl(story Story) []string {
 	commands := []string{fmt.Sprintf("curl %s/api/promotions/%s", s.URL, story.ID)}
 	if !s.elsewhere {

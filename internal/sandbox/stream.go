@@ -10,22 +10,22 @@ import (
 )
 
 const (
-	// heartbeat is how often a stream says something, so that either side notices
-	// that the other has gone.
+	// heartbeat is how often a stream sends something, so that each side
+	// notices if the other is gone.
 	heartbeat = 15 * time.Second
 	// writeTime bounds how long a client may take to read.
 	writeTime = 10 * time.Second
-	// maxSent is about how much is written at once, in bytes: the whole history,
-	// for each of so many streams, would not fit into memory.
+	// maxSent is about how much is written at once, in bytes: with many streams,
+	// the whole history for each would not fit into memory.
 	maxSent = 1 << 20
-	// maxStreams bounds the streams at a time.
+	// maxStreams bounds the concurrent streams.
 	maxStreams = 100
 	// atMost bounds the events of one answer in JSON.
 	atMost = 1000
 )
 
-// apiEvents answers GET /api/events: a stream of server-sent events, or the
-// history as JSON where that is asked for.
+// apiEvents answers GET /api/events with a stream of server-sent events, or
+// with the history as JSON if that is requested.
 func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
 	f, err := queryOf(r, "after", "limit")
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	asked := f["after"]
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		asked = last // a browser that comes back keeps its URL
+		asked = last // a browser that reconnects keeps its URL
 	}
 	after, ours := int64(0), true
 	if asked != "" {
@@ -72,9 +72,9 @@ func (s *Sandbox) apiEvents(w http.ResponseWriter, r *http.Request) {
 	s.stream(w, r, after, ours)
 }
 
-// stream sends events until the client goes away. Where some are gone that the
-// client has not seen, it hears of a gap first: it has to ask for the rest. So
-// it does where after is not of this life of the sandbox.
+// stream sends events until the client disconnects. If events that the client
+// has not seen are gone, it first gets a gap, and must ask for the rest. The
+// same happens if after is from an earlier run of the sandbox.
 func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64, ours bool) {
 	out := http.NewResponseController(w)
 	send := func(text string) bool {
@@ -107,7 +107,7 @@ func (s *Sandbox) stream(w http.ResponseWriter, r *http.Request, after int64, ou
 		for _, ev := range list {
 			data, err := json.Marshal(ev)
 			if err != nil {
-				continue // there is nothing in it that cannot be written
+				continue // every event can be encoded
 			}
 			fmt.Fprintf(&text, "id: %d-%s\ndata: %s\n\n", ev.ID, s.life, data)
 			if text.Len() < maxSent {

@@ -13,8 +13,8 @@ import (
 
 var runMutants = flag.Bool("mutants", false, "have TestMutants show that the simulation finds each of them")
 
-// mutants are faults, each put back in turn: what old was, new is. The
-// simulation must find every one.
+// mutants are faults that are put into the code one by one, by replacing old
+// with new. The simulation must find every one.
 var mutants = []struct {
 	name, file, old, new string
 }{
@@ -36,13 +36,13 @@ var mutants = []struct {
 		"	case p.State == Dead && !m.ReplayedAt", "	case false && !m.ReplayedAt"},
 	{"a push after a failure is a duplicate", "internal/ledger/rules.go",
 		"	if !pushed.After(p.UpdatedAt) {", "	if pushed.After(p.UpdatedAt) || true {"},
-	{"a lease keeps nobody away", "internal/ledger/promotion.go",
+	{"a lease does not keep others away", "internal/ledger/promotion.go",
 		"now.Before(p.LeaseEnds)", "false"},
-	{"a claim whose answer is lost is nobody's to take up", "internal/ledger/rules.go",
+	{"nobody continues a claim whose answer is lost", "internal/ledger/rules.go",
 		"	r.tag.LookBy, r.tag.Look = p.LeaseEnds.Add(StartingLookBy), l.Message", "	r.tag.Look = l.Message"},
 	{"a report of an older promotion forgets what waits", "internal/ledger/rules.go",
 		"r.tag.Settled == p.ID && r.pending == nil && !p.retried()", "r.tag.Settled == p.ID && !p.retried()"},
-	{"what is tried when the tag moves stays as it is", "internal/ledger/rules.go",
+	{"an unfinished attempt keeps its state when the tag moves", "internal/ledger/rules.go",
 		"			p.set(Superseded, ByTrigger, \"\", \"\", \"\", r.now)\n", ""},
 	{"every pipeline of the project may report", "internal/ledger/report.go",
 		"	case p.State == Failed: // by hand", "	case true:"},
@@ -52,7 +52,7 @@ var mutants = []struct {
 		"p.accepts(rep.State) && (rep.Digest == \"\" || rep.Digest == p.Digest)", "p.accepts(rep.State)"},
 	{"a late report undoes the end", "internal/ledger/report.go",
 		"	return false // Promoted and Skipped stay", "	return true"},
-	{"promotions bring about each other for ever", "internal/ledger/rules.go",
+	{"promotions start each other without end", "internal/ledger/rules.go",
 		"	if r.group.Row >= maxRow {", "	if false {"},
 	{"nobody notices silence", "internal/ledger/outbox.go",
 		"	case !p.Silent() && !now.Before(p.heardOf(repository).Add(silentAfter)):", "	case false:"},
@@ -71,7 +71,7 @@ var mutants = []struct {
 		"	if _, err := h.DeadLetters.Publish(ctx, a.message.Data, a.message.DeadLetter(death)); false {"},
 }
 
-// Each mutant must fit the code, or it would show nothing. With -mutants, the
+// Each mutant must match the code, or it would show nothing. With -mutants, the
 // simulation must find each within ten minutes.
 func TestMutants(t *testing.T) {
 	t.Parallel()

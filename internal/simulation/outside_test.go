@@ -44,14 +44,14 @@ const (
 	pushAccount  = "push@sim.iam.gserviceaccount.com"
 )
 
-// outside is what there is beside hubrelay.
+// outside is everything outside of hubrelay.
 type outside struct {
 	store    *ledger.Memory
 	watched  *watch
 	table    route.Table
 	tables   int
 	attempts int    // of Pub/Sub, before a message is a dead letter
-	loops    string // an image whose pipelines push it anew
+	loops    string // an image whose pipelines push it again
 
 	instances []*instance
 	weather   map[string]weather // by kind of call
@@ -80,10 +80,10 @@ type outside struct {
 	replies  []said
 	gone     map[string]bool // messages that have not taken an update
 	lastTS   int
-	unknown  int // messages of which hubrelay could not learn the ts
+	unknown  int // messages whose ts hubrelay could not learn
 }
 
-// weather is how a kind of call goes for some time.
+// weather is the result of a kind of call for some time.
 type weather struct {
 	fate  fate
 	until time.Time
@@ -95,7 +95,7 @@ type view struct {
 	digest string
 }
 
-// push is one push to Docker Hub, as far as the checks must know it.
+// push is one push to Docker Hub, with what the checks need.
 type push struct {
 	image  string
 	digest string
@@ -111,7 +111,7 @@ type message struct {
 	attempt    int
 	acked      bool
 	letter     bool
-	pushedAt   time.Time // as Docker Hub said; zero where it did not
+	pushedAt   time.Time // as Docker Hub said; zero if it did not
 }
 
 // pipeline is one in GitLab.
@@ -141,7 +141,8 @@ func newOutside() outside {
 	}
 }
 
-// fate decides what becomes of a call: by the weather of its kind, else by chance.
+// fate decides the result of a call: by the weather of its kind, or else by
+// chance.
 func (w *world) fate(c *call) fate {
 	if w.well {
 		return fine
@@ -181,7 +182,7 @@ func odds(roll, p float64, fates ...fate) fate {
 
 var errLost = errors.New("no answer")
 
-// simStore is the ledger's store, of which each call is one to the outside.
+// simStore is the ledger's store. Each call of it is a call to the outside.
 type simStore struct{ w *world }
 
 func (s simStore) read(ctx context.Context, format string, args ...any) error {
@@ -496,7 +497,7 @@ func (w *world) newPipeline(source, project string, inputs map[string]string) *p
 	return p
 }
 
-// turn has the jobs of a repository run one at a time.
+// turn runs the jobs of a repository one at a time.
 func (w *world) turn(repository string, job func()) {
 	if w.busy[repository] {
 		w.queue[repository] = append(w.queue[repository], job)
@@ -547,8 +548,8 @@ func (w *world) job(p *pipeline) {
 	}
 }
 
-// report sends a report until it is taken, as curl does. It may be lost, come
-// twice, or late.
+// report sends a report until it is accepted, like curl. It may be lost,
+// duplicated or late.
 func (w *world) report(p *pipeline, status, message string) {
 	if w.chance(0.04) {
 		w.tell("pipeline %d's report of %s is lost", p.id, status)
@@ -601,7 +602,7 @@ func (w *world) Verify(ctx context.Context, token string, claims any) error {
 	return json.Unmarshal(text, claims)
 }
 
-// slackError is what Slack says of a fate.
+// slackError is Slack's answer for a fate.
 func slackError(f fate) error {
 	switch f {
 	case "limited":
@@ -701,8 +702,8 @@ func (w *world) publish(data []byte, attributes map[string]string, letter bool) 
 	return m
 }
 
-// deliver pushes a message, as Pub/Sub does: again after a back-off where the
-// answer is no success, or none comes in time, and at times for no reason.
+// deliver pushes a message like Pub/Sub: again after a back-off if the answer
+// is not a success, or does not come in time, and sometimes without a reason.
 func (w *world) deliver(m *message) {
 	if m.acked && !w.chance(0.05) {
 		return
@@ -778,7 +779,7 @@ func (w *world) replay() {
 	}
 }
 
-// webhook is one call of Docker Hub. It is not made again.
+// webhook is one call of Docker Hub. It is not repeated.
 func (w *world) webhook(image string, pushedAt time.Time) {
 	repository, tag, _ := strings.Cut(image, ":")
 	body, err := dockerhub.Webhook(repository, tag, pushedAt)
@@ -788,7 +789,7 @@ func (w *world) webhook(image string, pushedAt time.Time) {
 	w.spawn(w.any("webhook"), "webhook of "+image, nil, httptest.NewRequest(http.MethodPost, "/"+webhookToken, strings.NewReader(string(body))), func(int, string) {})
 }
 
-// pushImage makes a tag another image, or nothing.
+// pushImage points a tag to another image, or deletes it.
 func (w *world) pushImage(image, digest string) {
 	w.tell("%s is %s", image, short(digest))
 	w.images[image] = append(w.images[image], view{time.Now(), digest})
@@ -831,7 +832,7 @@ func (w *world) any(kind string) *instance {
 	return alive[w.rng.IntN(len(alive))]
 }
 
-// start starts an instance of a function, by the routes of now.
+// start starts an instance of a function, by the current routes.
 func (w *world) start(kind string) {
 	w.serial++
 	i := &instance{kind: kind, serial: w.serial}

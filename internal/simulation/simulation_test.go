@@ -25,15 +25,15 @@ var (
 )
 
 const (
-	// unrestTime is for how long things go wrong, and quietTime how long it
-	// takes then until all that was begun has ended: Pub/Sub's attempts, and
-	// a pipeline's silence.
+	// unrestTime is how long there are faults. quietTime is how long it then
+	// takes until everything has ended: Pub/Sub's attempts, and a pipeline's
+	// silence.
 	unrestTime = 5 * time.Hour
 	quietTime  = 20 * time.Hour
 )
 
-// TestSimulate tries seeds until its time is over: those from 1 on, so that no
-// change fails by luck, or with -forever others each time.
+// TestSimulate tries seeds until its time is over: from 1 on, so that no change
+// fails by chance, or with -forever different ones each time.
 func TestSimulate(t *testing.T) {
 	if *seedFlag != 0 {
 		if broken, story := simulate(t, *seedFlag); len(broken) > 0 {
@@ -84,7 +84,8 @@ func TestSimulate(t *testing.T) {
 	t.Logf("%d seeds", seeds.Load())
 }
 
-// The same seed is the same story, or a seed would be no bug report.
+// The same seed must give the same story, otherwise a seed would not be a bug
+// report.
 func TestTheSameSeedIsTheSameStory(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(5) {
@@ -104,8 +105,7 @@ func TestTheSameSeedIsTheSameStory(t *testing.T) {
 	}
 }
 
-// simulate plays one seed, and returns which promises were broken, and the
-// story.
+// simulate runs one seed, and returns the broken promises and the story.
 func simulate(t *testing.T, seed uint64) (broken, story []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -134,7 +134,7 @@ func simulate(t *testing.T, seed uint64) (broken, story []string) {
 	return broken, story
 }
 
-// plan says what happens in the world.
+// plan schedules what happens outside of hubrelay.
 func (w *world) plan() {
 	images := []string{"acme/api:1.4.0"}
 	if w.rng.IntN(2) == 0 {
@@ -169,7 +169,7 @@ func (w *world) plan() {
 				w.tell("the routes change")
 				w.reroute()
 				for _, i := range slices.Clone(w.instances) {
-					if w.rng.IntN(2) == 0 { // else it finishes what it has in hand
+					if w.rng.IntN(2) == 0 { // otherwise it finishes its running requests
 						w.kill(i)
 					}
 				}
@@ -228,8 +228,8 @@ func (w *world) count(kind string) (n int) {
 	return n
 }
 
-// redeploy has new requests go to new instances; the old ones finish what they
-// have in hand.
+// redeploy sends new requests to new instances; the old ones finish their
+// running requests.
 func (w *world) redeploy() {
 	w.instances = nil
 	for _, kind := range []string{"webhook", "trigger", "trigger", "notify", "notify"} {
@@ -266,8 +266,8 @@ func (w *world) reroute() {
 	}
 }
 
-// foreign has another pipeline of the project report for a promotion, or its
-// own one of another image.
+// foreign sends a report about a promotion from another pipeline of the
+// project, or from its own pipeline about another image.
 func (w *world) foreign() {
 	if len(w.pipelines) == 0 {
 		return
@@ -286,7 +286,7 @@ func (w *world) foreign() {
 	w.report(&p, pick(w, "success", "failure"), "a stranger")
 }
 
-// turnWell ends all that goes wrong.
+// turnWell ends all faults.
 func (w *world) turnWell() {
 	w.tell("all is well again")
 	if w.rng.IntN(2) == 0 {
@@ -294,13 +294,13 @@ func (w *world) turnWell() {
 	}
 	w.well = true
 	w.archived = map[string]bool{}
-	if w.rng.IntN(3) == 0 { // but one channel, from which the routes have moved on
+	if w.rng.IntN(3) == 0 { // except one channel, which the routes no longer name
 		old := w.channel()
 		w.archived[map[string]string{"C1": "C2", "C2": "C1"}[old]] = true
 	}
 }
 
-// channel is that of the routes of now.
+// channel is that of the current routes.
 func (w *world) channel() string {
 	found, _ := w.table.Find("acme/api")
 	return found.Slack.Channel

@@ -12,7 +12,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack"
 )
 
-// watch sees everything, and says which promises were broken.
+// watch sees everything, and reports broken promises.
 type watch struct {
 	w      *world
 	broken []string
@@ -39,7 +39,7 @@ func (c *watch) breaks(promise, format string, args ...any) {
 	c.broken = append(c.broken, line)
 }
 
-// leavesTo is what the table of states says of each.
+// leavesTo is the table of states.
 var leavesTo = map[ledger.State][]ledger.State{
 	ledger.Waiting:   {ledger.Starting, ledger.Triggered, ledger.Running, ledger.Promoted, ledger.Skipped, ledger.Superseded, ledger.Failed, ledger.Dead},
 	ledger.Starting:  {ledger.Waiting, ledger.Triggered, ledger.Running, ledger.Promoted, ledger.Skipped, ledger.Superseded, ledger.Failed, ledger.Dead},
@@ -59,7 +59,7 @@ func (c *watch) committed(ctx context.Context, b ledger.Batch) {
 			}
 			c.looks[tag.ID()] = t.asked
 		}
-		t.asked = time.Time{} // what GitLab answers is no look
+		t.asked = time.Time{} // GitLab's answer is not a look
 	}
 	if m := t.message; m != nil && t.truth != "" && m.attributes["replayed_at"] != "" && !m.letter {
 		c.revived[t.truth] = m.queued
@@ -128,14 +128,14 @@ func (c *watch) buried(m *message) { c.letters[m.attributes["repository"]+":"+m.
 // replayed sees every dead letter that is queued again.
 func (c *watch) replayed(m *message) { c.replays[m.attributes["repository"]+":"+m.attributes["tag"]]++ }
 
-// reported sees what a report is answered.
+// reported sees the answer to every report.
 func (c *watch) reported(p *pipeline, code int, answer string) {
 	known := c.states[p.promotion]
 	switch {
 	case code == 200 || code == 202 || code >= 500 || code == 0:
 	case code == 403 && p.id >= 1000: // a stranger
 	case code == 403 && p.source == "web" && known.State != ledger.Failed:
-	// Nobody can tell whose project it is, or could when the report came.
+	// It is not known whose project it is, or was not when the report arrived.
 	case code == 403 && c.w.renamed && (len(known.Pipelines) == 0 || time.Since(known.UpdatedAt) < time.Minute):
 	default:
 		c.breaks("report", "pipeline %d of %s is answered %d %s", p.id, p.promotion, code, answer)
@@ -149,7 +149,7 @@ func (c *watch) reported(p *pipeline, code int, answer string) {
 	}
 }
 
-// expected is what Slack is to show of a state.
+// expected is what Slack must show of a state.
 var expected = map[ledger.State]slack.Status{
 	ledger.Waiting: slack.Waiting, ledger.Triggered: slack.Running, ledger.Running: slack.Running, ledger.Promoted: slack.Success,
 	ledger.Skipped: slack.Skipped, ledger.Superseded: slack.Superseded, ledger.Failed: slack.Failure, ledger.Dead: slack.Dead,
@@ -165,7 +165,7 @@ func (w *world) expected(p ledger.Promotion) slack.Status {
 	return expected[p.State]
 }
 
-// check looks at what has become of everything, once all is quiet.
+// check checks everything, once all is quiet.
 func (c *watch) check() {
 	ctx := context.Background()
 	w := c.w
@@ -209,14 +209,14 @@ func (c *watch) pipelinesOf(id string) (n int) {
 	return n
 }
 
-// checkMessage checks P7: what there is in Slack is true.
+// checkMessage checks P7: the messages in Slack are correct.
 func (c *watch) checkMessage(p ledger.Promotion) {
 	w := c.w
 	if p.TS == "" {
 		found, ok := w.table.Find(p.Repository)
 		quiet := ok && found.Slack.Tell == route.TellFailures && !p.Bad() || w.tables > 1 // it may have been quiet before
 		visible := slices.Contains([]ledger.State{ledger.Running, ledger.Promoted, ledger.Failed, ledger.Dead}, p.State) || p.By == ledger.ByPipeline
-		// A replay takes the message of the death along.
+		// A replay takes over the message of the death.
 		if visible && !quiet && p.State != ledger.Dead {
 			c.breaks("P7", "nobody hears of %s, which is %s", p.ID, p.State)
 		}
@@ -269,8 +269,8 @@ func (c *watch) checkTag(image string, promotions []ledger.Promotion) {
 	if now == "" || !ok || !found.Allows(tag) || found.OncePer == route.OncePerDelivery {
 		return
 	}
-	// What was lost before reconcile knew the route under its rules of now is
-	// nobody's to promote.
+	// A push that was lost before reconcile knew the route with its present
+	// rules need not be promoted.
 	progress, _, _ := w.store.Progress(context.Background())
 	if progress == nil || progress.Rules[found.Key].Text != found.Rules() || !last.at.After(progress.Rules[found.Key].Since) {
 		return

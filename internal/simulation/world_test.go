@@ -1,9 +1,9 @@
 // Package simulation runs the real handlers of the three functions, and the
-// real rules of the ledger, in one process under virtual time, in a world that
-// fails in every way of which we know. A seed decides everything: who goes on,
-// what fails, hangs, is answered late or stale, and who is killed. After each
-// run the world turns well, and the promises of docs/architecture.md are
-// checked. A seed is a bug report.
+// real rules of the ledger, in one process under virtual time, while everything
+// outside fails in every known way. A seed decides everything: which call
+// proceeds, fails, hangs, or is answered late or with an old image, and which
+// process is killed. After each run the faults end, and the promises of
+// docs/architecture.md are checked. A seed is a bug report.
 package simulation
 
 import (
@@ -23,14 +23,14 @@ import (
 	"time"
 )
 
-// world is everything outside of hubrelay, and the scheduler of what is inside.
-// All that happens is one step of the scheduler at a time: it waits until
-// nobody can go on, and then lets one call to the outside return, or an event
+// world is everything outside of hubrelay, and the scheduler of the requests
+// inside. One thing happens at a time: the scheduler waits until every request
+// waits for it, and then lets one call to the outside return, or an event
 // happen, or time pass.
 type world struct {
 	t    *testing.T
 	rng  *rand.Rand
-	well bool // nothing fails any more
+	well bool // the faults have ended
 
 	mu     sync.Mutex
 	parked []*call
@@ -62,7 +62,7 @@ type task struct {
 	asked      time.Time // when the registry answered it last
 	answerOf   string    // the promotion of which it has to record GitLab's answer
 	unrecorded bool      // the ledger failed since
-	truth      string    // the image of which it has seen what it is, until that is recorded
+	truth      string    // the image that it has seen, until that is recorded
 }
 
 // instance is a process of one function.
@@ -73,8 +73,7 @@ type instance struct {
 	dead    bool
 }
 
-// call is a question of a task to the outside, until the scheduler lets it
-// return.
+// call is a call of a task to the outside, until the scheduler lets it return.
 type call struct {
 	task     *task
 	kind     string // such as gitlab
@@ -84,19 +83,19 @@ type call struct {
 	answer   chan fate
 }
 
-// fate is what becomes of a call.
+// fate is the result of a call.
 type fate string
 
 const (
 	fine fate = "ok"
-	lost fate = "lost"      // it fails, and nothing was done
-	done fate = "done, but" // it fails, though all was done
+	lost fate = "lost"      // it fails, and had no effect
+	done fate = "done, but" // it fails, although it had its effect
 	dies fate = "killed"
 )
 
 type taskKey struct{}
 
-// call asks the scheduler what becomes of a call. It does not return where the
+// call asks the scheduler for the result of a call. It does not return if the
 // caller's process was killed.
 func (w *world) call(ctx context.Context, kind, format string, args ...any) fate {
 	t := taskOf(ctx)
@@ -131,8 +130,8 @@ func (w *world) at(after time.Duration, do func()) {
 	w.events = append(w.events, &event{time.Now().Add(after), w.serial, do})
 }
 
-// spawn has an instance answer a request. answered is called with the status, 0
-// where the process was killed before it could answer.
+// spawn sends a request to an instance. answered is called with the status, or
+// 0 if the process was killed before it could answer.
 func (w *world) spawn(i *instance, name string, m *message, r *http.Request, answered func(status int, body string)) {
 	w.serial++
 	t := &task{id: w.serial, name: name, instance: i, message: m}
@@ -195,7 +194,7 @@ func (w *world) run(until time.Time) {
 	}
 }
 
-// pass lets time pass, or less of it if somebody wakes up.
+// pass lets time pass, or less if a request continues before.
 func (w *world) pass(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -205,7 +204,7 @@ func (w *world) pass(d time.Duration) {
 	}
 }
 
-// latency is how long something takes: mostly nothing, at times too long.
+// latency is how long something takes: mostly no time, sometimes too long.
 func (w *world) latency() time.Duration {
 	switch n := w.rng.IntN(20); {
 	case n < 12:
@@ -260,8 +259,7 @@ func (w *world) answer(c *call, f fate) {
 	c.answer <- f
 }
 
-// kill ends a process: whatever it was about to do it does not do. Another
-// takes its place.
+// kill ends a process with everything that it was doing. Another replaces it.
 func (w *world) kill(i *instance) {
 	w.tell("%s %d is killed", i.kind, i.serial)
 	i.dead = true
@@ -281,7 +279,7 @@ func (w *world) kill(i *instance) {
 
 var randomID = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 
-// tell adds to the story. IDs that are random are told by their order.
+// tell adds to the story. Random IDs are replaced by their order.
 func (w *world) tell(format string, args ...any) {
 	line := randomID.ReplaceAllStringFunc(fmt.Sprintf(format, args...), w.name)
 	w.mu.Lock()
@@ -299,7 +297,7 @@ func (w *world) name(id string) string {
 	return w.names[id]
 }
 
-// chance tells whether something of a probability happens.
+// chance reports whether something of a probability happens.
 func (w *world) chance(p float64) bool { return !w.well && w.rng.Float64() < p }
 
 // between draws a time.

@@ -1,5 +1,5 @@
-// Package skip ends a test that lacks something of this machine, such as a
-// program. In CI nothing may be lacking.
+// Package skip skips a test if something is missing on this machine, such as a
+// program. In CI nothing may be missing.
 package skip
 
 import (
@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// UnlessCI skips the test, and fails it where CI is set. Why says what is
-// missing, and how to get it. The mark is what a reader of go test's output
-// searches for; internal/gotest lists what was skipped without it.
+// UnlessCI skips the test, and fails it if CI is set. Why says what is missing,
+// and how to get it. The mark is what a reader of go test's output searches
+// for; internal/gotest lists what was skipped without it.
 func UnlessCI(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {

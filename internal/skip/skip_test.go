@@ -8,7 +8,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/skip"
 )
 
-// ending is a test of which is kept how it ended.
+// ending is a test that records how it ended.
 type ending struct {
 	testing.TB
 	skipped, failed string

@@ -2,11 +2,11 @@ package slack
 
 import "strings"
 
-// class is what a code of Slack's means to those who called.
+// class is what an error code of Slack means for the caller.
 type class struct {
-	temporary bool   // the same call may succeed later, with nothing mended
-	gone      bool   // the message, or its channel, takes no update any more
-	hint      string // what to mend
+	temporary bool   // the same call may succeed later, with nothing fixed
+	gone      bool   // the message, or its channel, accepts no more updates
+	hint      string // what to fix
 }
 
 type group struct {
@@ -22,23 +22,23 @@ const (
 
 // classes holds every error that Slack documents for chat.postMessage and
 // chat.update (https://docs.slack.dev/reference/methods) and that a message
-// without files can meet. What only keeps replies out is not gone: a new
-// message would fare no better, or leave one behind that could have been kept
-// true.
+// without files can meet. A message is not gone if only replies are impossible:
+// a new message would have the same problem, or leave one behind that could
+// have been kept up to date.
 var classes = classify(
 	group{class{temporary: true},
 		"ratelimited rate_limited internal_error fatal_error service_unavailable request_timeout " +
 			"update_failed streaming_state_conflict"},
-	group{class{temporary: true, hint: "wait until the workspace's, or the channel's, move to another organization is done"},
+	group{class{temporary: true, hint: "wait until the workspace or the channel has been moved to the other organization"},
 		"team_added_to_org org_login_required external_channel_migrating"},
 	group{class{temporary: true, hint: "the workspace sends more messages than its plan allows: wait, or upgrade it"},
 		"message_limit_exceeded"},
 
-	group{class{gone: true, hint: "nothing is to be mended: the message was deleted, and a new one takes its place"},
+	group{class{gone: true, hint: "nothing needs to be fixed: the message was deleted, and a new one replaces it"},
 		"message_not_found thread_not_found"},
-	group{class{gone: true, hint: "set SLACK_BOT_TOKEN to the token of the bot that posted the message; else a new message takes its place"},
+	group{class{gone: true, hint: "set SLACK_BOT_TOKEN to the token of the bot that posted the message; otherwise a new message replaces it"},
 		"cant_update_message"},
-	group{class{gone: true, hint: "let messages be edited at any time, in the workspace's settings; else a new message takes its place"},
+	group{class{gone: true, hint: "let messages be edited at any time, in the workspace's settings; otherwise a new message replaces it"},
 		"edit_window_closed"},
 
 	group{class{gone: true, hint: "set slack.channel of the route to a channel that is not archived, or unarchive it and invite the bot again"},
@@ -47,7 +47,7 @@ var classes = classify(
 		"channel_not_found"},
 	group{class{gone: true, hint: "invite the bot to the channel"},
 		"not_in_channel"},
-	group{class{gone: true, hint: "invite the bot to the channel, and see that the app has the scope chat:write"},
+	group{class{gone: true, hint: "invite the bot to the channel, and check that the app has the scope chat:write"},
 		"no_permission"},
 	group{class{gone: true, hint: "set slack.channel of the route to the channel's ID, not its name, in a workspace that the app is installed in"},
 		"team_not_found"},
@@ -69,16 +69,16 @@ var classes = classify(
 		"enterprise_is_restricted"},
 	group{class{hint: "set up two-factor authentication for the account that installed the app"},
 		"two_factor_setup_required"},
-	group{class{hint: "let the function's address into the workspace, or into the app's list of addresses"},
+	group{class{hint: "allow the function's address in the workspace, or in the app's list of addresses"},
 		"accesslimited"},
 
 	group{class{hint: apiHint},
 		"unknown_method"},
-	group{class{hint: "update hubrelay: Slack has retired what it calls"},
+	group{class{hint: "update hubrelay: Slack has retired a method that it calls"},
 		"deprecated_endpoint method_deprecated upgrade_required"},
 	group{class{hint: "send a shorter message"},
 		"msg_too_long msg_blocks_too_long"},
-	group{class{hint: "report this as a mistake of hubrelay's, or mend the proxy that alters what it sends"},
+	group{class{hint: "report this as a mistake in hubrelay, or fix the proxy that changes its requests"},
 		"no_text invalid_blocks invalid_blocks_format invalid_attachments invalid_arguments invalid_arg_name invalid_array_arg " +
 			"invalid_charset invalid_form_data invalid_json json_not_object invalid_post_type missing_post_type " +
 			"invalid_metadata_format invalid_metadata_schema metadata_too_large metadata_must_be_sent_from_app " +
@@ -98,7 +98,7 @@ func classify(groups ...group) map[string]class {
 	return all
 }
 
-// hintOf says what to mend, also of a code that nobody knows.
+// hintOf says what to fix, also for an unknown code.
 func hintOf(code string) string {
 	if c, ok := classes[code]; ok {
 		return c.hint

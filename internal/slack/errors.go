@@ -20,17 +20,17 @@ const (
 	maxDetail = 300 // characters of Slack's own words that are kept
 )
 
-// unknown is the code of a refusal that has none which can be shown.
+// unknown is the code of a refusal without a code that can be shown.
 const unknown = "unknown_error"
 
-// Error says why Slack did not do as it was asked, or why that is not known.
-// It never holds the token.
+// Error says why Slack did not do what was asked, or why that is not known. It
+// never contains the token.
 type Error struct {
-	Code       string        // Slack's own, such as not_in_channel; "" where there is none
-	Status     int           // of the answer, 0 where there is none
-	Hint       string        // for people: what to mend, "" where nothing is
-	RetryAfter time.Duration // 0 where Slack did not say
-	Cause      error         // nil where Code and Status say it all
+	Code       string        // Slack's own, such as not_in_channel; "" if there is none
+	Status     int           // of the answer, 0 if there is none
+	Hint       string        // for people: what to fix, "" if nothing is
+	RetryAfter time.Duration // 0 if Slack did not say
+	Cause      error         // nil if Code and Status say everything
 }
 
 func (e *Error) Error() string {
@@ -49,8 +49,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Temporary tells whether the same call may succeed later, with nothing mended.
-// It may also have been done: Slack was seen to answer 429 to what it posted.
+// Temporary reports whether the same call may succeed later, with nothing
+// fixed. Slack may still have done it: sometimes it answers 429 to a message
+// that it has posted.
 func (e *Error) Temporary() bool {
 	switch {
 	case e.Status == 0, e.Status == http.StatusRequestTimeout, e.Status == http.StatusTooManyRequests, e.Status >= 500:
@@ -59,17 +60,17 @@ func (e *Error) Temporary() bool {
 	return classes[e.Code].temporary
 }
 
-// IsGone tells whether a message, or its channel, takes no update any more, so
-// that only a new message can tell what happened, perhaps in another channel.
+// IsGone reports whether a message, or its channel, accepts no more updates, so
+// that only a new message can show what happened, perhaps in another channel.
 // Keep the Ref until there is one: a channel may be opened again.
 func IsGone(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && classes[e.Code].gone
 }
 
-// IsLost tells whether the answer did not arrive, or not so that it could be
-// read: Slack may have done what it was asked all the same. A complete refusal
-// is not lost, and neither is a call that never reached Slack.
+// IsLost reports whether the answer did not arrive, or could not be read. Slack
+// may then have done what was asked. A complete refusal is not lost, and
+// neither is a call that never reached Slack.
 func IsLost(err error) bool {
 	var (
 		e           *Error
@@ -89,7 +90,7 @@ func IsLost(err error) bool {
 	return e.Status >= 500
 }
 
-// answer is what is read of Slack's.
+// answer is the part of Slack's answer that is read.
 type answer struct {
 	OK       bool     `json:"ok"`
 	Code     string   `json:"error,omitempty"`
@@ -102,12 +103,12 @@ type metadata struct {
 	Messages []string `json:"messages"`
 }
 
-// readAnswer returns what names a message, or why there is none. Only a 200
-// that says ok is a success. An answer that is complete and makes no sense is
-// no reason to ask again: that could post the message twice.
+// readAnswer returns the part of an answer that names a message, or why there
+// is none. Only a 200 that says ok is a success. An answer that is complete but
+// invalid must not lead to a retry, which could post the message twice.
 func readAnswer(status int, header http.Header, body []byte, token env.Secret) (answer, *Error) {
 	var a answer
-	// A part of another type than expected is left out, and the rest is read.
+	// A field of an unexpected type is left out, and the rest is read.
 	var odd *json.UnmarshalTypeError
 	err := json.Unmarshal(body, &a)
 	readable := err == nil || errors.As(err, &odd)
@@ -136,8 +137,8 @@ func readAnswer(status int, header http.Header, body []byte, token env.Secret) (
 	return answer{}, refusal
 }
 
-// codeOf keeps an error of Slack if it looks like one: those are words in lower
-// case.
+// codeOf keeps an error code of Slack if it looks like one: they are words in
+// lower case.
 func codeOf(s string) string {
 	for _, c := range []byte(s) {
 		if c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
@@ -150,7 +151,7 @@ func codeOf(s string) string {
 	return s
 }
 
-// redact takes the token out of text.
+// redact removes the token from text.
 func redact(text string, token env.Secret) string {
 	if token.IsZero() {
 		return text
@@ -158,5 +159,5 @@ func redact(text string, token env.Secret) string {
 	return strings.ReplaceAll(text, token.Reveal(), fmt.Sprint(token))
 }
 
-// unanswered makes an Error of a call that got no answer, or not all of one.
+// unanswered makes an Error of a call that got no answer, or an incomplete one.
 func unanswered(err error) *Error { return &Error{Cause: httpclient.Unanswered(err)} }

@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "write testdata")
 
-// golden is a message that has everything, in the warm voice.
+// golden is a message with every field, in the warm voice.
 var golden = Message{
 	Repository: "acme/api", Tag: "1.4.0", Version: "v1.4.0", Project: "acme/images/api",
 	Digest:      "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
@@ -43,7 +43,7 @@ var statusesOf = map[Event][]Status{
 	Promote: append(slices.Clone(reported), Waiting, Dead, Silent), Release: reported, Deploy: reported, Registration: {Waiting},
 }
 
-// What Slack is asked to post of each event and status, in each language.
+// What is posted to Slack for each event and status, in each language.
 func TestMessagesAreAsInTestdata(t *testing.T) {
 	t.Parallel()
 	var files []string
@@ -94,8 +94,8 @@ func compare(t *testing.T, file string, got []byte) {
 	}
 }
 
-// sent returns what Slack is asked to post of a message, and of the reply to bad
-// news, as JSON: https://docs.slack.dev/reference/methods/chat.postMessage
+// sent returns what is posted to Slack for a message, and for the reply to a
+// failure, as JSON: https://docs.slack.dev/reference/methods/chat.postMessage
 func sent(t *testing.T, m Message) []byte {
 	t.Helper()
 	fake, client := workspace(t)

@@ -18,7 +18,7 @@ import (
 // Language of a message.
 type Language string
 
-// The languages. Any other is taken for En.
+// The languages. Any other counts as En.
 const (
 	En Language = "en"
 	Ja Language = "ja"
@@ -27,17 +27,17 @@ const (
 // Event is what a message is about.
 type Event string
 
-// The events. Any other is taken for Promote.
+// The events. Any other counts as Promote.
 const (
 	Promote Event = "promote" // an image was built, and is signed
 	Release Event = "release"
 	Deploy  Event = "deploy"
-	// Registration is that of a webhook at Docker Hub, of which there is only
-	// Waiting.
+	// Registration is the registration of a webhook in Docker Hub. Its only
+	// status is Waiting.
 	Registration Event = "registration"
 )
 
-// Status is how an event goes.
+// Status is the status of an event.
 type Status string
 
 // The statuses.
@@ -46,13 +46,13 @@ const (
 	Success    Status = "success"
 	Failure    Status = "failure"
 	Skipped    Status = "skipped"    // there was nothing to do
-	Superseded Status = "superseded" // what it was about is something else by now
-	Waiting    Status = "waiting"    // it cannot go on yet, and goes on by itself once it can
-	Dead       Status = "dead"       // there is no pipeline, and none will come by itself
-	Silent     Status = "silent"     // there is a pipeline, and nobody hears of it
+	Superseded Status = "superseded" // the tag is another image now
+	Waiting    Status = "waiting"    // it cannot continue yet, and continues without help once it can
+	Dead       Status = "dead"       // there is no pipeline, and none will come without help
+	Silent     Status = "silent"     // there is a pipeline, and it does not report
 )
 
-// Bad tells whether somebody has to look.
+// Bad reports whether a person must look.
 func (s Status) Bad() bool {
 	switch s {
 	case Failure, Waiting, Dead, Silent:
@@ -61,9 +61,9 @@ func (s Status) Bad() bool {
 	return false
 }
 
-// Message is what people read. A text that is "" is not shown. Whatever the
-// texts are, they are shown as they are: they neither mention nor link. One
-// that is longer than Slack takes is shown shortened, and marked as that.
+// Message is the content of a message. An empty text is not shown. Texts are
+// shown literally: they cannot mention anybody or contain links. A text that is
+// too long for Slack is shortened, and the cut is marked.
 type Message struct {
 	Language Language
 	Event    Event
@@ -74,22 +74,22 @@ type Message struct {
 	Digest      string
 	Version     string
 	Project     string // GitLab's
-	Text        string // what the caller has to say
-	PipelineURL string // no link where it is not http or https
-	PromotionID string // chooses the voice; shown shortened
+	Text        string // the caller's message
+	PipelineURL string // no link if it is not http or https
+	PromotionID string // selects the voice; shown shortened
 
-	// Shown of bad news and of Skipped.
+	// Shown for failures and for Skipped.
 	Reason string // a code
-	Hint   string // what to mend
+	Hint   string // what to fix
 	Words  string // GitLab's own
 
-	Attempts int           // of Dead: after which it was given up; 0 where that is not known
-	Command  string        // of Dead: what starts it again
+	Attempts int           // of Dead: after which it was given up; 0 if that is not known
+	Command  string        // of Dead: the command that starts it again
 	Since    time.Duration // of Waiting: how long it has waited; 0 is not shown
 	Silence  time.Duration // of Silent
 
-	// Mention is who bad news pings, in Reply only, so that one piece of news
-	// pings once: the ID of a user (U…, W…) or a user group (S…), @here or
+	// Mention is pinged for failures, only in Reply, so that each failure pings
+	// once. It is the ID of a user (U…, W…) or a user group (S…), @here or
 	// @channel. Anything else pings nobody.
 	Mention string
 }
@@ -100,13 +100,14 @@ const (
 	idSize     = 8
 )
 
-// How much of a text is shown, in characters as Slack gets them: & is sent as
-// &amp;. Together they stay below 12,000, for Slack was seen to refuse messages
-// from 13,200 on, and the sentence alone below the 4,000 of an update's text.
+// How much of a text is shown, in characters as they are sent to Slack: & is
+// sent as &amp;. Together they stay below 12,000, because Slack was seen to
+// refuse messages from 13,200 on. The sentence alone stays below 4,000, the
+// limit of an update's text.
 const (
 	maxSubject = 500
 	maxFact    = 300
-	maxLink    = 1500 // a longer address is left out: a part of it leads nowhere
+	maxLink    = 1500 // a longer address is left out, because a part of it does not work
 	maxReason  = 200
 	maxHint    = 800
 	maxWords   = 500
@@ -117,7 +118,7 @@ const (
 // fallback is what notifications and screen readers show.
 func (m Message) fallback() string { return m.say(m.sentence(), m.subject()) }
 
-// blocks show it at a glance: what happened, to what, and where to look.
+// blocks show what happened, to which image, and where to look.
 func (m Message) blocks() []api.Block {
 	blocks := sections(m.say(m.sentence(), m.markedSubject()))
 	if facts := m.facts(); len(facts) > 0 {
@@ -131,7 +132,7 @@ func (m Message) text() []api.Block {
 	return sections(shorten(escape(m.Text), maxText, m.words().shortened))
 }
 
-// why says of bad news what is known and what can be done.
+// why says what is known of a failure, and what can be done.
 func (m Message) why() string {
 	var (
 		w     = m.words()
@@ -182,7 +183,7 @@ func (m Message) replyBlocks() []api.Block {
 	return append(blocks, m.text()...)
 }
 
-// call asks somebody to have a look.
+// call asks people to look.
 func (m Message) call() string {
 	call := m.words().reply[m.voice()]
 	if who := m.mention(); who != "" {
@@ -196,7 +197,7 @@ var (
 	groupID = regexp.MustCompile(`^S[A-Z0-9]+$`)
 )
 
-// mention returns what pings whom bad news is for, "" where nobody is.
+// mention returns the markup that pings for a failure, "" if nobody is pinged.
 func (m Message) mention() string {
 	switch {
 	case !m.Status.Bad():
@@ -211,7 +212,8 @@ func (m Message) mention() string {
 	return ""
 }
 
-// wakesChannel tells whether a channel is pinged, not somebody of it.
+// wakesChannel reports whether a whole channel is pinged, and not a user or a
+// group.
 func (m Message) wakesChannel() bool {
 	return m.Status.Bad() && (m.Mention == "@here" || m.Mention == "@channel")
 }
@@ -223,15 +225,15 @@ func (m Message) words() wording {
 	return words[En]
 }
 
-// voice is chosen once for all that is said of one promotion.
+// voice is the same for all messages about one promotion.
 func (m Message) voice() int {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(cmp.Or(m.PromotionID, m.Repository+m.Tag+m.Version)))
 	return int(hash.Sum32() % voices)
 }
 
-// sentence says how it goes. What an event has no words for is said in those
-// of Promote.
+// sentence states the status. If an event has no words for it, those of Promote
+// are used.
 func (m Message) sentence() string {
 	sentences := m.words().sentences
 	ways, ok := sentences[m.Event][m.Status]
@@ -244,13 +246,13 @@ func (m Message) sentence() string {
 	return ways[m.voice()]
 }
 
-// say puts the subject, in Slack's markup, into a sentence.
+// say inserts the subject, in Slack's markup, into a sentence.
 func (m Message) say(sentence, subject string) string {
 	return cmp.Or(emoji[m.Status], ":grey_question:") + " " + strings.Replace(sentence, "{}", subject, 1)
 }
 
-// subject is what it happened to, escaped: of a promotion the image, of a
-// release or a deploy the version where there is one.
+// subject is what the message is about, escaped: for a promotion the image, for
+// a release or a deploy the version if there is one.
 func (m Message) subject() string {
 	if name := m.name(); visible(name) {
 		return shorten(escape(name), maxSubject, ellipsis)
@@ -276,7 +278,8 @@ func (m Message) name() string {
 	return line(name)
 }
 
-// byVersion tells whether the subject is a version, not an image with its tag.
+// byVersion reports whether the subject is a version, not an image with its
+// tag.
 func (m Message) byVersion() bool {
 	return m.Version != "" && (m.Tag == "" || m.Event == Release || m.Event == Deploy)
 }
@@ -295,7 +298,7 @@ func (m Message) facts() []api.MixedElement {
 	} else {
 		add(m.Version)
 	}
-	if m.Repository != "" { // else it is the subject's name
+	if m.Repository != "" { // otherwise the project is the subject
 		add(m.Project)
 	}
 	if link := m.link(); link != "" {
@@ -305,8 +308,7 @@ func (m Message) facts() []api.MixedElement {
 	return facts
 }
 
-// link returns the link to the pipeline, "" where that is no address to show
-// to people.
+// link returns the link to the pipeline, "" if the address must not be shown.
 func (m Message) link() string {
 	u, err := url.Parse(m.PipelineURL)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
@@ -354,8 +356,8 @@ func first(text string, n int) string {
 
 const ellipsis = "…"
 
-// shorten returns escaped text of at most limit characters. What is longer
-// ends with mark; no character reference is cut.
+// shorten returns escaped text of at most limit characters. A longer text ends
+// with mark; no character reference is cut.
 func shorten(text string, limit int, mark string) string {
 	text = strings.TrimSpace(text)
 	if length(text) <= limit {
@@ -377,15 +379,15 @@ func fits(text string, limit int) int {
 	return end
 }
 
-// span shows text, at most limit characters of it, as code, in which nothing
-// has a meaning but its end. The spaces of no width make Slack see it between
-// Japanese letters.
+// span shows at most limit characters of text as code, so that nothing in it is
+// markup. With the zero-width spaces Slack recognises it between Japanese
+// letters.
 func span(text string, limit int) string {
 	text = shorten(strings.ReplaceAll(escape(line(text)), "`", "'"), limit, ellipsis)
 	return "\u200b`" + text + "`\u200b"
 }
 
-// mrkdwn is text in Slack's markup. It is verbatim: Slack looks for no
+// mrkdwn is text in Slack's markup. It is verbatim: Slack does not look for
 // addresses, channels or people in it.
 func mrkdwn(text string) *api.TextBlockObject {
 	return api.NewTextBlockObject(api.MarkdownType, text, false, true)
@@ -393,8 +395,8 @@ func mrkdwn(text string) *api.TextBlockObject {
 
 func section(text string) api.Block { return api.NewSectionBlock(mrkdwn(text), nil, nil) }
 
-// sections shows escaped text of any length. What is too long for one section
-// goes on in the next; no character reference is cut.
+// sections shows escaped text of any length. If it is too long for one section,
+// it continues in the next; no character reference is cut.
 func sections(text string) []api.Block {
 	var blocks []api.Block
 	for text = strings.TrimSpace(text); text != ""; {
@@ -407,7 +409,8 @@ func sections(text string) []api.Block {
 	return blocks
 }
 
-// visible tells whether there is anything to see. Slack refuses a text without.
+// visible reports whether the text has a visible character. Slack refuses a
+// text without one.
 func visible(text string) bool {
 	return strings.ContainsFunc(text, func(c rune) bool { return unicode.IsGraphic(c) && !unicode.IsSpace(c) })
 }
@@ -421,7 +424,7 @@ func step(text string) int {
 	return n
 }
 
-// length counts as the stricter of two readings of Slack's limits does: a
+// length counts characters by the stricter reading of Slack's limits: a
 // character beyond the basic plane, such as most emoji, counts twice.
 func length(text string) int {
 	n := 0

@@ -88,7 +88,7 @@ func TestWhatPeopleRead(t *testing.T) {
 				{"context", "`b`"},
 				{"section", "The reason: `not_found`\nCheck the project &lt;x&gt;.\nOnce that is mended, this starts it again:\n```go run ./cmd/hubrelay replay '-apply'```"},
 			}, nil},
-		{"what waits for somebody", Message{Status: Waiting, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Since: 12 * time.Minute,
+		{"waiting for a person", Message{Status: Waiting, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Since: 12 * time.Minute,
 			Reason: "forbidden", Hint: "Give the account the role Developer.", Words: "403 <Forbidden>\nno role", Mention: "U1"},
 			":hourglass_flowing_sand: acme/api:1.4.0 has to wait a little, I am sorry …",
 			[][]string{
@@ -105,13 +105,13 @@ func TestWhatPeopleRead(t *testing.T) {
 				{"context", "`b`"},
 				{"section", "The reason: `unreported`\nCheck notify_url."},
 			}, nil},
-		{"good news after a reason", Message{Status: Success, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "silent", Hint: "x", Words: "y", Since: time.Hour, Command: "z"},
+		{"a success after a reason", Message{Status: Success, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "silent", Hint: "x", Words: "y", Since: time.Hour, Command: "z"},
 			":white_check_mark: Phew, acme/api:1.4.0 is built and signed.",
 			[][]string{{"section", ":white_check_mark: Phew, `acme/api:1.4.0` is built and signed."}, {"context", "`b`"}}, nil},
-		{"a release without words of its own", Message{Event: Release, Status: Dead, Repository: "acme/api", Version: "2.0", PromotionID: "b", Hint: "x"},
+		{"a release without its own words", Message{Event: Release, Status: Dead, Repository: "acme/api", Version: "2.0", PromotionID: "b", Hint: "x"},
 			":rotating_light: Sniff, I could not start a pipeline for acme/api 2.0 …",
 			[][]string{{"section", ":rotating_light: Sniff, I could not start a pipeline for `acme/api 2.0` …"}, {"context", "`b`"}, {"section", "x"}}, nil},
-		{"a status that nobody knows", Message{Status: "<odd>", Repository: "a`b"},
+		{"an unknown status", Message{Status: "<odd>", Repository: "a`b"},
 			":grey_question: a`b &lt;odd&gt;",
 			[][]string{{"section", ":grey_question: `a'b` &lt;odd&gt;"}}, nil},
 	} {
@@ -185,7 +185,7 @@ func TestLongTextsAreSplitAndNotCut(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooLongIsShownShortenedAndMarked(t *testing.T) {
+func TestLongTextsAreShortenedAndMarked(t *testing.T) {
 	t.Parallel()
 	long := func(s string) string { return strings.Repeat(s, 10_000) }
 	for language, mark := range map[Language]string{En: " … (shortened)", Ja: " …（つづきは省略しました）"} {
@@ -218,7 +218,7 @@ func TestWhatIsTooLongIsShownShortenedAndMarked(t *testing.T) {
 	}
 }
 
-func TestHowLongIsSaidAsPeopleDo(t *testing.T) {
+func TestDurationsAreWrittenAsPeopleSayThem(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration][2]string{
 		0: {"1 minute", "1 分"}, 10 * time.Second: {"1 minute", "1 分"}, 10 * time.Minute: {"10 minutes", "10 分"},
@@ -231,7 +231,7 @@ func TestHowLongIsSaidAsPeopleDo(t *testing.T) {
 	}
 }
 
-func TestOnlyBadNewsNeedsSomebody(t *testing.T) {
+func TestOnlyFailuresNeedAPerson(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[Status]bool{
 		Running: false, Success: false, Skipped: false, Superseded: false, "odd": false, "": false,

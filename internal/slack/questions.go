@@ -18,16 +18,16 @@ import (
 // MissingScope is the code of a refusal to a token without a scope.
 const MissingScope = "missing_scope"
 
-// ChannelNotFound is the code where there is no such channel, or none that the
-// bot may see.
+// ChannelNotFound is the code for a channel that does not exist, or that the
+// bot may not see.
 const ChannelNotFound = "channel_not_found"
 
 // Identity is who a token belongs to.
 type Identity struct {
 	Team, User string
 	Bot        bool
-	// Scopes are those that Slack names in a header which it does not document;
-	// nil where it names none.
+	// Scopes are those that Slack names in an undocumented header; nil if it
+	// names none.
 	Scopes []string
 }
 
@@ -51,10 +51,10 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	return i, nil
 }
 
-// Channel is what the bot sees of one.
+// Channel is a channel as the bot sees it.
 type Channel struct {
 	Name             string
-	Member, Archived bool // the bot is in it; it takes no messages
+	Member, Archived bool // Member: the bot is in it. Archived: it accepts no messages
 }
 
 // Channel describes a channel, by its ID (conversations.info, which needs the
@@ -86,7 +86,7 @@ func (c *Client) Say(ctx context.Context, channel, text string) (Ref, error) {
 	return ref, nil
 }
 
-// question calls a method that changes nothing.
+// question calls a method that has no side effects.
 func (c *Client) question(ctx context.Context, method string, values url.Values, into any) (http.Header, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+method, strings.NewReader(values.Encode()))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/slack/slacktest"
 )
 
-func TestWhoseTokenItIs(t *testing.T) {
+func TestIdentity(t *testing.T) {
 	t.Parallel()
 	fake, c := workspace(t)
 	got, err := c.Identity(t.Context())

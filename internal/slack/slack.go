@@ -1,6 +1,6 @@
-// Package slack keeps messages in Slack: it says what happened to an image, in
-// Block Kit, in English or Japanese. No other package knows which client
-// library is used.
+// Package slack posts and updates messages in Slack. They say what happened to
+// an image, in Block Kit, in English or Japanese. Only this package uses
+// Slack's client library.
 package slack
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// Timeout spans one call.
+// Timeout bounds one call.
 const Timeout = 10 * time.Second
 
 // Client posts as one bot. One call is one HTTP request, and each error wraps
@@ -39,7 +39,7 @@ func New(apiURL string, token env.Secret) *Client {
 	return &Client{api.New(token.Reveal(), api.OptionAPIURL(apiURL), api.OptionHTTPClient(c)), apiURL, c}
 }
 
-// Ref names one message as Slack answered it: with the channel's ID.
+// Ref names one message by the values of Slack's answer, with the channel's ID.
 type Ref struct{ Channel, TS string }
 
 // Post posts a message to a channel, by its ID or name.
@@ -51,8 +51,8 @@ func (c *Client) Post(ctx context.Context, channel string, m Message) (Ref, erro
 	return ref, nil
 }
 
-// Update makes a message say something else. Where the message cannot be
-// updated any more, IsGone tells so of the error, and nothing was posted.
+// Update changes a message. If the message can no longer be updated, IsGone is
+// true for the error, and nothing was posted.
 func (c *Client) Update(ctx context.Context, ref Ref, m Message) (Ref, error) {
 	updated, err := c.send(ctx, ref.Channel, api.MsgOptionUpdate(ref.TS), m.fallback(), m.blocks())
 	if err != nil {
@@ -61,9 +61,9 @@ func (c *Client) Update(ctx context.Context, ref Ref, m Message) (Ref, error) {
 	return updated, nil
 }
 
-// Reply asks in the thread of a message for somebody to look at it, and pings
-// whom the message mentions. A reply that pings the channel is shown there,
-// too: in a thread alone, @here and @channel reach nobody but its readers.
+// Reply asks people in the thread of a message to look at it, and pings the
+// Mention. A reply that pings the channel is shown in the channel, too, because
+// in a thread @here and @channel reach only its readers.
 func (c *Client) Reply(ctx context.Context, ref Ref, m Message) error {
 	how := api.MsgOptionTS(ref.TS)
 	if m.wakesChannel() {
@@ -93,18 +93,17 @@ func (c *Client) send(ctx context.Context, channel string, how api.MsgOption, fa
 	return Ref{}, unanswered(err)
 }
 
-// caller is the HTTP client of the library, and reads each answer before the
-// library does. That would take an answer without ok and error for a success,
-// a success of which it cannot read some part for a failure, and a 429 whose
-// Retry-After is no number for neither; and it drops the code of an answer
-// that is no 200.
+// caller is the HTTP client of the library. It reads each answer before the
+// library, which would misread some: an answer without ok and error as a
+// success, a success with an unreadable part as a failure, and a 429 without a
+// numeric Retry-After as neither. The library also drops the code of an answer
+// other than 200.
 type caller struct {
 	client *http.Client
 	token  env.Secret
 }
 
-// Do returns an answer that names a message, and nothing else of it, or an
-// *Error.
+// Do returns only the part of an answer that names a message, or an *Error.
 func (c caller) Do(r *http.Request) (*http.Response, error) {
 	res, err := c.client.Do(r)
 	if err != nil {

@@ -72,14 +72,14 @@ func TestEveryError(t *testing.T) {
 		hint      bool
 	}{
 		{"the bot is not in the channel", slacktest.Failure{Code: "not_in_channel"}, false, "not_in_channel", 0, true},
-		{"an error that nobody knows", slacktest.Failure{Code: "brand_new"}, false, "brand_new", 0, true},
+		{"an unknown error", slacktest.Failure{Code: "brand_new"}, false, "brand_new", 0, true},
 		{"an error that repeats the token", slacktest.Failure{Code: token}, false, "unknown_error", 0, true},
 		{"limited, politely", slacktest.Failure{Code: "ratelimited"}, true, "ratelimited", 0, false},
 		{"limited", slacktest.Failure{Status: 429, RetryAfter: 30 * time.Second}, true, "ratelimited", 30 * time.Second, false},
 		{"limited, without a word of when", slacktest.Failure{Status: 429, Body: "slow down"}, true, "", 0, false},
 		{"a page", slacktest.Failure{Status: 503, Body: "<html>" + token}, true, "", 0, false},
 		{"a page that says 404", slacktest.Failure{Status: 404, Body: "<html>"}, false, "", 0, true},
-		{"an answer that is no JSON", slacktest.Failure{Status: 200, Body: token}, false, "", 0, true},
+		{"an answer that is not JSON", slacktest.Failure{Status: 200, Body: token}, false, "", 0, true},
 		{"an answer without a message", slacktest.Failure{Status: 200, Body: `{"ok":true}`}, false, "", 0, true},
 		{"an answer without end", slacktest.Failure{Status: 200, Body: strings.Repeat(" ", 5<<20)}, true, "", 0, false},
 		{"limited, in a page", slacktest.Failure{Status: 429, RetryAfter: 1500 * time.Millisecond, Body: "<html>"}, true, "", 2 * time.Second, false},
@@ -193,7 +193,7 @@ func TestEveryDocumentedErrorHasItsClassAndAHint(t *testing.T) {
 }
 
 // What Slack itself does, as far as the fake imitates it.
-func TestWhatTakesNoUpdateAnyMore(t *testing.T) {
+func TestMessagesThatAreGone(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -269,7 +269,7 @@ func TestAWarningIsNoRefusal(t *testing.T) {
 	}
 }
 
-func TestBadNewsPingsOnceAndGoodNewsNobody(t *testing.T) {
+func TestAFailurePingsOnceAndASuccessNever(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		mention, ping string
@@ -333,7 +333,7 @@ func unescaped(t *testing.T, data []byte) string {
 	return fmt.Sprint(v)
 }
 
-func TestEverythingHasWordsOfItsOwn(t *testing.T) {
+func TestEveryStatusHasItsOwnWords(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for language, w := range words {
@@ -367,7 +367,7 @@ func TestEverythingHasWordsOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestWhatItHappenedTo(t *testing.T) {
+func TestSubjects(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		message Message
@@ -434,7 +434,7 @@ func TestASuccessThatTheLibraryCannotReadIsOne(t *testing.T) {
 	}
 }
 
-func TestWhatSlackSaysMoreIsInTheError(t *testing.T) {
+func TestSlacksDetailsAreInTheError(t *testing.T) {
 	t.Parallel()
 	fake, c := workspace(t)
 	fake.Fail(slacktest.Failure{Status: 200, Body: `{"ok":false,"error":"invalid_blocks","response_metadata":{"messages":["[ERROR] must be\n less"]}}`})
@@ -455,7 +455,7 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 }
 
-func TestALimitWithTheMessagePostedIsMendedByAnUpdate(t *testing.T) {
+func TestARateLimitAfterPostingIsFixedByAnUpdate(t *testing.T) {
 	t.Parallel()
 	fake, c := workspace(t)
 	ref, err := c.Post(t.Context(), "C1", built)

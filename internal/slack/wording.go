@@ -18,21 +18,21 @@ var emoji = map[Status]string{
 	Silent:     ":grey_question:",
 }
 
-// voices is in how many ways each thing is said: plainly, warmly and loudly.
-// Each keeps its column, so that a message keeps its voice from the first
-// report to the last.
+// voices is the number of variants of each text: plain, warm and loud. Each has
+// its own column, so that a message keeps its voice from the first report to
+// the last.
 const voices = 3
 
-// wording is how a language says it. {} stands for what it is about.
+// wording has the texts of a language. {} is replaced by the subject.
 type wording struct {
-	pipeline string         // what the link is called
-	unnamed  string         // for what has no name
-	reply    [voices]string // asks somebody to look at bad news
+	pipeline string         // text of the link
+	unnamed  string         // for a subject without a name
+	reply    [voices]string // asks people to look at a failure
 
-	shortened            string // ends a text of which there is more
-	reason, gitlab       string // of bad news
-	since                string // of what waits: how long
-	waitsFor, goesOn     string // of what waits
+	shortened            string // ends a shortened text
+	reason, gitlab       string // of failures
+	since                string // of waiting: how long
+	waitsFor, goesOn     string // of waiting
 	gaveUpAfter, gaveUp  string // of a dead letter that Pub/Sub gave up
 	replay               string // of a dead letter
 	silence              string // how long
@@ -41,7 +41,7 @@ type wording struct {
 	sentences map[Event]map[Status][voices]string
 }
 
-// duration says how long, as people do: 90 minutes, 3 hours, 2 days.
+// duration writes a duration as people say it: 90 minutes, 3 hours, 2 days.
 func (w wording) duration(d time.Duration) string {
 	unit, in := time.Minute, w.minutes
 	switch {

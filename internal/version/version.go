@@ -1,4 +1,4 @@
-// Package version says which hubrelay this is.
+// Package version has the version of this build.
 package version
 
 import (
@@ -7,17 +7,17 @@ import (
 )
 
 // Number is the version by SemVer, without the v of its tag: that of the newest
-// section of CHANGELOG.md, and with -dev at its end until that is released. It
-// is a constant because Cloud Functions builds from an archive, which neither a
-// tag nor a module proxy has stamped.
+// section of CHANGELOG.md, with -dev at its end until that is released. It is a
+// constant because Cloud Functions builds from an archive, which has no version
+// from a tag or a module proxy.
 const Number = "0.1.0-dev"
 
 // Header of the answer to GET /ready has Number.
 const Header = "Hubrelay-Version"
 
 // Commit returns the first 12 hex digits of the commit that the program was
-// built from, and whether files had been changed since. The commit is "" where
-// Go does not know it: in an archive, and where `go install` was given a tag.
+// built from, and whether files had been changed since. The commit is "" if Go
+// does not know it: in an archive, and after `go install` with a tag.
 func Commit() (commit string, changed bool) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

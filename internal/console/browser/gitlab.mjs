@@ -1,5 +1,5 @@
-// GitLab is away: the push waits with its reason, is given up in the end, and is
-// promoted once it is replayed.
+// GitLab is down: the push waits with its reason, is given up in the end, and is
+// promoted after a replay.
 import {accessible, is, row, shot, walk} from "./harness.mjs";
 
 await walk(async (page) => {
@@ -35,8 +35,8 @@ await walk(async (page) => {
 	await accessible(page, "dead");
 	await shot(page, "dead");
 
-	// Mended and replayed.
-	await page.locator(".faults-now").getByRole("button", {name: "All well again"}).click();
+	// Fixed and replayed.
+	await page.locator(".faults-now").getByRole("button", {name: "Clear all faults"}).click();
 	await page.locator(".faults-now").waitFor({state: "detached"});
 	await page.getByRole("button", {name: "Replay acme/api:1.5.0"}).click();
 	await page.locator("#news", {hasText: "queued again"}).waitFor();

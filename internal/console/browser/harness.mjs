@@ -1,6 +1,6 @@
-// What the walks through the console share: a browser of its own, and what holds
-// in every one of them: no error on its console, no breach of the page's
-// policy, no request to anywhere but the console's own server.
+// What the walks through the console share: a separate browser, and the checks of
+// every walk: no error on the browser's console, no breach of the page's policy,
+// and requests only to the console's own server.
 import assert from "node:assert/strict";
 import {mkdirSync, readFileSync} from "node:fs";
 import {createRequire} from "node:module";
@@ -29,7 +29,7 @@ export async function api(method, path, body) {
 	return text && JSON.parse(text);
 }
 
-// tell has the test do what no user can: cut the streams, say.
+// tell makes the test do what no user can, such as cutting the streams.
 export async function tell(what) {
 	const answer = await fetch(`${control}/${what}`, {method: "POST"});
 	assert.ok(answer.ok, `${what}: ${await answer.text()}`);
@@ -44,8 +44,8 @@ export async function until(what, check, wait = patience) {
 	}
 }
 
-// walk opens the console and goes through it. A walk may say which errors it
-// brings about itself.
+// walk opens the console and goes through it. A walk may name errors that it
+// causes itself.
 export async function walk(steps, {scheme = "light", width = 1440, height = 900, path = "/", expected = [], motion = "no-preference"} = {}) {
 	const browser = await chromium.launch({
 		executablePath: need("CHROMIUM"),
@@ -88,7 +88,7 @@ export async function walk(steps, {scheme = "light", width = 1440, height = 900,
 	}
 }
 
-// live waits until the page hears of what happens.
+// live waits until the page is connected to its stream.
 export const live = (page) => page.locator("#link[data-state=live]").waitFor();
 
 // row finds the rows of an image.
@@ -97,7 +97,7 @@ export const row = (page, image) => page.locator("#rows > tr", {has: page.getByR
 // is waits until an image's newest promotion is in a state.
 export const is = (page, image, state) => row(page, image).first().locator(".badge", {hasText: state}).waitFor();
 
-// shot takes a picture, where pictures are wanted.
+// shot takes a screenshot, if they are requested.
 export async function shot(page, name, options = {}) {
 	if (!shots) return;
 	mkdirSync(shots, {recursive: true});
@@ -105,7 +105,7 @@ export async function shot(page, name, options = {}) {
 	await page.screenshot({path: join(shots, `${name}.png`), ...options});
 }
 
-// accessible has axe look at the page as it stands.
+// accessible checks the page with axe.
 export async function accessible(page, what) {
 	await page.evaluate(axe);
 	const {violations} = await page.evaluate(() => window.axe.run(document, {resultTypes: ["violations"]}));

@@ -1,4 +1,4 @@
-// Whatever is sent is shown as text, and runs nowhere: the walk fails at any
+// Everything that is sent is shown as text, and never runs: the walk fails at any
 // dialog, error or breach of the policy.
 import {api, assert, shot, url, until, walk} from "./harness.mjs";
 
@@ -21,7 +21,7 @@ await walk(async (page) => {
 	await page.locator("#news", {hasText: "400"}).waitFor();
 	assert.equal(await page.locator("#news img, #news script").count(), 0);
 	await page.keyboard.press("Escape");
-	// What is no JSON, through the filter and the address.
+	// Text that is not JSON, through the filter and the address.
 	await page.locator("#push-image").fill(`acme/api:${script.replaceAll(" ", "")}`);
 	await page.locator("#push-image").press("Enter");
 	await page.locator("#news[data-bad=true]").waitFor();

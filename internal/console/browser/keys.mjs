@@ -1,4 +1,4 @@
-// All of it by the keyboard alone.
+// Everything with the keyboard only.
 import {assert, api, is, shot, until, walk} from "./harness.mjs";
 
 const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.textContent.trim());
@@ -53,7 +53,7 @@ await walk(async (page) => {
 	await page.waitForURL(/q=1\.2/);
 	assert.equal(await page.locator("#rows > tr").count(), 1);
 	assert.equal(await focused(page), "q");
-	// Whoever types on while it is filtered loses nothing.
+	// Text that is typed while the list is filtered is not lost.
 	await page.keyboard.press("Control+A");
 	await page.keyboard.type("acme/api:1.1.0", {delay: 350});
 	assert.equal(await page.locator("#q").inputValue(), "acme/api:1.1.0");

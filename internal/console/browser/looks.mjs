@@ -1,5 +1,5 @@
-// How the main states look and read: in both schemes, wide and narrow, to axe
-// and to people, whom the screenshots are for.
+// The main states in both colour schemes, wide and narrow: axe checks them, and
+// the screenshots are for people.
 import {accessible, api, assert, is, live, shot, until, url, walk} from "./harness.mjs";
 
 // Some of everything.
@@ -28,7 +28,7 @@ await walk(async (page) => {
 const {rows} = await api("GET", "/api/promotions");
 const of = (image) => `/promotions/${rows.find((p) => p.image === image).id}`;
 
-// fits says that nothing makes the page wider than its window, and else what sticks out.
+// fits checks that nothing makes the page wider than its window.
 const fits = async (page, what) => assert.deepEqual(await page.evaluate(() => {
 	const page = document.documentElement;
 	if (page.scrollWidth <= innerWidth) return [];

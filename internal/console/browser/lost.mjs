@@ -1,4 +1,4 @@
-// Docker Hub loses a webhook: nobody hears of the push, until reconcile finds it.
+// Docker Hub loses a webhook: nothing happens, until reconcile finds the push.
 import {api, assert, is, row, shot, until, walk} from "./harness.mjs";
 
 await walk(async (page) => {
@@ -7,7 +7,7 @@ await walk(async (page) => {
 	await page.keyboard.press("Escape");
 	await api("POST", "/api/push", {image: "acme/api:1.5.0"});
 	await page.locator("#feed", {hasText: /webhooks? .*lost|lost/}).waitFor();
-	await page.locator(".faults-now").getByRole("button", {name: "All well again"}).click();
+	await page.locator(".faults-now").getByRole("button", {name: "Clear all faults"}).click();
 	await until("found", async () => {
 		await api("POST", "/api/clock", {forward: "11m"});
 		await page.getByRole("button", {name: /^Reconcile now/}).click();

@@ -1,5 +1,5 @@
-// Ten thousand promotions: the page stays small, and goes on answering while
-// rows change under it.
+// Ten thousand promotions: the page stays small, and responsive while rows
+// change.
 import {accessible, assert, row, shot, tell, until, walk} from "./harness.mjs";
 
 const nodes = (page) => page.evaluate(() => document.querySelectorAll("*").length);

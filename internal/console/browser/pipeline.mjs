@@ -1,4 +1,4 @@
-// A pipeline fails: Slack asks somebody to look, and the job's retry mends it.
+// A pipeline fails: Slack asks people to look, and a retry of the job fixes it.
 import {api, assert, is, row, walk} from "./harness.mjs";
 
 await walk(async (page) => {

@@ -52,7 +52,7 @@ await walk(async (page) => {
 	await page.locator("#news[data-bad=true]", {hasText: "copy it by hand"}).waitFor();
 	assert.equal(await page.evaluate(() => String(getSelection())), copied);
 
-	// Closed, the focus is back where it was.
+	// After it is closed, the focus is back where it was.
 	await page.keyboard.press("Escape");
 	await story.waitFor({state: "detached"});
 	assert.match(await page.evaluate(() => document.activeElement.id), /^open-/);
@@ -77,7 +77,7 @@ await walk(async (page) => {
 	await live(page);
 	assert.equal(await page.locator("#story").count(), 0);
 
-	// A filter keeps the story, and the address tells of both.
+	// A filter keeps the story, and the address contains both.
 	await page.goto(`${url}/promotions/${id}`);
 	await live(page);
 	await page.locator("#q").fill("1.5");
@@ -89,7 +89,7 @@ await walk(async (page) => {
 	await page.goto(url);
 	await live(page);
 
-	// A story that is open goes on being told.
+	// An open story is kept up to date.
 	await page.locator("#push-image").fill("acme/web:2.0.0");
 	await api("POST", "/api/faults", {stage: "gitlab", answer: "away"});
 	await page.locator("#push-image").press("Enter");
@@ -98,7 +98,7 @@ await walk(async (page) => {
 	const second = page.getByRole("article", {name: "acme/web:2.0.0"});
 	await second.locator("#story-head .badge", {hasText: "waiting"}).waitFor();
 	await second.locator("#story-log details").first().locator("summary").click();
-	await page.locator(".faults-now").getByRole("button", {name: "All well again"}).click();
+	await page.locator(".faults-now").getByRole("button", {name: "Clear all faults"}).click();
 	await second.locator("#story-head .badge", {hasText: "promoted"}).waitFor();
 	await second.locator(".slack", {hasText: "✅"}).waitFor();
 	assert.equal(await second.locator("#story-log details[open]").count(), 1, "what was opened stays open");

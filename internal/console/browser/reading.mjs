@@ -1,5 +1,5 @@
-// Whoever reads a story that goes on is left in peace: what is open stays open,
-// and what has the focus keeps it.
+// Updates of a story do not disturb its reader: what is open stays open, and what
+// has the focus keeps it.
 import {api, assert, is, until, walk} from "./harness.mjs";
 
 const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.getAttribute("aria-label") || document.activeElement.tagName);
@@ -25,7 +25,7 @@ await walk(async (page) => {
 	assert.equal(await focused(page), before);
 	assert.equal(await page.locator("#story-hints details").count(), await page.locator("#story-hints tbody tr").count());
 
-	// What has no name of its own: the parts of Slack's message, the payload itself.
+	// Parts without a name: those of Slack's message, and the payload itself.
 	for (const place of ["#story-slack a, #story-slack pre", "#story-hints details[open] pre", "#hints-scroll"]) {
 		const what = page.locator(place).first();
 		if (await what.count() === 0) continue;

@@ -1,5 +1,5 @@
-// The stream breaks, and the server is away: the page says so, and comes back
-// with all that happened meanwhile, once.
+// The stream breaks, or the server is down: the page says so, and after it
+// reconnects it shows everything that happened in the meantime, once.
 import {assert, is, live, row, shot, tell, until, walk, api} from "./harness.mjs";
 
 const ids = (page, selector) => page.locator(selector).evaluateAll((list) => list.map((e) => e.id));
@@ -17,14 +17,14 @@ await walk(async (page) => {
 	await api("POST", "/api/push", {image: "acme/api:1.5.0"});
 	await is(page, "acme/api:1.5.0", "promoted");
 
-	// A connection that breaks comes back by itself.
+	// A broken connection is opened again automatically.
 	await tell("cut");
 	await api("POST", "/api/push", {image: "acme/api:1.6.0"});
 	await is(page, "acme/api:1.6.0", "promoted");
 	await live(page);
 	await once(page);
 
-	// A server that is away for some time.
+	// A server that is down for some time.
 	await tell("away");
 	await page.locator("#link[data-state=reconnecting]").waitFor();
 	await shot(page, "reconnecting");
@@ -36,7 +36,7 @@ await walk(async (page) => {
 	await is(page, "acme/api:1.7.0", "promoted");
 	await once(page);
 
-	// Paused, nothing moves; followed again, all is there.
+	// While paused, nothing changes; after that, everything is there.
 	await page.getByRole("button", {name: "Pause"}).click();
 	await page.locator("#link[data-state=paused]").waitFor();
 	await api("POST", "/api/push", {image: "acme/api:1.8.0"});
@@ -47,7 +47,7 @@ await walk(async (page) => {
 	await live(page);
 	await once(page);
 
-	// Paused, and followed while the server is away: it stays paused, and says why.
+	// Paused, and resumed while the server is down: it stays paused, and says why.
 	await page.getByRole("button", {name: "Pause"}).click();
 	await page.locator("#link[data-state=paused]").waitFor();
 	await tell("down");
@@ -58,7 +58,7 @@ await walk(async (page) => {
 	await page.getByRole("button", {name: "Pause"}).click();
 	await live(page);
 
-	// A story that is forgotten meanwhile: the page says so, and is not left empty.
+	// A story that was dropped in the meantime: the page says so, and is not empty.
 	await page.getByRole("link", {name: "acme/api:1.8.0", exact: true}).click();
 	await page.getByRole("article", {name: "acme/api:1.8.0"}).waitFor();
 	const story = page.url();
@@ -72,7 +72,7 @@ await walk(async (page) => {
 	await page.getByRole("link", {name: "Close"}).click();
 	await live(page);
 
-	// Another run of the server: the page loads itself anew.
+	// Another run of the server: the page reloads itself.
 	const loaded = page.waitForEvent("load");
 	await tell("restart");
 	await loaded;

@@ -1,4 +1,4 @@
-// Routes are edited, and asked what they would do.
+// Routes are edited, and explained.
 import {api, assert, is, shot, walk} from "./harness.mjs";
 
 await walk(async (page) => {
@@ -9,7 +9,7 @@ await walk(async (page) => {
 	const before = JSON.parse(await table.inputValue());
 	assert.ok(before["acme/api"]);
 
-	// A mistake changes nothing, and is named.
+	// With a mistake nothing changes, and it is named.
 	await table.fill(`{"acme/api": {"gitlab": {"projct": "x"}}}`);
 	await dialog.getByRole("button", {name: "Save"}).click();
 	await page.locator("#news[data-bad=true]", {hasText: "projct"}).waitFor();

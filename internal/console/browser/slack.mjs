@@ -1,4 +1,4 @@
-// Slack is away: the record is ahead of it, and Slack is true again once it is
+// Slack is down: the record is ahead of it, and Slack is correct again after it is
 // back.
 import {api, assert, is, row, shot, until, walk} from "./harness.mjs";
 
@@ -17,7 +17,7 @@ await walk(async (page) => {
 	assert.equal(await page.locator(".slack").count(), 0);
 	await shot(page, "behind");
 
-	// Back again, the clock has it told.
+	// After Slack is back, the clock shows it.
 	await page.locator(".faults-now").getByRole("button", {name: "Fix Slack: away"}).click();
 	await until("Slack shows it", async () => {
 		await api("POST", "/api/clock", {forward: "10m"});

@@ -1,9 +1,9 @@
-// Many tabs of one browser: those that nobody sees leave the connections to the
-// others, and one that is seen again shows what happened meanwhile.
+// Many tabs of one browser: hidden tabs close their connections, and a tab that
+// becomes visible again shows what happened in the meantime.
 import {api, assert, is, live, row, until, url, walk} from "./harness.mjs";
 
-// see has a page believe that it is seen, or not: a browser without a screen
-// shows all of them.
+// see sets whether a page is visible: in a browser without a screen all of them
+// are.
 const see = (page, seen) => page.evaluate((seen) => {
 	Object.defineProperty(document, "hidden", {configurable: true, get: () => !seen});
 	document.dispatchEvent(new Event("visibilitychange"));
@@ -33,7 +33,7 @@ await walk(async (page) => {
 	await page.getByRole("article", {name: "acme/api:1.5.0"}).waitFor();
 	await api("POST", "/api/push", {image: "acme/api:1.7.0"});
 	await is(page, "acme/api:1.7.0", "promoted");
-	// News of the open story come by the stream that is new.
+	// Changes of the open story come by the new stream.
 	const entries = await page.locator("#story-log > li").count();
 	await api("POST", "/api/push", {image: "acme/api:1.5.0", kind: "same"});
 	await until("the story goes on", async () => await page.locator("#story-log > li").count() > entries);

@@ -1,11 +1,11 @@
-// What the page cannot do without a script of its own: keys, follow and pause,
-// the focus of a story that opens or closes, copying, and the chart.
+// Everything that needs a script: keys, follow and pause, the focus of a story that
+// opens or closes, copying, and the chart.
 (() => {
   "use strict";
   const $ = (id) => document.getElementById(id);
   const typing = (e) => e.matches("input, select, textarea, [contenteditable]");
 
-  // Follow and pause. The stream is the extension's; here it is only known.
+  // Follow and pause. The stream belongs to the extension; here is only its state.
   let source, paused = false, lastRow = "";
   const say = (state, words) => {
     const link = $("link");
@@ -45,7 +45,7 @@
   document.addEventListener("htmx:sseError", () => paused || say("reconnecting", "reconnecting …"));
   const renew = () => htmx.ajax("GET", location.href, {target: "#console", select: "#console", swap: "outerHTML"})
     .catch(() => {}); // htmx:sendError has told
-  // The extension opens another stream as it does for a page that is new.
+  // The extension opens another stream, as for a new page.
   const look = () => {
     if (paused || document.hidden || !source) return;
     if (source.readyState === EventSource.OPEN) return has(true);
@@ -62,8 +62,8 @@
     close();
     say("paused", "paused");
   };
-  // Where the page itself is no longer to be had, as of a story that is forgotten,
-  // the browser shows what there is instead.
+  // If the page cannot be loaded any more, for instance for a story that was
+  // dropped, the browser shows the error page.
   document.addEventListener("htmx:beforeSwap", (e) => {
     if (e.detail.target.id !== "console" || e.detail.xhr.status < 400) return;
     e.detail.shouldSwap = false;
@@ -91,13 +91,13 @@
     mark();
   });
   document.addEventListener("htmx:oobAfterSwap", mark);
-  // What is as it was stays, with the focus, the selection and the scroll in it.
+  // Unchanged elements stay, with their focus, selection and scroll position.
   document.addEventListener("htmx:oobBeforeSwap", (e) => {
     const {fragment, target} = e.detail;
     if (fragment.children.length === 1 && fragment.firstElementChild.isEqualNode(target)) e.detail.shouldSwap = false;
   });
 
-  // What came of the last thing done stands above all else for a while.
+  // The result of the last action is shown on top for a while.
   let fade;
   const news = $("news");
   const rise = (bad) => {
@@ -129,7 +129,7 @@
     }
   });
 
-  // Keys. Those of buttons and fields stand on them, as data-key.
+  // Keys. Those of buttons and fields are in their attribute data-key.
   document.addEventListener("keydown", (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
     if (e.repeat && e.key !== "j" && e.key !== "k") return; // a key that is held does its thing once

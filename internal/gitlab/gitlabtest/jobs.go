@@ -10,11 +10,11 @@ import (
 // JobName is the name of the one job that a pipeline has.
 const JobName = "hubrelay-promote"
 
-// job is one try of a pipeline's job.
+// job is one attempt of a pipeline's job.
 type job struct {
 	id, pipeline int
 	status       string
-	finished     time.Time // zero where it has not
+	finished     time.Time // zero if it has not
 	retried      bool      // there is a later one
 }
 
@@ -22,19 +22,19 @@ type job struct {
 // lock.
 func (s *Server) addJob(p Pipeline) int {
 	s.lastJobID++
-	id := 1000 + s.lastJobID // so that it is no pipeline's ID
+	id := 1000 + s.lastJobID // so that it differs from every pipeline's ID
 	s.jobs = appendBounded(s.jobs, job{id: id, pipeline: p.ID, status: "created"})
 	return id
 }
 
-// run has the pipeline played. The caller holds the lock.
+// run starts the simulation of the pipeline. The caller holds the lock.
 func (s *Server) run(p Pipeline) {
 	if s.onPipeline != nil {
 		go s.onPipeline(p.clone())
 	}
 }
 
-// pipeline finds a pipeline that is remembered. The caller holds the lock.
+// pipeline finds a pipeline that is stored. The caller holds the lock.
 func (s *Server) pipeline(project, id string) *Pipeline {
 	for i := range s.pipelines {
 		if p := &s.pipelines[i]; p.Project == project && strconv.Itoa(p.ID) == id {
@@ -64,7 +64,7 @@ func ended(status string) bool {
 
 // Retry runs the job of a pipeline that failed or was canceled again, as the
 // button in GitLab does: in the same pipeline, as another job. It does nothing
-// to any other pipeline, and tells whether it did.
+// to any other pipeline, and reports whether it did.
 func (s *Server) Retry(projectPath string, id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +88,8 @@ func (s *Server) retryPipeline(p *Pipeline) bool {
 }
 
 // Cancel cancels a pipeline that has not ended, as the button in GitLab does.
-// Whoever plays it is not told. It tells whether it did anything.
+// The function given to OnPipeline is not told. It reports whether it did
+// anything.
 func (s *Server) Cancel(projectPath string, id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +119,7 @@ func (s *Server) api(do func(p *Pipeline, r *http.Request) (status int, answer a
 			token, refused, why := s.identify(r, scopes...)
 			project, ok := s.find(r.PathValue("id"))
 			switch {
-			case r.Header.Get("PRIVATE-TOKEN") == "": // nobody sees a private project
+			case r.Header.Get("PRIVATE-TOKEN") == "": // private projects are hidden
 				return http.StatusNotFound, map[string]any{"message": "404 Project Not Found"}
 			case refused != 0:
 				return refused, why
@@ -137,7 +138,7 @@ func (s *Server) api(do func(p *Pipeline, r *http.Request) (status int, answer a
 	}
 }
 
-// moved answers a call by a path that the project had.
+// moved answers a call with a former path of the project.
 func (s *Server) moved(w http.ResponseWriter, r *http.Request, project Project) (status int, answer any) {
 	if r.Method != http.MethodGet {
 		return http.StatusMethodNotAllowed, map[string]any{"message": "Non GET methods are not allowed for moved projects"}
@@ -159,7 +160,7 @@ func (s *Server) show(p *Pipeline, _ *http.Request) (status int, answer any) {
 	return http.StatusOK, p.json()
 }
 
-// listJobs lists the latest job, and those before it where they are asked for.
+// listJobs lists the latest job, and the earlier ones if they are asked for.
 func (s *Server) listJobs(p *Pipeline, r *http.Request) (status int, answer any) {
 	listed := []any{}
 	for _, j := range slices.Backward(s.jobs) {

@@ -107,7 +107,7 @@ func TestAPipelineIsCanceledForGood(t *testing.T) {
 	if status, body, _ := call(t, apiToken, "POST", api+url.PathEscape(project)+"/pipelines/1/cancel"); status != 200 {
 		t.Errorf("got %d %s", status, body)
 	}
-	fake.SetStatus(project, p.ID, "success") // its player does not know yet
+	fake.SetStatus(project, p.ID, "success") // the job was canceled in the meantime
 	if status := fake.Pipelines()[0].Status; status != "canceled" {
 		t.Errorf("the pipeline is %s", status)
 	}

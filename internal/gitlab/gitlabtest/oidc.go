@@ -24,8 +24,8 @@ const (
 	userLogin = "signer"
 )
 
-// Claims are what an id token says. What is not set has a value as in a job of
-// a pipeline that was triggered on main.
+// Claims are the claims of an id token. Claims that are not set have the values
+// of a job in a pipeline that was triggered on main.
 type Claims struct {
 	Project        string // path
 	Audience       string
@@ -36,10 +36,10 @@ type Claims struct {
 	PipelineSource string // trigger
 	JobID          int    // made up from the pipeline's
 	UserLogin      string
-	Environment    string // claimed only where it is set
+	Environment    string // claimed only if it is set
 	SHA            string
-	// Expiry is how long the token is valid, 5 minutes where it is 0. A token
-	// of less than nothing is out of date.
+	// Expiry is how long the token is valid, 5 minutes if it is 0. A negative
+	// value makes an expired token.
 	Expiry time.Duration
 	// Extra claims replace the others; one that is nil is left out.
 	Extra map[string]any
@@ -136,7 +136,8 @@ func (s *Server) idOf(project string) int {
 	return projectID(project)
 }
 
-// RotateKeys signs with a new key from now on. The old one is published no more.
+// RotateKeys signs with a new key from now on. The old one is no longer
+// published.
 func (s *Server) RotateKeys() {
 	s.oidc.mu.Lock()
 	defer s.oidc.mu.Unlock()
@@ -185,8 +186,8 @@ func (s *Server) keys(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}})
 }
 
-// signingKey returns the key, and makes one where there is none. The caller
-// holds the lock.
+// signingKey returns the key, and makes one if there is none. The caller holds
+// the lock.
 func (i *issuer) signingKey() (jose.JSONWebKey, error) {
 	if i.key == nil {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -198,7 +199,7 @@ func (i *issuer) signingKey() (jose.JSONWebKey, error) {
 	return *i.key, nil
 }
 
-// commit makes up the commit that a ref points to.
+// commit invents the commit that a ref points to.
 func commit(project, ref string) string {
 	sum := sha1.Sum([]byte(project + "@" + ref))
 	return hex.EncodeToString(sum[:])

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// version is what the fake says it is, where nothing else is set.
+// version is the version of the fake, unless another is set.
 const version = "18.5.0-ee"
 
 // Roles that may set pipeline variables.
@@ -23,13 +23,13 @@ const (
 // AccessToken is a token for the API, of a user, a project or a group.
 type AccessToken struct {
 	Token     string
-	Scopes    []string // api where there is none
+	Scopes    []string // api if there is none
 	ExpiresAt time.Time
 	Revoked   bool
 	// Projects are the paths of the projects that it sees; nil is every one.
 	Projects []string
-	// Guest says that it is no Reporter: it reads no code. Only a Maintainer sees
-	// all settings of a project.
+	// Guest means that it is not a Reporter, and cannot read code. Only a
+	// Maintainer sees all settings of a project.
 	Guest, Maintainer bool
 }
 
@@ -48,15 +48,15 @@ func (s *Server) AddAccessToken(t AccessToken) {
 	s.accessTokens = append(s.accessTokens, t)
 }
 
-// SetVersion makes the server one of another version, such as 17.11.2.
+// SetVersion sets the server's version, such as 17.11.2.
 func (s *Server) SetVersion(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version = text
 }
 
-// AnswerQuestions has f answer in the place of the API's GET requests while it is
-// set, as a proxy before GitLab would.
+// AnswerQuestions makes f the answer to all GET requests of the API while it is
+// set, like a proxy in front of GitLab.
 func (s *Server) AnswerQuestions(f *Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,8 +66,8 @@ func (s *Server) AnswerQuestions(f *Failure) {
 // json message of GitLab's API.
 func message(text string) any { return map[string]any{"message": text} }
 
-// identify finds the token of a request that wants one of the scopes, or says why
-// it is refused. The caller holds the lock.
+// identify finds the token of a request that needs one of the scopes, or says
+// why the request is refused. The caller holds the lock.
 func (s *Server) identify(r *http.Request, scopes ...string) (t AccessToken, status int, answer any) {
 	text := r.Header.Get("PRIVATE-TOKEN")
 	i := slices.IndexFunc(s.accessTokens, func(t AccessToken) bool { return t.Token == text })
@@ -98,7 +98,7 @@ func (t AccessToken) sees(p Project) bool {
 	return t.Projects == nil || slices.Contains(t.Projects, p.Path)
 }
 
-// asked answers a question, which do answers under the lock.
+// asked serves a GET request, which do answers under the lock.
 func (s *Server) asked(do func(r *http.Request) (status int, answer any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -124,7 +124,7 @@ func (s *Server) asked(do func(r *http.Request) (status int, answer any)) http.H
 }
 
 type (
-	movedTo string // where a redirect leads
+	movedTo string // the target of a redirect
 	rawFile string
 )
 
@@ -150,12 +150,13 @@ func (s *Server) showToken(r *http.Request) (status int, answer any) {
 	}
 }
 
-// ofProject has do answer a question about a project that the token sees.
+// ofProject lets do answer a GET request about a project that the token can
+// see.
 func (s *Server) ofProject(do func(t AccessToken, p Project, r *http.Request) (status int, answer any)) http.HandlerFunc {
 	return s.asked(func(r *http.Request) (int, any) {
 		t, status, answer := s.identify(r, "api", "read_api")
 		switch {
-		case r.Header.Get("PRIVATE-TOKEN") == "": // nobody sees a private project
+		case r.Header.Get("PRIVATE-TOKEN") == "": // private projects are hidden
 			return http.StatusNotFound, message("404 Project Not Found")
 		case status != 0:
 			return status, answer

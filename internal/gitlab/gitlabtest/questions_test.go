@@ -9,7 +9,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/gitlab/gitlabtest"
 )
 
-// What GitLab's own source answers to those who ask how a project is set up.
+// The answers of GitLab's own source to requests about a project's settings.
 func TestQuestionsAboutASetUp(t *testing.T) {
 	t.Parallel()
 	fake, base := start(t)
@@ -84,7 +84,7 @@ func TestQuestionsAboutASetUp(t *testing.T) {
 	}
 }
 
-// The token is looked at first, then the rights of its maker, and only then the
+// The token is checked first, then the rights of its owner, and only then the
 // ref.
 func TestTheOrderInWhichATriggerIsRefused(t *testing.T) {
 	t.Parallel()

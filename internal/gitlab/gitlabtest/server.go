@@ -1,4 +1,4 @@
-// Package gitlabtest is a GitLab for tests and for the sandbox: it creates
+// Package gitlabtest is a fake GitLab for tests and for the sandbox. It creates
 // pipelines by trigger token, shows them and their one job, retries and cancels
 // them, and signs id tokens. It runs nothing.
 package gitlabtest
@@ -22,42 +22,43 @@ import (
 )
 
 const (
-	keep    = 1000      // pipelines, and requests, that are remembered
+	keep    = 1000      // pipelines, and requests, that are kept
 	maxBody = 128 << 10 // bytes of a request
 	window  = time.Minute
 )
 
 // Project is a project with a trigger token.
 type Project struct {
-	ID    int // chosen where it is 0
+	ID    int // chosen if it is 0
 	Path  string
 	Token string
-	Refs  []string // main where there is none
+	Refs  []string // main if there is none
 
-	// ForbidVariables lets nobody set pipeline variables, as new projects in
-	// new namespaces of GitLab.com do.
+	// ForbidVariables allows nobody to set pipeline variables, like new
+	// projects in new namespaces of GitLab.com.
 	ForbidVariables bool
-	// ForbidPayload refuses calls without variables, too, as affected versions
-	// do: for them the TRIGGER_PAYLOAD that GitLab adds is one.
+	// ForbidPayload refuses calls without variables, too, like the affected
+	// versions, which count the TRIGGER_PAYLOAD that GitLab adds as a variable.
 	ForbidPayload bool
-	// NoRight takes the right to run pipelines from whoever made the trigger token.
+	// NoRight takes the right to run pipelines from the owner of the trigger
+	// token.
 	NoRight     bool
-	NoJobs      bool     // the rules leave no job
+	NoJobs      bool     // the rules exclude every job
 	InvalidYAML bool     // a pipeline is stored, and fails to be created
 	Inputs      []string // that are declared; nil accepts any
-	// MovedFrom is a path that the project had, where it is still found and
-	// not written to.
+	// MovedFrom is a former path of the project, at which it can be read but
+	// not written.
 	MovedFrom string
-	// Refuse is the answer to every call with a right token, where it is set.
+	// Refuse is the answer to every call with a right token, if it is set.
 	Refuse *Failure
 
 	Archived, EmptyRepo, CIDisabled bool
 	Tags                            []string          // of the repository
 	Unprotected                     []string          // branches and tags; all others are protected
-	CIConfigPath                    string            // .gitlab-ci.yml where it is ""
-	VariablesRole                   string            // that may set pipeline variables: a Role, RoleDeveloper where it is ""
+	CIConfigPath                    string            // .gitlab-ci.yml if it is ""
+	VariablesRole                   string            // that may set pipeline variables: a Role, RoleDeveloper if it is ""
 	Files                           map[string]string // of the repository, the same on every ref; nil: they are not looked at
-	Jobs                            []string          // of the configuration; the template's where it is nil
+	Jobs                            []string          // of the configuration; the template's if it is nil
 	Includes                        []Include         // of the configuration
 	Merged                          string            // the configuration with what it includes
 
@@ -90,20 +91,20 @@ type Request struct {
 	Body        string
 }
 
-// Failure is an answer out of the ordinary. The first that is set of Hang,
-// Reset and ResetAfter counts, and Status where none is.
+// Failure is how a call fails. The first of Hang, Reset and ResetAfter that is
+// set counts, or Status if none is.
 type Failure struct {
 	Status int
 	Header http.Header
 	Body   string
-	After  bool // the request is dealt with before the Status, as behind a proxy that loses the answer
+	After  bool // the request is processed before the Status, as behind a proxy that loses the answer
 
-	Hang       time.Duration // no answer until the client goes away, and at most that long; then the connection breaks
+	Hang       time.Duration // no answer until the client disconnects, and at most that long; then the connection breaks
 	Reset      bool          // the connection breaks and nothing is created
-	ResetAfter bool          // the connection breaks after the request was dealt with
+	ResetAfter bool          // the connection breaks after the request was processed
 }
 
-// Server is a GitLab. It is safe for concurrent use, and remembers the last
+// Server is a fake GitLab. It is safe for concurrent use, and keeps the last
 // 1,000 pipelines and requests.
 type Server struct {
 	baseURL string
@@ -125,7 +126,7 @@ type Server struct {
 
 	accessTokens []AccessToken
 	version      string
-	questions    *Failure  // that answers every question
+	questions    *Failure  // the answer to every GET request
 	attempts     []attempt // of the last minute, while there is a limit
 }
 
@@ -186,32 +187,32 @@ func (s *Server) AddProject(p Project) {
 	s.projects = append(s.projects, p)
 }
 
-// AnyProject makes every path (NAMESPACE/NAME) a project that has this token
-// and every ref, besides the projects that were added. Once it has a pipeline it
-// is found by its number, too.
+// AnyProject makes every path (NAMESPACE/NAME) a project with this token and
+// every ref, in addition to the projects that were added. Once such a project
+// has a pipeline, it is found by its number, too.
 func (s *Server) AnyProject(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.anyToken = token
 }
 
-// APIToken makes token one that may read every project, and retry and cancel
-// its pipelines.
+// APIToken adds a token that may read every project, and retry and cancel its
+// pipelines.
 func (s *Server) APIToken(token string) {
 	s.AddAccessToken(AccessToken{Token: token, Maintainer: true})
 }
 
-// OnPipeline has f called, in a goroutine of its own, for every pipeline that
-// is created, and again with another JobID when it is retried. One that is
-// stored but failed is none.
+// OnPipeline calls f, in a separate goroutine, for every pipeline that is
+// created, and again with another JobID when it is retried. It is not called
+// for a pipeline that is stored as failed.
 func (s *Server) OnPipeline(f func(Pipeline)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onPipeline = f
 }
 
-// SetStatus changes the status of a pipeline and of its job. It does nothing
-// where there is no such pipeline any more, or it was canceled.
+// SetStatus changes the status of a pipeline and of its job. It does nothing if
+// there is no such pipeline any more, or it was canceled.
 func (s *Server) SetStatus(projectPath string, id int, status string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,7 +221,7 @@ func (s *Server) SetStatus(projectPath string, id int, status string) {
 	}
 }
 
-// Age makes all that has happened older, as if that time had passed since.
+// Age makes everything that has happened older, as if that time had passed.
 func (s *Server) Age(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,16 +238,16 @@ func (s *Server) Age(d time.Duration) {
 	}
 }
 
-// RateLimit lets n pipelines a minute be asked for of each project and ref. 0
-// sets no limit.
+// RateLimit allows n pipelines a minute for each project and ref. 0 is no
+// limit.
 func (s *Server) RateLimit(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rateLimit, s.attempts = n, nil
 }
 
-// Fail makes the next calls to create a pipeline fail, one call a failure,
-// before anything else is looked at.
+// Fail makes the next calls to create a pipeline fail, one call for each
+// failure, before anything else is checked.
 func (s *Server) Fail(f ...Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -269,7 +270,7 @@ func (p Pipeline) clone() Pipeline {
 	return p
 }
 
-// Requests returns all that the server was asked, oldest first.
+// Requests returns the requests to the server, oldest first.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -323,7 +324,7 @@ func (f Failure) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, f.Body)
 }
 
-// create looks at a request in GitLab's order.
+// create checks a request in GitLab's order.
 func (s *Server) create(r *http.Request) (status int, answer any) {
 	p, refusal := readParams(r)
 	if refusal != nil {
@@ -377,7 +378,7 @@ func (s *Server) find(id string) (Project, bool) {
 	if s.anyToken == "" {
 		return Project{}, false
 	}
-	if !strings.Contains(id, "/") { // by its number, of which a pipeline is known
+	if !strings.Contains(id, "/") { // by its number, which a pipeline has
 		for _, p := range slices.Backward(s.pipelines) {
 			if strconv.Itoa(p.ProjectID) == id {
 				return Project{ID: p.ProjectID, Path: p.Project, Token: s.anyToken, anyRef: true}, true
@@ -388,7 +389,7 @@ func (s *Server) find(id string) (Project, bool) {
 	return Project{ID: projectID(id), Path: id, Token: s.anyToken, anyRef: true}, true
 }
 
-// projectID gives a path an id that is the same every time.
+// projectID derives an ID from a path, always the same.
 func projectID(path string) int {
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, path)
@@ -411,7 +412,7 @@ func (s *Server) limited(project int, ref string) bool {
 	return n >= s.rateLimit
 }
 
-// configError is what is wrong with .gitlab-ci.yml for these inputs.
+// configError returns what is wrong with .gitlab-ci.yml for these inputs.
 func (p Project) configError(asked params) string {
 	if p.InvalidYAML {
 		return "jobs config should contain at least one visible job"
@@ -434,7 +435,7 @@ func (p Project) configError(asked params) string {
 	return "unknown input arguments: " + strings.Join(unknown, ", ")
 }
 
-// store remembers a new pipeline.
+// store stores a new pipeline.
 func (s *Server) store(project Project, asked params, status string) Pipeline {
 	s.lastID++
 	s.lastIID[project.Path]++
@@ -470,14 +471,14 @@ func (p Pipeline) json() map[string]any {
 	}
 }
 
-// params is what a request asks for.
+// params are the parameters of a request.
 type params struct {
 	token, ref string
 	variables  map[string]string
 	inputs     map[string]any
 }
 
-// readParams reads a request, or says why GitLab would not.
+// readParams reads a request, or returns GitLab's refusal.
 func readParams(r *http.Request) (p params, refusal any) {
 	raw := map[string]any{}
 	for name, values := range r.URL.Query() {
@@ -593,7 +594,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// appendBounded appends, and forgets the oldest.
+// appendBounded appends, and drops the oldest.
 func appendBounded[T any](list []T, item T) []T {
 	if len(list) >= keep {
 		list = slices.Delete(list, 0, len(list)-keep+1)

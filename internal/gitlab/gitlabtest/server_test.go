@@ -85,7 +85,7 @@ func TestParametersAreReadAsGitLabReadsThem(t *testing.T) {
 		{"no ref", jsonType, `{"token":"glptt-1"}`, nil, nil, `{"error":"ref is missing"}`},
 		{"an empty ref", formType, "token=glptt-1&ref=", nil, nil, `{"error":"ref is empty"}`},
 		{"variables that are no map", formType, "token=glptt-1&ref=main&variables=a", nil, nil, `{"error":"variables is invalid"}`},
-		{"a variable that is no string", jsonType, `{"token":"glptt-1","ref":"main","variables":{"A":1}}`, nil, nil,
+		{"a variable that is not a string", jsonType, `{"token":"glptt-1","ref":"main","variables":{"A":1}}`, nil, nil,
 			`{"message":"variables needs to be a map of key-valued strings"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestRefusalsAreInGitLabsWords(t *testing.T) {
 	}
 }
 
-func TestAPipelineIsToldOfAndShown(t *testing.T) {
+func TestAPipelineIsReportedAndShown(t *testing.T) {
 	t.Parallel()
 	fake, base := start(t)
 	fake.AnyProject(token)

@@ -1,5 +1,5 @@
-// Package registrytest is a fake of Docker Hub's registry as whoever only looks
-// at it meets it: logins by token, and what tags point to. It holds no images.
+// Package registrytest is a fake of Docker Hub's registry for clients that only
+// read: it has logins by token, and the digests of tags. It has no images.
 package registrytest
 
 import (
@@ -24,11 +24,11 @@ type Server struct {
 	grants    map[string]string          // token → the repository that it may pull, "" for none
 	limit     int                        // pulls, 0 for none
 	left      int
-	status    int // of every answer about a manifest, where it is set
+	status    int // of every answer about a manifest, if it is set
 }
 
 // New returns a registry without repositories. baseURL is where it can be
-// reached, without a slash at its end.
+// reached, without a trailing slash.
 func New(baseURL string) *Server {
 	s := &Server{
 		baseURL: baseURL, mux: http.NewServeMux(), passwords: map[string]string{}, private: map[string]map[string]bool{},
@@ -43,15 +43,15 @@ func New(baseURL string) *Server {
 // ServeHTTP answers at the root of the base URL.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// AddAccount lets an account in.
+// AddAccount adds an account.
 func (s *Server) AddAccount(name, password string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passwords[name] = password
 }
 
-// AddRepository makes a repository that everybody may pull, or where there are
-// accounts, these alone.
+// AddRepository adds a repository that everybody may pull, or only the given
+// accounts if there are any.
 func (s *Server) AddRepository(repository string, accounts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,24 +69,24 @@ func (s *Server) Tag(repository, tag, digest string) {
 	s.tags[repository+":"+tag] = digest
 }
 
-// LimitPulls says in every answer that of limit pulls in six hours so many are
-// left.
+// LimitPulls makes every answer say how many pulls of the limit are left in six
+// hours.
 func (s *Server) LimitPulls(limit, left int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limit, s.left = limit, left
 }
 
-// Answer has everything that is asked about a tag answered with a status. 0 takes
-// it back.
+// Answer makes every request about a tag get this status. 0 resets it.
 func (s *Server) Answer(status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status = status
 }
 
-// login gives a token, which holds the right to pull only where the account has
-// it: to a repository that there is not, or that others own, it gives one without.
+// login returns a token. The token has the right to pull only if the account
+// has it. For a repository that does not exist, or that others own, it returns
+// a token without that right.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	name, password, signsIn := r.BasicAuth()
 	parts := strings.Split(r.FormValue("scope"), ":") // repository:acme/api:pull

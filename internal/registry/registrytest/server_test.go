@@ -31,8 +31,8 @@ func start(t *testing.T) (*registrytest.Server, string) {
 	return fake, server.URL
 }
 
-// A token without the right to pull is given as readily as one with it, and what
-// is asked by it is denied.
+// The server also gives tokens without the right to pull, and denies requests
+// with them.
 func TestWhoMayPull(t *testing.T) {
 	t.Parallel()
 	_, url := start(t)

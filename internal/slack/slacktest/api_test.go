@@ -32,9 +32,9 @@ func TestBodiesAreReadAsSlackDoes(t *testing.T) {
 		{"a form", "/chat.postMessage", form, "channel=C1&text=x", `"ok":true`},
 		{"JSON, below a prefix", "/any/prefix/chat.postMessage", asJSON, `{"channel":"C1","text":"x"}`, `"ok":true`},
 		{"JSON with blocks as a list", "/api/chat.postMessage", asJSON, `{"channel":"C1","blocks":[{"type":"divider"}],"text":null}`, `"ok":true`},
-		{"JSON that is none", "/api/chat.postMessage", asJSON, `{`, "invalid_json"},
+		{"invalid JSON", "/api/chat.postMessage", asJSON, `{`, "invalid_json"},
 		{"JSON that is a list", "/api/chat.postMessage", asJSON, `[]`, "json_not_object"},
-		{"a form that is none", "/api/chat.postMessage", form, "%zz", "invalid_form_data"},
+		{"an invalid form", "/api/chat.postMessage", form, "%zz", "invalid_form_data"},
 		{"a body of no type", "/api/chat.postMessage", "", "channel=C1&text=x", "missing_post_type"},
 		{"a body of another type", "/api/chat.postMessage", "text/xml", "<x/>", "invalid_post_type"},
 	} {
@@ -143,7 +143,7 @@ func TestChannels(t *testing.T) {
 	}
 }
 
-func TestATextWithoutBlocksTakesTheBlocksAway(t *testing.T) {
+func TestATextWithoutBlocksRemovesTheBlocks(t *testing.T) {
 	t.Parallel()
 	s := slacktest.New("t")
 	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x", "blocks", `[{"type":"divider"}]`)
@@ -210,7 +210,7 @@ func TestChannelsThatTakeNothing(t *testing.T) {
 	}
 }
 
-func TestADeletedMessageTakesNothing(t *testing.T) {
+func TestADeletedMessageAcceptsNoUpdate(t *testing.T) {
 	t.Parallel()
 	s := slacktest.New("t")
 	posted := call(t, s, "t", "chat.postMessage", "channel", "C1", "text", "x")

@@ -1,6 +1,5 @@
-// Package slacktest is a fake of Slack's Web API, for tests and for a machine
-// without an account. It behaves as Slack documents and as it was seen to
-// behave.
+// Package slacktest is a fake of Slack's Web API, for tests and for the
+// sandbox. It behaves as Slack documents, and as Slack was seen to behave.
 package slacktest
 
 import (
@@ -37,7 +36,7 @@ const (
 
 // Bounds of a Server's own.
 const (
-	remembered = 10_000  // messages and calls that it keeps
+	remembered = 10_000  // messages and calls that are kept
 	maxBody    = 1 << 20 // bytes of a call
 )
 
@@ -48,7 +47,7 @@ type Message struct {
 	ThreadTS  string          `json:"thread_ts,omitempty"` // of the message that it replies to, or ""
 	Broadcast bool            `json:"broadcast,omitempty"` // a reply that the channel shows, too
 	Text      string          `json:"text"`
-	Blocks    json.RawMessage `json:"blocks,omitempty"` // nil where there are none
+	Blocks    json.RawMessage `json:"blocks,omitempty"` // nil if there are none
 	Edits     int             `json:"edits"`
 	PostedAt  time.Time       `json:"posted_at"`
 }
@@ -56,19 +55,19 @@ type Message struct {
 // Call is what the server was asked.
 type Call struct {
 	Method string     // such as chat.postMessage
-	Values url.Values // without the token; of JSON, what is no string stands as JSON
+	Values url.Values // without the token; values of JSON that are not strings are JSON
 }
 
-// Failure is how a call goes wrong. An answer that is lost is a Reset, or a
-// Hang, that is to PostAnyway.
+// Failure is how a call fails. A lost answer is a Reset or a Hang with
+// PostAnyway.
 type Failure struct {
-	Code       string        // Slack's error; with no Status in a 200
-	Status     int           // 429 says ratelimited, where Code and Body do not say otherwise
-	Body       string        // in the place of JSON: Slack sends a page with a 5xx
+	Code       string        // Slack's error; without a Status, in a 200
+	Status     int           // 429 says ratelimited, unless Code or Body says otherwise
+	Body       string        // instead of JSON: Slack sends a page with a 5xx
 	RetryAfter time.Duration // the header of that name, in whole seconds
-	Hang       bool          // no answer until the client goes away
+	Hang       bool          // no answer until the client disconnects
 	Reset      bool          // the connection breaks
-	PostAnyway bool          // the call is done all the same
+	PostAnyway bool          // the call takes effect nevertheless
 }
 
 // Server is a workspace with one bot. It is safe for concurrent use, and keeps
@@ -83,11 +82,11 @@ type Server struct {
 	deleted   map[string]bool
 	private   map[string]bool
 	scopes    []string // of the token
-	person    bool     // whom the token belongs to is no bot
+	person    bool     // the token belongs to a user, not a bot
 	messages  []Message
 	calls     []Call
 	failures  []Failure
-	away      *Failure // of every call, nil where Slack is there
+	away      *Failure // of every call, nil if Slack works
 	onMessage func(Message)
 	perSecond int
 	last      int64 // microseconds of the last ts
@@ -109,14 +108,14 @@ func (s *Server) AddChannel(id, name string) {
 	s.channels[id] = strings.TrimPrefix(name, "#")
 }
 
-// The scopes that what the server answers needs.
+// The scopes that the server's methods need.
 const (
 	writeScope    = "chat:write"
 	channelsScope = "channels:read"
 	groupsScope   = "groups:read"
 )
 
-// SetScopes gives the token these scopes alone. At first it has all that the
+// SetScopes gives the token only these scopes. By default it has all that the
 // server knows: chat:write, channels:read and groups:read.
 func (s *Server) SetScopes(scopes ...string) {
 	s.mu.Lock()
@@ -124,7 +123,7 @@ func (s *Server) SetScopes(scopes ...string) {
 	s.scopes = scopes
 }
 
-// BelongToPerson makes the token a user's, and no bot's.
+// BelongToPerson makes the token a user's, not a bot's.
 func (s *Server) BelongToPerson() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,16 +133,16 @@ func (s *Server) BelongToPerson() {
 // MakePrivate makes a channel private, by its ID.
 func (s *Server) MakePrivate(id string) { s.set(s.private, id, true) }
 
-// Archive archives a channel, by its ID: it takes no posts and no updates.
+// Archive archives a channel, by its ID: it accepts no posts and no updates.
 func (s *Server) Archive(id string) { s.set(s.archived, id, true) }
 
-// Unarchive takes back Archive.
+// Unarchive undoes Archive.
 func (s *Server) Unarchive(id string) { s.set(s.archived, id, false) }
 
-// RemoveBot takes the bot out of a channel, by its ID.
+// RemoveBot removes the bot from a channel, by its ID.
 func (s *Server) RemoveBot(id string) { s.set(s.left, id, true) }
 
-// InviteBot takes back RemoveBot.
+// InviteBot undoes RemoveBot.
 func (s *Server) InviteBot(id string) { s.set(s.left, id, false) }
 
 // DeleteChannel deletes a channel, by its ID. What was posted to it stays in
@@ -156,7 +155,7 @@ func (s *Server) set(channels map[string]bool, id string, is bool) {
 	channels[id] = is
 }
 
-// Delete deletes a message, and tells whether there was one. Replies to it
+// Delete deletes a message, and reports whether there was one. Replies to it
 // stay.
 func (s *Server) Delete(channel, ts string) bool {
 	s.mu.Lock()
@@ -169,59 +168,59 @@ func (s *Server) Delete(channel, ts string) bool {
 	return true
 }
 
-// Away makes every call go wrong until Back is called. Failures that Fail
-// asked for come first.
+// Away makes every call fail until Back is called. Failures that were set with
+// Fail come first.
 func (s *Server) Away(f Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.away = &f
 }
 
-// Back takes back Away.
+// Back undoes Away.
 func (s *Server) Back() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.away = nil
 }
 
-// RateLimit makes a channel take perSecond messages in a second, and answer
-// 429 to more. 0, as at first, is no limit. Slack's is about 1.
+// RateLimit makes a channel accept perSecond messages in a second, and answer
+// 429 to more. 0, the default, is no limit. Slack's own limit is about 1.
 func (s *Server) RateLimit(perSecond int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.perSecond = perSecond
 }
 
-// OnMessage has f called with every message that was posted or changed, before
-// the answer is sent.
+// OnMessage calls f with every message that was posted or changed, before the
+// answer is sent.
 func (s *Server) OnMessage(f func(Message)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onMessage = f
 }
 
-// Fail makes the next calls go wrong, one each.
+// Fail makes the next calls fail, one call for each failure.
 func (s *Server) Fail(f ...Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failures = append(s.failures, f...)
 }
 
-// Messages returns what there is to read, oldest first.
+// Messages returns all messages, oldest first.
 func (s *Server) Messages() []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.messages)
 }
 
-// Calls returns what the server was asked, oldest first.
+// Calls returns the calls to the server, oldest first.
 func (s *Server) Calls() []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.calls)
 }
 
-// ServeHTTP answers the method that the last part of the path names.
+// ServeHTTP serves the method that the last part of the path names.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -271,7 +270,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// begin remembers a call, and takes the failure that is due.
+// begin records a call, and takes the next failure.
 func (s *Server) begin(c Call) (Failure, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -312,7 +311,7 @@ func (f Failure) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, f.Body)
 }
 
-// read takes a form or JSON, as Slack does.
+// read reads a form or JSON, as Slack does.
 func read(r *http.Request, body []byte) (values url.Values, code string) {
 	values = url.Values{}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -461,15 +460,15 @@ func (s *Server) update(v url.Values) (Message, string) {
 		return Message{}, code
 	}
 	m := &s.messages[i]
-	if v.Get("text") != "" { // else the text stays
+	if v.Get("text") != "" { // otherwise the text stays
 		m.Text = v.Get("text")
 	}
-	m.Blocks = blocks(v) // a text without blocks takes them away
+	m.Blocks = blocks(v) // a text without blocks removes them
 	m.Edits++
 	return *m, ""
 }
 
-// told tells of a message that was posted or changed, and makes the answer.
+// told passes on a message that was posted or changed, and makes the answer.
 func (s *Server) told(m Message, code string) (map[string]any, string) {
 	if code != "" {
 		return nil, code
@@ -492,7 +491,7 @@ func (s *Server) told(m Message, code string) (map[string]any, string) {
 
 var channelID = regexp.MustCompile(`^[CDG][A-Z0-9]+$`)
 
-// closed says why a channel takes no messages of the bot, "" where it does.
+// closed says why a channel accepts no messages of the bot, "" if it does.
 func (s *Server) closed(id string, exists bool) (code string) {
 	switch {
 	case !exists, s.deleted[id]:
@@ -536,8 +535,8 @@ func (s *Server) channel(name string) (id string, ok bool) {
 	return "", false
 }
 
-// find returns where a message is, -1 where it is not. Most are asked for soon
-// after they were posted.
+// find returns the index of a message, or -1. Most are looked up soon after
+// they were posted.
 func (s *Server) find(channel, ts string) int {
 	for i, m := range slices.Backward(s.messages) {
 		if m.Channel == channel && m.TS == ts {
@@ -575,7 +574,7 @@ type textObject struct {
 	Text string `json:"text"`
 }
 
-// is tells whether the object is text of at most limit characters.
+// is reports whether the object is text of at most limit characters.
 func (t textObject) is(limit int) bool {
 	n := utf8.RuneCountInString(t.Text)
 	return (t.Type == "mrkdwn" || t.Type == "plain_text") && n > 0 && n <= limit
@@ -588,7 +587,7 @@ type block struct {
 	Elements json.RawMessage `json:"elements"` // other things in other types
 }
 
-// check says what Slack would not show.
+// check says what Slack would refuse.
 func check(v url.Values, maxText int) (code string) {
 	text, raw := v.Get("text"), v.Get("blocks")
 	var list []block
@@ -612,7 +611,7 @@ func check(v url.Values, maxText int) (code string) {
 	return ""
 }
 
-// texts returns all that blocks have people read.
+// texts returns all texts of blocks that people read.
 func texts(raw json.RawMessage) string {
 	var (
 		all  strings.Builder

@@ -169,7 +169,7 @@ func TestStreamPatchesWhatHasChanged(t *testing.T) {
 		time.Sleep(time.Second)
 		got = all(l.take())
 		count1(t, got, "is-broken", 1)
-		count1(t, got, "Clear all faults", 1)
+		count1(t, got, "All well again", 1)
 		count1(t, got, "<tr", 0)
 
 		// Nor is the clock sent while it moves forward.

@@ -36,7 +36,7 @@ await walk(async (page) => {
 	await shot(page, "dead");
 
 	// Fixed and replayed.
-	await page.locator(".faults-now").getByRole("button", {name: "Clear all faults"}).click();
+	await page.locator(".faults-now").getByRole("button", {name: "All well again"}).click();
 	await page.locator(".faults-now").waitFor({state: "detached"});
 	await page.getByRole("button", {name: "Replay acme/api:1.5.0"}).click();
 	await page.locator("#news", {hasText: "queued again"}).waitFor();

@@ -7,7 +7,7 @@ await walk(async (page) => {
 	await page.keyboard.press("Escape");
 	await api("POST", "/api/push", {image: "acme/api:1.5.0"});
 	await page.locator("#feed", {hasText: /webhooks? .*lost|lost/}).waitFor();
-	await page.locator(".faults-now").getByRole("button", {name: "Clear all faults"}).click();
+	await page.locator(".faults-now").getByRole("button", {name: "All well again"}).click();
 	await until("found", async () => {
 		await api("POST", "/api/clock", {forward: "11m"});
 		await page.getByRole("button", {name: /^Reconcile now/}).click();

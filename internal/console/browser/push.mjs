@@ -98,7 +98,7 @@ await walk(async (page) => {
 	const second = page.getByRole("article", {name: "acme/web:2.0.0"});
 	await second.locator("#story-head .badge", {hasText: "waiting"}).waitFor();
 	await second.locator("#story-log details").first().locator("summary").click();
-	await page.locator(".faults-now").getByRole("button", {name: "Clear all faults"}).click();
+	await page.locator(".faults-now").getByRole("button", {name: "All well again"}).click();
 	await second.locator("#story-head .badge", {hasText: "promoted"}).waitFor();
 	await second.locator(".slack", {hasText: "✅"}).waitFor();
 	assert.equal(await second.locator("#story-log details[open]").count(), 1, "what was opened stays open");

@@ -170,7 +170,7 @@ locals {
     dead-letters = {
       title    = "dead letters wait"
       severity = "ERROR"
-      meaning  = "Pushes were given up. Each is a push whose image is not signed, and waits to be replayed once the cause is mended."
+      meaning  = "Pushes were given up. Each is a push whose image is not signed, and waits to be replayed once the cause is fixed."
       conditions = {
         "dead letters wait" = {
           filter    = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local.subscription}=\"${google_pubsub_subscription.dead_letters.name}\""
@@ -286,7 +286,7 @@ locals {
     slack = {
       title    = "Slack is not told"
       severity = "ERROR"
-      meaning  = "Slack has refused, or not answered, for half an hour. The record is right, Slack is not; nothing is lost, and all is told once it is mended."
+      meaning  = "Slack has refused, or not answered, for half an hour. The record is right, Slack is not; nothing is lost, and all is shown once it is fixed."
       conditions = {
         "Slack is not told for half an hour" = {
           filter    = "${local.lines} AND metric.labels.message=\"slack not told\""

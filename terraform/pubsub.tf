@@ -68,7 +68,7 @@ resource "google_pubsub_topic" "dead_letters" {
   deletion_policy = local.deletion_policy
 }
 
-# Where dead letters stay until somebody has mended what was wrong: a topic
+# Where dead letters stay until somebody has fixed the cause: a topic
 # without a subscription would drop them at once. 31 days is the most that
 # Pub/Sub keeps.
 resource "google_pubsub_subscription" "dead_letters" {

@@ -131,22 +131,22 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for route in var.routes : try(route.gitlab, null) != null && try(route.slack, null) != null])
-    error_message = "Every route needs gitlab and slack. Mend ${join(", ", [for key, route in var.routes : key if try(route.gitlab, null) == null || try(route.slack, null) == null])}."
+    error_message = "Every route needs gitlab and slack. Fix ${join(", ", [for key, route in var.routes : key if try(route.gitlab, null) == null || try(route.slack, null) == null])}."
   }
 
   validation {
     condition     = alltrue([for key in keys(var.routes) : can(regex(local.grammar.key, key))])
-    error_message = "The keys of routes must be repositories, such as acme/api, globs, such as acme/*, or * for every repository. Mend ${join(", ", [for key in keys(var.routes) : key if !can(regex(local.grammar.key, key))])}."
+    error_message = "The keys of routes must be repositories, such as acme/api, globs, such as acme/*, or * for every repository. Fix ${join(", ", [for key in keys(var.routes) : key if !can(regex(local.grammar.key, key))])}."
   }
 
   validation {
     condition     = alltrue([for key in keys(var.routes) : key == "*" || !can(regex(local.grammar.wild, key)) || length(split("/", key)) == 2])
-    error_message = "A glob over repositories must have one slash, for a * stops there: write acme/*, or * for every repository. Mend ${join(", ", [for key in keys(var.routes) : key if can(regex(local.grammar.wild, key)) && length(split("/", key)) != 2])}."
+    error_message = "A glob over repositories must have one slash, for a * stops there: write acme/*, or * for every repository. Fix ${join(", ", [for key in keys(var.routes) : key if can(regex(local.grammar.wild, key)) && length(split("/", key)) != 2])}."
   }
 
   validation {
     condition     = alltrue([for key in keys(var.routes) : length(strcontains(key, "/") ? key : "library/${key}") <= 255 || can(regex(local.grammar.wild, key))])
-    error_message = "The name of a repository has 255 characters at most, with library/ where it has no slash. Mend ${join(", ", [for key in keys(var.routes) : key if length(strcontains(key, "/") ? key : "library/${key}") > 255])}."
+    error_message = "The name of a repository has 255 characters at most, with library/ where it has no slash. Fix ${join(", ", [for key in keys(var.routes) : key if length(strcontains(key, "/") ? key : "library/${key}") > 255])}."
   }
 
   validation {
@@ -156,27 +156,27 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for route in var.routes : can(regex(local.grammar.project, replace(route.gitlab.project, "/\\{(?:namespace|name)\\}/", "n")))])
-    error_message = "gitlab.project must be the path of a project, such as acme/images/api or acme/images/{name} (only {namespace} and {name} may stand there), or its ID. Mend ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.project, replace(route.gitlab.project, "/\\{(?:namespace|name)\\}/", "n")))])}."
+    error_message = "gitlab.project must be the path of a project, such as acme/images/api or acme/images/{name} (only {namespace} and {name} may stand there), or its ID. Fix ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.project, replace(route.gitlab.project, "/\\{(?:namespace|name)\\}/", "n")))])}."
   }
 
   validation {
     condition     = alltrue([for route in var.routes : can(regex(local.grammar.ref, route.gitlab.ref))])
-    error_message = "gitlab.ref must be the name of a branch or tag, such as main. Mend ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.ref, route.gitlab.ref))])}."
+    error_message = "gitlab.ref must be the name of a branch or tag, such as main. Fix ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.ref, route.gitlab.ref))])}."
   }
 
   validation {
     condition     = alltrue([for route in var.routes : try(contains(["", "inputs", "variables"], route.gitlab.pass), false)])
-    error_message = "gitlab.pass must be inputs or variables. Mend ${join(", ", [for key, route in var.routes : key if !try(contains(["", "inputs", "variables"], route.gitlab.pass), false)])}."
+    error_message = "gitlab.pass must be inputs or variables. Fix ${join(", ", [for key, route in var.routes : key if !try(contains(["", "inputs", "variables"], route.gitlab.pass), false)])}."
   }
 
   validation {
     condition     = alltrue([for route in var.routes : try(contains(["", "digest", "delivery"], route.once_per), false)])
-    error_message = "once_per must be digest or delivery. Mend ${join(", ", [for key, route in var.routes : key if !try(contains(["", "digest", "delivery"], route.once_per), false)])}."
+    error_message = "once_per must be digest or delivery. Fix ${join(", ", [for key, route in var.routes : key if !try(contains(["", "digest", "delivery"], route.once_per), false)])}."
   }
 
   validation {
     condition     = alltrue([for route in var.routes : can(regex(local.grammar.tag, route.latest))])
-    error_message = "latest must be a tag: letters, digits, '_', '.' and '-', 128 at most. Mend ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.tag, route.latest))])}."
+    error_message = "latest must be a tag: letters, digits, '_', '.' and '-', 128 at most. Fix ${join(", ", [for key, route in var.routes : key if !can(regex(local.grammar.tag, route.latest))])}."
   }
 
   # 107 characters of base64 without padding are 80 bytes, which is what the
@@ -193,12 +193,12 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for route in var.routes : try(contains(["", "all", "failures"], route.slack.tell), false)])
-    error_message = "slack.tell must be all or failures. Mend ${join(", ", [for key, route in var.routes : key if !try(contains(["", "all", "failures"], route.slack.tell), false)])}."
+    error_message = "slack.tell must be all or failures. Fix ${join(", ", [for key, route in var.routes : key if !try(contains(["", "all", "failures"], route.slack.tell), false)])}."
   }
 
   validation {
     condition     = alltrue([for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : can(regex(startswith(pattern, "semver:") ? local.grammar.constraint : local.grammar.glob, pattern))])
-    error_message = "tags.include and tags.exclude must hold globs, such as v*, or semver: and a constraint, such as semver:>=1.2. Mend ${join(", ", [for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : jsonencode(pattern) if !can(regex(startswith(pattern, "semver:") ? local.grammar.constraint : local.grammar.glob, pattern))])}."
+    error_message = "tags.include and tags.exclude must hold globs, such as v*, or semver: and a constraint, such as semver:>=1.2. Fix ${join(", ", [for pattern in flatten([for route in var.routes : try([route.tags.include, route.tags.exclude], [])]) : jsonencode(pattern) if !can(regex(startswith(pattern, "semver:") ? local.grammar.constraint : local.grammar.glob, pattern))])}."
   }
 
   validation {
@@ -208,7 +208,7 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for route in var.routes : try(length(route.inputs) <= 15, true)])
-    error_message = "inputs must be 15 at most, for GitLab takes 20 and hubrelay adds five. Mend ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 15, false)])}."
+    error_message = "inputs must be 15 at most, for GitLab takes 20 and hubrelay adds five. Fix ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 15, false)])}."
   }
 
   # 1364 characters of base64 are 1023 bytes.
@@ -219,7 +219,7 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for name in flatten([for route in var.routes : try(keys(route.inputs), [])]) : can(regex(local.grammar.input, name)) && !contains(local.grammar.reserved, lower(name))])
-    error_message = "inputs must have names of letters, digits, '_' and '-', and none that hubrelay itself sends (${join(", ", local.grammar.reserved)}). Mend ${join(", ", [for name in flatten([for route in var.routes : try(keys(route.inputs), [])]) : name if !can(regex(local.grammar.input, name)) || contains(local.grammar.reserved, lower(name))])}."
+    error_message = "inputs must have names of letters, digits, '_' and '-', and none that hubrelay itself sends (${join(", ", local.grammar.reserved)}). Fix ${join(", ", [for name in flatten([for route in var.routes : try(keys(route.inputs), [])]) : name if !can(regex(local.grammar.input, name)) || contains(local.grammar.reserved, lower(name))])}."
   }
 
   validation {
@@ -229,7 +229,7 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for route in var.routes : try(length(distinct([for name in keys(route.inputs) : lower(name)])) == length(route.inputs), true)])
-    error_message = "inputs must have names that differ in more than case. Mend ${join(", ", [for key, route in var.routes : key if try(length(distinct([for name in keys(route.inputs) : lower(name)])) < length(route.inputs), false)])}."
+    error_message = "inputs must have names that differ in more than case. Fix ${join(", ", [for key, route in var.routes : key if try(length(distinct([for name in keys(route.inputs) : lower(name)])) < length(route.inputs), false)])}."
   }
 }
 

@@ -1,6 +1,6 @@
 // Package check looks whether a hubrelay is set up right, before and after it is
 // deployed: it asks GitLab, Docker Hub, Slack and the functions what can be asked
-// without side effects, and says what to mend.
+// without side effects, and says what to fix.
 //
 // It reads settings by the rules by which the functions start, so that it never
 // disagrees with them. A tool that could not look never says that all is well:

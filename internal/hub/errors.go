@@ -15,7 +15,7 @@ import (
 	"github.com/getto-systems/hubrelay/internal/httpclient"
 )
 
-// Reasons of an Error. The first two pass, the others want something mended.
+// Reasons of an Error. The first two pass, the others need a fix.
 const (
 	Unavailable = "hub_unavailable"  // no answer, or none that makes sense
 	RateLimited = "hub_rate_limited" // too many questions
@@ -37,7 +37,7 @@ var ErrNoAuditLog = errors.New("the account sees no audit log")
 type Error struct {
 	Status     int           // of Docker Hub's answer, 0 where there is none
 	Reason     string        // one of the above
-	Hint       string        // what to mend, or would help; "" where waiting is all there is to do
+	Hint       string        // what to fix, or what would help; "" where waiting is all there is to do
 	RetryAfter time.Duration // an hour at most, 0 where that is not known
 	Cause      error
 }
@@ -52,7 +52,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Cause }
 
 // Temporary tells whether the same question may be answered later, with nothing
-// mended.
+// fixed.
 func (e *Error) Temporary() bool { return e.Reason == Unavailable || e.Reason == RateLimited }
 
 const (

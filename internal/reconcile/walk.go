@@ -90,7 +90,7 @@ func (w *walk) passes(ctx context.Context, what string, err error) error {
 	return nil
 }
 
-// refused tells, once an hour, what a person must mend.
+// refused tells, once an hour, what a person must fix.
 func (f *Finder) refused(ctx context.Context, what string, err error) {
 	text := withHint(err)
 	if line := thisHour(what + text); !f.settled.Has(line) {

@@ -86,7 +86,7 @@ func TestWhatPeopleRead(t *testing.T) {
 			[][]string{
 				{"section", ":rotating_light: Sniff, I could not start a pipeline for `acme/api:1.4.0` …"},
 				{"context", "`b`"},
-				{"section", "The reason: `not_found`\nCheck the project &lt;x&gt;.\nOnce that is mended, this starts it again:\n```go run ./cmd/hubrelay replay '-apply'```"},
+				{"section", "The reason: `not_found`\nCheck the project &lt;x&gt;.\nOnce that is fixed, this starts it again:\n```go run ./cmd/hubrelay replay '-apply'```"},
 			}, nil},
 		{"waiting for a person", Message{Status: Waiting, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Since: 12 * time.Minute,
 			Reason: "forbidden", Hint: "Give the account the role Developer.", Words: "403 <Forbidden>\nno role", Mention: "U1"},
@@ -95,7 +95,7 @@ func TestWhatPeopleRead(t *testing.T) {
 				{"section", ":hourglass_flowing_sand: `acme/api:1.4.0` has to wait a little, I am sorry …"},
 				{"context", "`b`"},
 				{"section", "It has been waiting for 12 minutes.\nWhat it waits for: `forbidden`\nGive the account the role Developer.\n" +
-					"GitLab says: `403 &lt;Forbidden&gt; no role`\nOnce that is mended, it goes on by itself."},
+					"GitLab says: `403 &lt;Forbidden&gt; no role`\nOnce that is fixed, it goes on by itself."},
 			},
 			[][]string{{"section", ":hourglass_flowing_sand: <@U1> Could somebody have a look at `acme/api:1.4.0`, please?"}}},
 		{"a failure that has a reason", Message{Status: Failure, Repository: "acme/api", Tag: "1.4.0", PromotionID: "b", Reason: "unreported", Hint: "Check notify_url."},

@@ -385,8 +385,8 @@ func (c *chaos) report(when string, began time.Time) {
 	}
 	// An image whose tag has never moved is promoted once, unless it died.
 	for image, list := range byImage {
-		for _, older := range list[1:] { // newest first
-			if c.moves[image] == 1 && older.State != ledger.Dead {
+		for i, older := range list[1:] { // newest first
+			if c.moves[image] == 1 && older.State != ledger.Dead && !(c.dead[image] > 0 && endedAfterReplay(older, list[i])) {
 				doubled = append(doubled, fmt.Sprintf("%s: %s and %s", image, story(list[0]), story(older)))
 				c.logsOf(image)
 			}
@@ -429,6 +429,13 @@ func (c *chaos) report(when string, began time.Time) {
 }
 
 // story is the history of a promotion, as far as its record shows it.
+// endedAfterReplay reports whether a promotion can have been dead when the next
+// one of its image began, although it is not dead now: the answer of GitLab was
+// lost, and the pipeline reported after the dead letter was replayed.
+func endedAfterReplay(older, next ledger.Promotion) bool {
+	return older.Lost && !next.Message.ReplayedAt.IsZero() && older.UpdatedAt.After(next.CreatedAt)
+}
+
 func story(p ledger.Promotion) string {
 	return fmt.Sprintf("%.8s %s %s by %s, %s to %s, pushed %s, queued %s, replayed %s", p.ID, p.State, p.Reason, p.By,
 		p.CreatedAt.Format(time.TimeOnly), p.UpdatedAt.Format(time.TimeOnly), p.Message.PushedAt.Format(time.TimeOnly),

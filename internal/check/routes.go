@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -83,10 +84,14 @@ func excluded(pattern string, by []string) bool {
 		if strings.HasPrefix(p, "semver:") || strings.HasPrefix(pattern, "semver:") || strings.ContainsAny(p, `?[]\`) {
 			return false // another kind, or a wildcard that the pattern's own * may stand for by chance
 		}
-		matches, err := path.Match(p, pattern)
+		matches, err := path.Match(p, oneOf.ReplaceAllLiteralString(pattern, "?"))
 		return err == nil && matches
 	})
 }
+
+// oneOf finds what stands for a single character in a glob. Its letters are not part
+// of every tag that matches: *-* does not exclude v[0-9].
+var oneOf = regexp.MustCompile(`\\.|\[(?:\\.|[^\]\\])*\]`)
 
 // uncovered says where missed pushes are not looked for.
 func (c *checker) uncovered(s settings) {

@@ -208,12 +208,14 @@ func inABubble(t *testing.T, test func(*testing.T, *world)) {
 			t.Fatal(err)
 		}
 		w.Finder = reconcile.New(reconcile.Finder{Routes: table, Hub: w.api, Images: w.images, Promotions: w.ledger, Topic: w.topic},
-			slog.New(slog.NewJSONHandler(&w.log, nil)))
+			w.logger())
 		fake.AddRepository("beta/api", false)
 		fake.AddAccount(hubtest.Account{Name: "acme", Secrets: []string{"canary"}})
 		test(t, w)
 	})
 }
+
+func (w *world) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(&w.log, nil)) }
 
 func (w *world) some(want int) {
 	w.t.Helper()
@@ -628,6 +630,33 @@ func TestTagsThatAreNeverToldStandInNoOthersWay(t *testing.T) {
 		if n := reconcile.MaxTroubles + 4; len(w.topic.images) != n {
 			t.Errorf("once they are told, %d are queued, want %d", len(w.topic.images), n)
 		}
+	})
+}
+
+// What one instance could not ask about is asked in the next round, although
+// another instance has ended the one before.
+func TestARoundThatAnotherInstanceEnds(t *testing.T) {
+	inABubble(t, func(t *testing.T, w *world) {
+		w.some(0)
+		other := reconcile.New(reconcile.Finder{Routes: w.Routes, Hub: w.api, Images: w.images, Promotions: w.ledger, Topic: w.topic}, w.logger())
+		time.Sleep(time.Second)
+		w.pushed("acme/api:1")
+		w.signed("acme/web", 50*15)
+		w.images.fails = map[string]error{"acme/api:1": &registry.Error{Status: 500, Reason: registry.Unavailable}}
+		time.Sleep(11 * time.Minute)
+		w.fake.RateLimit(10)
+		_, _ = w.Some(t.Context())
+		if w.images.asked != 1 {
+			t.Fatalf("the registry was asked %d times", w.images.asked)
+		}
+		w.fake.RateLimit(0)
+		w.images.fails = nil
+		time.Sleep(5 * time.Minute)
+		if found, err := other.Some(t.Context()); err != nil || found != 0 {
+			t.Fatalf("the other one found %d, %v", found, err)
+		}
+		time.Sleep(5 * time.Minute)
+		w.some(1)
 	})
 }
 

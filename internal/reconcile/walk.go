@@ -41,6 +41,9 @@ type walk struct {
 // all walks through the namespaces, from where p says, and moves p on. It
 // returns why it stopped, nil at the end.
 func (w *walk) all(ctx context.Context, p *ledger.Progress) (stopped error) {
+	if p.Source == "" { // another instance may have ended the last round
+		w.round.forget()
+	}
 	for _, namespace := range w.Routes.Namespaces() {
 		if namespace < p.Source {
 			continue

@@ -513,6 +513,7 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 		{"another registry", map[string]string{"REGISTRY": "https://registry.example"}, false, ""},
 		{"another registry, and a Docker Hub", map[string]string{"REGISTRY": "https://registry.example", "HUB_URL": "https://hub.example"}, true, ""},
 		{"off", map[string]string{"RECONCILE": "off"}, false, ""},
+		{"off, with a line break behind it", map[string]string{"RECONCILE": "off\n"}, false, ""},
 		{"off, with a Docker Hub", map[string]string{"RECONCILE": "off", "HUB_URL": "https://hub.example"}, false, ""},
 		{"neither on nor off", map[string]string{"RECONCILE": "no"}, false, "RECONCILE"},
 		{"no URL", map[string]string{"HUB_URL": "hub.docker.com"}, false, "HUB_URL"},
@@ -544,7 +545,7 @@ func TestReconcileIsOnWhereTheRegistryIsDockerHubs(t *testing.T) {
 				t.Errorf("it is on: %t, want %t\n%s", said, c.on, log.String())
 			}
 			// So it does of all that stands at another registry. Who switches it off knows.
-			if said := strings.Contains(log.String(), "the registry is not Docker Hub's"); said != (!c.on && c.change["RECONCILE"] == "") {
+			if said := strings.Contains(log.String(), "the registry is not Docker Hub's"); said != (c.name == "another registry") {
 				t.Errorf("it is on: %t, and at the start it says %s", c.on, log.String())
 			}
 		})

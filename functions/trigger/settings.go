@@ -108,7 +108,7 @@ func FromEnv(ctx context.Context, getenv func(string) string) (http.Handler, err
 	}
 	log := gcplog.FromContext(ctx)
 	switch keys := t.Routes.Uncovered(); {
-	case t.Hub == nil && getenv("RECONCILE") != "off":
+	case t.Hub == nil && env.New(getenv).OneOf("RECONCILE", "on", "off") == "on":
 		log.Info("missed pushes not looked for: the registry is not Docker Hub's")
 	case t.Hub != nil && len(keys) > 0:
 		log.Info("missed pushes not looked for: no route names the namespace", slog.Any("route", keys))

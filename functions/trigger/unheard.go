@@ -85,7 +85,7 @@ func (h handler) job(ctx context.Context, p ledger.Promotion, limited map[env.Se
 			slog.String("route", found.Key), slog.String("error", text))
 		return ledger.JobState{Unknown: true}
 	}
-	switch ended := time.Since(j.FinishedAt) > reportTime; { // if GitLab does not say when, it ended long ago
+	switch ended := time.Since(j.FinishedAt) > reportTime; { // if GitLab does not say when, it counts as long ago
 	case !there:
 		return ledger.JobState{State: ledger.Failed, Reason: ledger.NoJob, Hint: noJobHint}
 	case waits[j.Status] != "":

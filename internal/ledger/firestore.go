@@ -29,9 +29,9 @@ const progressID = "docker-hub"
 // Firestore keeps documents in a Firestore database. The time is Firestore's,
 // so the clocks of its clients do not matter.
 //
-// A change reads without locks, and writes on condition that the documents have
-// not changed since they were read. With locks, six webhooks would wait for
-// each other and then abort.
+// A change reads without locks, and writes on condition that the documents that
+// it writes have not changed since they were read. With locks, six webhooks
+// would wait for each other and then abort.
 type Firestore struct{ client *firestore.Client }
 
 // document is the form of all documents: the record, and the fields that are

@@ -52,7 +52,7 @@ type Outbox struct {
 	Refusals  int       `firestore:"refusals"`   // of Slack, in a row
 	RetryAt   time.Time `firestore:"retry_at"`   // when the clock may try again
 	ShowToken int64     `firestore:"show_token"` // the fencing token of the request that shows it
-	ShowEnds  time.Time `firestore:"show_ends"`  // their lease; zero if it was given back
+	ShowEnds  time.Time `firestore:"show_ends"`  // its lease; zero if it was given back
 }
 
 // hasMessage reports whether there is a message in Slack, or may be one,

@@ -234,9 +234,10 @@ func (c *Client) mayKnowMore(err error) bool {
 }
 
 // guard is the transport of everything that a Client sends, including logins.
-// It enforces the scheme of the registry. It turns every answer that is not a
-// success into an *Error, before a layer above can follow a redirect, retry, or
-// put a URL or a body into an error of its own.
+// It enforces the scheme of the registry. It turns every answer into an *Error
+// that is neither 200 nor the registry's request for a login, before a layer
+// above can follow a redirect, retry, or put a URL or a body into an error of
+// its own.
 type guard struct {
 	next    http.RoundTripper
 	base    *url.URL

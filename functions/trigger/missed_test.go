@@ -700,12 +700,13 @@ func TestWhomGitLabLimitsAsksNoMoreInThisCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.apiTokens = trigger.Tokens{"acme/api": env.NewSecret("canary-api"), "acme/each": env.NewSecret("canary-each")}
-		w.routes(routes)
+		w.apiTokens = trigger.Tokens{"acme/api": env.NewSecret("canary-api"), "acme/each": env.NewSecret("canary-each"), "acme/web": env.NewSecret("canary-api")}
+		w.routes(strings.Replace(routes, "{", `{"acme/web": {"gitlab": {"project": "acme/web"}, "slack": {"channel": "C1"}},`, 1))
 		for i := range 5 {
 			w.deliver(webhook(fmt.Sprint(i)).of("acme/api", fmt.Sprint(i))).is(200, "triggered", "")
 		}
 		w.deliver(webhook("5").of("acme/each", "5")).is(200, "triggered", "")
+		w.deliver(webhook("6").of("acme/web", "6")).is(200, "triggered", "") // with a token of the same text
 		time.Sleep(9 * time.Minute)
 		w.pipelines.jobErr = fmt.Errorf("ask: %w", &gitlab.Error{Status: 429, Reason: gitlab.RateLimited})
 		if got := w.post("/reconcile", ""); got.status != 200 || got.body["asked"] != 0.0 {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/getto-systems/hubrelay/internal/env"
 	"github.com/getto-systems/hubrelay/internal/gitlab"
 	"github.com/getto-systems/hubrelay/internal/ledger"
 )
@@ -45,7 +44,7 @@ func (h handler) unheard(ctx context.Context, end time.Time) (asked int, failed 
 	if err != nil {
 		return 0, err
 	}
-	limited := map[env.Secret]bool{} // tokens with which GitLab takes no more questions for now
+	limited := map[string]bool{} // tokens with which GitLab takes no more questions for now
 	for _, p := range silent {
 		if time.Now().After(end) {
 			break
@@ -64,10 +63,10 @@ func (h handler) unheard(ctx context.Context, end time.Time) (asked int, failed 
 
 // job asks GitLab for the state of a promotion. It asks about the promotion's
 // job, because another job that fails does not make the promotion fail.
-func (h handler) job(ctx context.Context, p ledger.Promotion, limited map[env.Secret]bool) ledger.JobState {
+func (h handler) job(ctx context.Context, p ledger.Promotion, limited map[string]bool) ledger.JobState {
 	found, ok := h.Routes.Find(p.Repository)
 	token := h.APITokens.Of(found.Key)
-	if !ok || token.IsZero() || p.ProjectID == "" || limited[token] {
+	if !ok || token.IsZero() || p.ProjectID == "" || limited[token.Reveal()] {
 		return ledger.JobState{Unknown: true}
 	}
 	j, there, err := h.Pipelines.FindJob(ctx, gitlab.JobQuery{ProjectID: p.ProjectID, PipelineID: p.PipelineID(), Token: token})
@@ -75,7 +74,7 @@ func (h handler) job(ctx context.Context, p ledger.Promotion, limited map[env.Se
 		text := err.Error()
 		var refused *gitlab.Error
 		if errors.As(err, &refused) {
-			limited[token] = refused.Reason == gitlab.RateLimited
+			limited[token.Reveal()] = refused.Reason == gitlab.RateLimited
 			if refused.Hint != "" {
 				text += ". " + refused.Hint
 			}

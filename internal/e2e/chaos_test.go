@@ -428,7 +428,6 @@ func (c *chaos) report(when string, began time.Time) {
 	}
 }
 
-// story is the history of a promotion, as far as its record shows it.
 // endedAfterReplay reports whether a promotion can have been dead when the next
 // one of its image began, although it is not dead now: the answer of GitLab was
 // lost, and the pipeline reported after the dead letter was replayed.
@@ -436,6 +435,7 @@ func endedAfterReplay(older, next ledger.Promotion) bool {
 	return older.Lost && !next.Message.ReplayedAt.IsZero() && older.UpdatedAt.After(next.CreatedAt)
 }
 
+// story is the history of a promotion, as far as its record shows it.
 func story(p ledger.Promotion) string {
 	return fmt.Sprintf("%.8s %s %s by %s, %s to %s, pushed %s, queued %s, replayed %s", p.ID, p.State, p.Reason, p.By,
 		p.CreatedAt.Format(time.TimeOnly), p.UpdatedAt.Format(time.TimeOnly), p.Message.PushedAt.Format(time.TimeOnly),

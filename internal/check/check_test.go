@@ -431,6 +431,15 @@ func TestFindings(t *testing.T) {
 		{"a template by the URL of a tag", func(w *world) {
 			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://raw.example/getto-systems/hubrelay/refs/tags/v0.1.0-rc.1/templates/promote.yml"}}
 		}, []want{{"gitlab.template " + onMain, "pass", "", ""}}},
+		{"a template by GitLab's API at a branch", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://gitlab.example/api/v4/projects/12345678/repository/files/templates%2Fpromote.yml/raw?ref=main"}}
+		}, []want{{"gitlab.template " + onMain, "warn", "which can change", ""}}},
+		{"a template by GitLab's API at a tag", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://gitlab.example/api/v4/projects/12345678/repository/files/templates%2Fpromote.yml/raw?ref=v1.2.0"}}
+		}, []want{{"gitlab.template " + onMain, "pass", "", ""}}},
+		{"a template by the URL of a cache that names the tag", func(w *world) {
+			w.project.Includes = []gitlabtest.Include{{Type: "remote", Location: "https://cdn.example/gh/getto-systems/hubrelay@v1.2.0/templates/promote.yml"}}
+		}, []want{{"gitlab.template " + onMain, "pass", "", ""}}},
 		{"a template of another project at no ref", func(w *world) {
 			w.project.Includes = []gitlabtest.Include{{Type: "file", Location: "templates/promote.yml", Ref: "HEAD"}}
 		}, []want{{"gitlab.template " + onMain, "warn", "templates/promote.yml@HEAD, version 1.2.0, which can change", ""}}},

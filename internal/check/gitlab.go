@@ -533,7 +533,7 @@ func template(l gitlab.Lint) (version string, r result) {
 			_, ref, _ := strings.Cut(location, "@")
 			names = []string{ref}
 		case include.Type == "remote":
-			names = strings.Split(location, "/")
+			names = strings.FieldsFunc(location, func(c rune) bool { return strings.ContainsRune("/@?&=", c) })
 		case include.Extra.Ref != "":
 			location += "@" + include.Extra.Ref
 			names = []string{include.Extra.Ref}
@@ -541,7 +541,7 @@ func template(l gitlab.Lint) (version string, r result) {
 			included = cmp.Or(included, location)
 			continue
 		}
-		if !slices.ContainsFunc(names, pinned.MatchString) {
+		if !slices.ContainsFunc(names, pinned) {
 			return version, warn("Pin it to a version or a commit: the template sees the key.", "%s%s, which can change", location, of)
 		}
 		included = cmp.Or(included, location)
@@ -555,9 +555,16 @@ func template(l gitlab.Lint) (version string, r result) {
 	return "", notAsked("no include of the configuration is called promote")
 }
 
-// pinned is a version, or a commit. GitLab takes 1 and 1.2 for the newest version that
-// begins so.
-var pinned = regexp.MustCompile(`^(?:v?[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?|[0-9a-f]{7,64})$`)
+// pinned tells whether a name is that of a version, or of a commit. GitLab takes 1 and
+// 1.2 for the newest version that begins so. Digits alone are the ID of a project.
+func pinned(name string) bool {
+	return fullVersion.MatchString(name) || commit.MatchString(name) && strings.ContainsAny(name, "abcdef")
+}
+
+var (
+	fullVersion = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?$`)
+	commit      = regexp.MustCompile(`^[0-9a-f]{7,64}$`)
+)
 
 // file returns what reads the CI configuration of a project at a ref, once.
 func (g *gitlabChecks) file(p *project, ref string) func(context.Context) ([]byte, error) {

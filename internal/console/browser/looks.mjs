@@ -58,7 +58,7 @@ const holds = async (page, what) => assert.deepEqual(await page.evaluate(() => {
 	const all = [...document.querySelectorAll(".stage .now")].filter((now) => !now.querySelector(".fault"));
 	for (const stage of all) fill(stage, "", "1 done");
 	const before = top();
-	for (const stage of all) fill(stage, "acme/api:1.5.0 answered something that is long and goes on", "123 done", "12 in hand", "12 waiting", "12 bad");
+	for (const stage of all) fill(stage, "acme/api:1.5.0 answered something that is long and goes on", "123 done", "12 active", "12 waiting", "12 bad");
 	if (top() !== before) wrong.push(`the table moves by ${top() - before} pixels`);
 	return wrong;
 }), [], what);

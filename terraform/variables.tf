@@ -141,7 +141,7 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for key in keys(var.routes) : key == "*" || !can(regex(local.grammar.wild, key)) || length(split("/", key)) == 2])
-    error_message = "A glob over repositories must have one slash, for a * stops there: write acme/*, or * for every repository. Fix ${join(", ", [for key in keys(var.routes) : key if can(regex(local.grammar.wild, key)) && length(split("/", key)) != 2])}."
+    error_message = "A glob over repositories must have one slash, because a * stops there: write acme/*, or * for every repository. Fix ${join(", ", [for key in keys(var.routes) : key if can(regex(local.grammar.wild, key)) && length(split("/", key)) != 2])}."
   }
 
   validation {
@@ -151,7 +151,7 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for key in keys(var.routes) : key == "*" || strcontains(key, "/") || !contains(keys(var.routes), "library/${key}")])
-    error_message = "A name without a slash is one of library, so each of these stands twice in routes: ${join(", ", [for key in keys(var.routes) : key if key != "*" && !strcontains(key, "/") && contains(keys(var.routes), "library/${key}")])}."
+    error_message = "A name without a slash is one of library, so each of these is in routes twice: ${join(", ", [for key in keys(var.routes) : key if key != "*" && !strcontains(key, "/") && contains(keys(var.routes), "library/${key}")])}."
   }
 
   validation {
@@ -208,13 +208,13 @@ variable "routes" {
 
   validation {
     condition     = alltrue([for route in var.routes : try(length(route.inputs) <= 15, true)])
-    error_message = "inputs must be 15 at most, for GitLab takes 20 and hubrelay adds five. Fix ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 15, false)])}."
+    error_message = "inputs must be 15 at most, because GitLab accepts 20 and hubrelay adds five. Fix ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 15, false)])}."
   }
 
   # 1364 characters of base64 are 1023 bytes.
   validation {
     condition     = alltrue([for value in flatten([for route in var.routes : try(values(route.inputs), [])]) : try(length(base64encode(value)) <= 1364, true)])
-    error_message = "inputs must have values of 1023 bytes at most, for GitLab refuses one of 1 KB. Look at the inputs of ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 0, false)])}."
+    error_message = "inputs must have values of 1023 bytes at most, because GitLab refuses one of 1 KB. Look at the inputs of ${join(", ", [for key, route in var.routes : key if try(length(route.inputs) > 0, false)])}."
   }
 
   validation {

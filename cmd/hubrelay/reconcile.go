@@ -93,7 +93,7 @@ func reconcileCommand(ctx context.Context, args []string, out io.Writer) (err er
 	}
 	if os.Getenv("HUB_URL") == "" && !images.OfDockerHub() {
 		return errors.New("REGISTRY is not Docker Hub's: Docker Hub does not know what was pushed there, and may have images of others under the same names. " +
-			"If its API stands elsewhere, set HUB_URL")
+			"If its API is elsewhere, set HUB_URL")
 	}
 	client, err := hub.New(hubURL, account)
 	if err != nil {

@@ -25,7 +25,7 @@ var waits = map[string]string{
 	"preparing":            "GitLab prepares it.",
 	"pending":              "No runner has taken it: look whether one is online that may run this project's protected branches and has the job's tags.",
 	"waiting_for_resource": "Another promotion of the repository goes first (resource_group).",
-	"manual":               "Somebody has to start it by hand: `when: manual` stands in the project's .gitlab-ci.yml.",
+	"manual":               "Somebody has to start it by hand: the job has `when: manual` in the project's .gitlab-ci.yml.",
 }
 
 const (

@@ -140,7 +140,7 @@ func plain(f func(*http.Request) (done, error)) func(*http.Request) (done, error
 // have another thing done than was asked for.
 func bodyOf(r *http.Request) ([]byte, error) {
 	if r.URL.RawQuery != "" {
-		return nil, wrong(http.StatusBadRequest, errors.New("the fields of this call stand in the body, and not in the query"))
+		return nil, wrong(http.StatusBadRequest, errors.New("the fields of this call belong in the body, not in the query"))
 	}
 	body, err := io.ReadAll(r.Body)
 	var tooLarge *http.MaxBytesError
@@ -206,7 +206,7 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 				return nil, errors.New("the body is not a JSON object")
 			}
 			if seen[name] {
-				mistakes = append(mistakes, fmt.Errorf("%.50q stands there more than once", name))
+				mistakes = append(mistakes, fmt.Errorf("%.50q occurs more than once", name))
 			}
 			seen[name] = true
 			switch value := value.(type) {
@@ -228,7 +228,7 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 		}
 		for _, name := range sorted(form) {
 			if len(form[name]) > 1 {
-				mistakes = append(mistakes, fmt.Errorf("%.50q is there more than once", name))
+				mistakes = append(mistakes, fmt.Errorf("%.50q occurs more than once", name))
 			}
 			add(name, form[name][0])
 		}

@@ -211,6 +211,7 @@ func decode(contentType string, body []byte, names ...string) (map[string]string
 			seen[name] = true
 			switch value := value.(type) {
 			case nil:
+				add(name, "")
 			case string:
 				add(name, value)
 			case json.Number:

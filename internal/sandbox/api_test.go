@@ -421,6 +421,7 @@ func TestFaultsAreSetAndRemoved(t *testing.T) {
 		`{"stage":"slack","answer":"away","answer":"lost"}`:     `"answer" occurs more than once`,
 		`{"stage":null,"stage":"slack","answer":"away"}`:        `"stage" occurs more than once`,
 		`{"\u0073tage":"hub","stage":"slack","answer":"away"}`:  `"stage" occurs more than once`,
+		`{"stage":"slack","answer":"away","tiems":null}`:        `no field "tiems"`,
 		`null`:                               "not a JSON object",
 		`[]`:                                 "not a JSON object",
 		`{"stage":"slack","answer":"away"}}`: "not a JSON object",

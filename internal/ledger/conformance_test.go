@@ -604,6 +604,22 @@ var dying = []scenario{
 			f.t.Errorf("with the letter the message says how to replay it, and nobody is pinged again: %+v", out.Showing)
 		}
 	}},
+	{"P4: a letter that comes again is not the death of what its message began since", func(f fixture) {
+		m := f.webhook("1")
+		c := f.starts(m, digestA)
+		f.answer(c, refused(m)) // but Pub/Sub does not hear of it, and delivers the message again
+		next := f.starts(m, digestB)
+		f.answer(next, waits(m, "gitlab_unavailable"))
+		out, err := f.Bury(f.t.Context(), ledger.Letter{Key: f.key, Message: m, PromotionID: c.ID, Reason: "not_found", NewID: ledger.NewID(), Subscription: "s"}, outboxes)
+		f.must(err)
+		if out.Changed {
+			f.t.Errorf("it comes to %+v", out)
+		}
+		f.is(next.ID, ledger.Waiting, "gitlab_unavailable")
+		if out := f.dies(m); !out.Changed || out.Promotion.ID != next.ID { // a letter of Pub/Sub's own
+			f.t.Errorf("it comes to %+v", out)
+		}
+	}},
 	{"P4: a sibling that meets the death of its push does not die, too", func(f fixture) {
 		m1, m2 := f.webhook("1"), f.webhook("2")
 		f.answer(f.starts(m1, digestA), refused(m1))

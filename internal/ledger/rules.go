@@ -333,6 +333,9 @@ func (r *record) letter(l Letter) (died *Promotion, v Verdict) {
 	if target == nil && r.settled != nil && r.settled.retried() {
 		target = r.settled
 	}
+	if target != nil && l.PromotionID != "" && l.PromotionID != target.ID {
+		return nil, Ignore // Trigger gave up another one, and its message still waits for this one, or has come to an end
+	}
 	last := target != nil && r.tag.Waiting.is(l.Message)
 	unlooked := l.Message.QueuedAt.After(r.tag.LookedAt) && l.Message.QueuedAt.After(r.tag.DiedAt)
 	if !last && !unlooked {

@@ -142,7 +142,7 @@ func (v *storyView) draw(idle idle) {
 		}
 	}
 	span := max(last.Sub(first), time.Millisecond)
-	at := func(t time.Time) int { return int(1000 * t.Sub(first).Seconds() / span.Seconds()) }
+	at := func(t time.Time) int { return int(1000 * (t.Sub(first).Seconds() / span.Seconds())) } // in this order the end is 1000, not 999.9…
 	for _, b := range bars {
 		end := b.End
 		if end.IsZero() {

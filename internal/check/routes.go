@@ -59,7 +59,7 @@ func tags(r route.Route) result {
 	}
 	var dead []string
 	for _, pattern := range r.Tags.Include {
-		literal := !strings.HasPrefix(pattern, "semver:") && !strings.ContainsAny(pattern, `*?[\`)
+		literal := !strings.HasPrefix(pattern, "semver:") && !route.IsGlob(pattern)
 		if everything || excluded(pattern, r.Tags.Exclude) || literal && r.Unwanted(pattern) != "" {
 			dead = append(dead, pattern)
 		}
@@ -154,7 +154,7 @@ func (c *checker) targets(ctx context.Context, s settings) targets {
 	lists := c.listed(ctx, s, named)
 	for _, r := range s.trigger.Routes.All() {
 		images := named[r.Key]
-		if !isGlob(r.Key) && !slices.ContainsFunc(images, func(i Image) bool { return i.Repository == r.Key }) {
+		if !route.IsGlob(r.Key) && !slices.ContainsFunc(images, func(i Image) bool { return i.Repository == r.Key }) {
 			images = append(images, Image{Repository: r.Key})
 		}
 		if len(images) == 0 {
@@ -185,7 +185,7 @@ type listed struct {
 // namespaceOf returns the namespace that a glob names, or "".
 func namespaceOf(key string) string {
 	namespace, _, ok := strings.Cut(key, "/")
-	if !ok || isGlob(namespace) {
+	if !ok || route.IsGlob(namespace) {
 		return ""
 	}
 	return namespace
@@ -199,7 +199,7 @@ func (c *checker) listed(ctx context.Context, s settings, named map[string][]Ima
 		return lists
 	}
 	for _, r := range s.trigger.Routes.All() {
-		if namespace := namespaceOf(r.Key); isGlob(r.Key) && namespace != "" && len(named[r.Key]) == 0 {
+		if namespace := namespaceOf(r.Key); route.IsGlob(r.Key) && namespace != "" && len(named[r.Key]) == 0 {
 			lists[namespace] = listed{}
 		}
 	}
@@ -262,8 +262,6 @@ func matching(s settings, r route.Route, lists map[string]listed, found *targets
 	}
 	return images
 }
-
-func isGlob(text string) bool { return strings.ContainsAny(text, `*?[\`) }
 
 // quoted lists patterns.
 func quoted(list []string) string {

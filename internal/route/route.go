@@ -320,7 +320,7 @@ func checkKey(key string) error {
 	if key == Everything {
 		return nil
 	}
-	if !strings.ContainsAny(key, `*?[\`) {
+	if !IsGlob(key) {
 		return dockerhub.CheckRepository(key)
 	}
 	if _, err := path.Match(key, "acme/api"); err != nil {
@@ -335,13 +335,17 @@ func checkKey(key string) error {
 // canonical returns the full name of a repository. A name without a namespace
 // is one of Docker's official images.
 func canonical(name string) string {
-	if name == Everything || strings.ContainsAny(name, `/*?[\`) || dockerhub.CheckRepository(name) != nil {
+	if name == Everything || strings.Contains(name, "/") || IsGlob(name) || dockerhub.CheckRepository(name) != nil {
 		return name
 	}
 	return "library/" + name
 }
 
-func (r Route) isGlob() bool { return strings.ContainsAny(r.Key, `*?[\`) }
+// IsGlob reports whether a text has characters that path.Match does not take
+// literally, so that it may match more than itself.
+func IsGlob(text string) bool { return strings.ContainsAny(text, `*?[\`) }
+
+func (r Route) isGlob() bool { return IsGlob(r.Key) }
 
 func (r Route) matches(repository string) bool {
 	if r.Key == Everything || r.Key == repository {
@@ -422,7 +426,7 @@ func (t Table) keys() []string {
 // keys that name none.
 func Namespaces(keys []string) (names, globs []string) {
 	for _, key := range keys {
-		if namespace, _, ok := strings.Cut(key, "/"); ok && !strings.ContainsAny(namespace, `*?[\\`) {
+		if namespace, _, ok := strings.Cut(key, "/"); ok && !IsGlob(namespace) {
 			names = append(names, namespace)
 		} else {
 			globs = append(globs, key)

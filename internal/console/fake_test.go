@@ -101,14 +101,16 @@ func (f *fake) Ahead() time.Duration {
 }
 
 // say adds an event.
-func (f *fake) say(ev sandbox.Event) {
+func (f *fake) say(events ...sandbox.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ev.ID = f.newest() + 1
-	if ev.At.IsZero() {
-		ev.At = time.Now()
+	for _, ev := range events {
+		ev.ID = f.newest() + 1
+		if ev.At.IsZero() {
+			ev.At = time.Now()
+		}
+		f.events = append(f.events, ev)
 	}
-	f.events = append(f.events, ev)
 	close(f.wake)
 	f.wake = make(chan struct{})
 }
